@@ -1,0 +1,1 @@
+"""The simulated world: request-level simulator, spot market, lifecycle of instances, and the Gymnasium environment."""
