@@ -1,0 +1,259 @@
+"""Compiles a scenario's catalog, workload and limits into the arrays of the decision path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.arrays import MARKETS, SHAPE_CELLS, Bool, CatalogArrays, ControlArrays, F64, I64, LimitArrays, WorkloadArrays
+from controller.catalog import Catalog, Distribution, Figure, Market
+from controller.errors import ScenarioError
+from controller.scenario import Scenario
+from controller.workload import RequestClass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A scenario in array form: all that the decision path and both worlds need besides arrivals and spot availability."""
+
+    scenario: Scenario
+    source: Catalog
+    catalog: CatalogArrays
+    workload: WorkloadArrays
+    limits: LimitArrays
+    control: ControlArrays
+    zones: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(V, P, C)."""
+        num_classes, num_variants, num_pools = self.workload.allowed.shape
+        return num_variants, num_pools, num_classes
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """Names along the V axis."""
+        return tuple(v.name for v in self.source.variants)
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """Names along the P axis."""
+        return tuple(p.name for p in self.source.pools)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names along the C axis."""
+        return tuple(c.name for c in self.scenario.workload.classes)
+
+
+def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Setting:
+    """Array form of a scenario.
+
+    Args:
+        scenario: The scenario; its own catalog is loaded unless one is given.
+        catalog: A catalog to use instead, already validated.
+
+    Returns:
+        The setting, in catalog order.
+
+    Raises:
+        ScenarioError: A class could be answered by no option within its SLO.
+    """
+    catalog = scenario.load_catalog() if catalog is None else catalog
+    shapes: list[Distribution] = []
+    compiled, zones = _compile_catalog(catalog, shapes)
+    workload = _compile_workload(scenario, catalog, compiled)
+    unscaled = ControlArrays(
+        tick_s=scenario.control.tick_s,
+        ticks_per_decision=scenario.control.ticks_per_decision,
+        horizon_s=scenario.control.horizon_s,
+        retry_after_s=scenario.control.retry_after_s,
+        day_s=86400.0,
+    )
+    speed = scenario.speed
+    control = ControlArrays(
+        tick_s=unscaled.tick_s / speed,
+        ticks_per_decision=unscaled.ticks_per_decision,
+        horizon_s=unscaled.horizon_s / speed,
+        retry_after_s=unscaled.retry_after_s / speed,
+        day_s=unscaled.day_s / speed,
+    )
+    return Setting(scenario, catalog, compiled, workload, _compile_limits(scenario, catalog), control, zones)
+
+
+def at_speed(catalog: CatalogArrays, speed: float, measured_start_s: float, measured_swap_s: float) -> CatalogArrays:
+    """The catalog as a live run at `speed` sees it, for both worlds.
+
+    Control-time spans (emulated launch delay, notice, keep-alive, billing minimum, release lag) shrink by `speed`; money per second
+    grows by it, since one live second is billed as `speed` seconds. Service times and SLOs stay. The start and swap of a replica are
+    what was measured live, whatever the catalog's load times say.
+
+    Args:
+        catalog: The catalog at speed 1.
+        speed: Control seconds per live second, > 0.
+        measured_start_s: Measured seconds from creating a replica to its first answer.
+        measured_swap_s: Measured seconds from stopping one replica to the first answer of another in its slot.
+
+    Returns:
+        The transformed arrays.
+    """
+    return catalog._replace(
+        load_s=np.where(catalog.usable, measured_start_s, 0.0),
+        swap_s=np.where(catalog.usable, measured_swap_s, 0.0),
+        launch_s=catalog.launch_s / speed,
+        price_usd_per_s=catalog.price_usd_per_s * speed,
+        min_billing_s=catalog.min_billing_s / speed,
+        release_lag_s=catalog.release_lag_s / speed,
+        notice_s=catalog.notice_s / speed,
+        keep_alive_s=catalog.keep_alive_s / speed,
+        usd_per_gb_s=catalog.usd_per_gb_s * speed,
+        usd_per_request=catalog.usd_per_request * speed,
+        provisioned_usd_per_gb_s=catalog.provisioned_usd_per_gb_s * speed,
+        provisioned_compute_usd_per_gb_s=catalog.provisioned_compute_usd_per_gb_s * speed,
+    )
+
+
+def _value(figure: Figure | None) -> float:
+    return 0.0 if figure is None else figure.value
+
+
+def _shape_row(shapes: list[Distribution], shape: Distribution) -> int:
+    if shape not in shapes:
+        shapes.append(shape)
+    return shapes.index(shape)
+
+
+def _compile_catalog(catalog: Catalog, shapes: list[Distribution]) -> tuple[CatalogArrays, tuple[str, ...]]:
+    variant_row = {v.name: i for i, v in enumerate(catalog.variants)}
+    pool_row = {p.name: i for i, p in enumerate(catalog.pools)}
+    zones = tuple(dict.fromkeys(p.zone for p in catalog.pools if p.market is Market.SPOT and p.zone is not None))
+    by_option = (len(catalog.variants), len(catalog.pools))
+    largest = max(p.batch_max for p in catalog.profiles)
+    service_s = np.full((*by_option, largest + 1), np.inf)
+    usable, shape_row, cold_row = np.zeros(by_option, np.bool_), np.zeros(by_option, np.int64), np.zeros(by_option, np.int64)
+    batch_max, concurrency = np.zeros(by_option, np.int64), np.zeros(by_option, np.int64)
+    load_s, swap_s, cold_start_s = np.zeros(by_option), np.zeros(by_option), np.zeros(by_option)
+    for profile in catalog.profiles:
+        at = variant_row[profile.variant], pool_row[profile.pool]
+        usable[at] = True
+        for batch in range(1, largest + 1):
+            service_s[at][batch] = profile.service_s(min(batch, profile.batch_max))
+        shape_row[at] = _shape_row(shapes, profile.service_shape)
+        cold_row[at] = _shape_row(shapes, profile.cold_shape)
+        batch_max[at], concurrency[at] = profile.batch_max, profile.concurrency
+        load_s[at], swap_s[at], cold_start_s[at] = profile.load_s.value, _value(profile.swap_s), _value(profile.cold_start_s)
+    pools = catalog.pools
+    launch_row = np.array([_shape_row(shapes, p.launch_shape) for p in pools])
+
+    def column(values: list[float]) -> F64:
+        return np.array(values, np.float64)
+
+    arrays = CatalogArrays(
+        accuracy=column([v.accuracy.value for v in catalog.variants]),
+        usable=usable,
+        service_s=service_s,
+        service_shape=shape_row,
+        batch_max=batch_max,
+        concurrency=concurrency,
+        load_s=load_s,
+        swap_s=swap_s,
+        cold_start_s=cold_start_s,
+        cold_shape=cold_row,
+        market=np.array([MARKETS.index(p.market.value) for p in pools], np.int64),
+        price_usd_per_s=column([_value(p.price_usd_per_hour) / 3600 for p in pools]),
+        launch_s=column([p.launch_s.value for p in pools]),
+        launch_shape=launch_row,
+        min_billing_s=column([_value(p.min_billing_s) for p in pools]),
+        release_lag_s=column([_value(p.release_lag_s) for p in pools]),
+        quota=np.array([p.quota for p in pools], np.int64),
+        notice_s=column([_value(p.notice_s) for p in pools]),
+        zone=np.array([zones.index(p.zone) if p.market is Market.SPOT and p.zone else -1 for p in pools], np.int64),
+        keep_alive_s=column([_value(p.keep_alive_s) for p in pools]),
+        memory_gb=column([p.memory_gb.value for p in pools]),
+        usd_per_gb_s=column([_value(p.usd_per_gb_s) for p in pools]),
+        usd_per_request=column([_value(p.usd_per_request) for p in pools]),
+        provisioned_usd_per_gb_s=column([_value(p.provisioned_usd_per_gb_s) for p in pools]),
+        provisioned_compute_usd_per_gb_s=column([_value(p.provisioned_compute_usd_per_gb_s) for p in pools]),
+        billing_step_s=column([_value(p.billing_step_s) or 1.0 for p in pools]),
+        shapes=np.stack([shape.table(SHAPE_CELLS) for shape in shapes]),
+    )
+    return arrays, zones
+
+
+def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArrays) -> WorkloadArrays:
+    classes = scenario.workload.classes
+    workflows = {w.name: w for w in scenario.workload.workflows}
+    shape = (len(classes), *compiled.usable.shape)
+    allowed, network_s, egress_usd = np.zeros(shape, np.bool_), np.zeros(shape), np.zeros(shape)
+    for c, request_class in enumerate(classes):
+        operators = workflows[request_class.workflow].operators
+        if len(operators) != 1:
+            raise ScenarioError(
+                f"workload.workflows[{request_class.workflow}].operators: expected one operator (placement runs larger ones), got {list(operators)}"
+            )
+        network_s[c], egress_usd[c] = _network(request_class, catalog)
+        fits = compiled.service_s[:, :, 1] + network_s[c] <= request_class.slo_s
+        right = np.array([v.operator in operators for v in catalog.variants])[:, None]
+        accurate = compiled.accuracy[:, None] >= request_class.accuracy_floor
+        allowed[c] = compiled.usable & right & fits & (accurate | (request_class.floor == "mean"))
+        _check_answerable(request_class, allowed[c], compiled.accuracy)
+    return WorkloadArrays(
+        share=np.array([c.share for c in classes]),
+        slo_s=np.array([c.slo_s for c in classes]),
+        attainment_target=np.array([c.attainment_target for c in classes]),
+        accuracy_floor=np.array([c.accuracy_floor for c in classes]),
+        floor_each=np.array([c.floor == "each" for c in classes]),
+        value_usd=np.array([c.value_usd for c in classes]),
+        queue_limit=np.array([c.queue_limit for c in classes], np.int64),
+        drop_at_deadline=np.array([c.drop_at_deadline for c in classes]),
+        allowed=allowed,
+        network_s=network_s,
+        egress_usd=egress_usd,
+    )
+
+
+def _check_answerable(request_class: RequestClass, allowed: Bool, accuracy: F64) -> None:
+    if not allowed.any():
+        raise ScenarioError(f"workload.classes[{request_class.name}].slo_s: expected an option that answers within it, got {request_class.slo_s}")
+    best = float(accuracy[allowed.any(axis=1)].max())
+    if best < request_class.accuracy_floor:
+        raise ScenarioError(
+            f"workload.classes[{request_class.name}].accuracy_floor: expected at most {best:.4g} (best variant within the SLO), "
+            f"got {request_class.accuracy_floor}"
+        )
+
+
+def _network(request_class: RequestClass, catalog: Catalog) -> tuple[F64, F64]:
+    links = {(link.source, link.target): link for link in catalog.links}
+    delay_s = np.zeros((len(catalog.variants), len(catalog.pools)))
+    usd = np.zeros_like(delay_s)
+    for p, pool in enumerate(catalog.pools):
+        for source, target, is_request in ((request_class.source_site, pool.site, True), (pool.site, request_class.source_site, False)):
+            link = links.get((source, target))
+            if link is None:
+                continue
+            for v, variant in enumerate(catalog.variants):
+                size = variant.input_bytes.value if is_request else variant.output_bytes.value
+                delay_s[v, p] += link.delay_s.value + size / link.bytes_per_s.value
+                usd[v, p] += size / 1e9 * link.usd_per_gb.value
+    return delay_s, usd
+
+
+def _compile_limits(scenario: Scenario, catalog: Catalog) -> LimitArrays:
+    limits = scenario.limits
+    quota: I64 = np.array([p.quota for p in catalog.pools], np.int64)
+    least, most = np.zeros_like(quota), quota.copy()
+    for p, pool in enumerate(catalog.pools):
+        limit = limits.pools.get(pool.name)
+        if limit is not None:
+            least[p] = limit.min
+            most[p] = quota[p] if limit.max is None else min(limit.max, quota[p])
+    return LimitArrays(
+        pool_min=least,
+        pool_max=most,
+        on_demand_floor=limits.on_demand_floor,
+        max_launch=np.full_like(quota, limits.max_launch_per_tick),
+        max_drain=np.full_like(quota, limits.max_drain_per_tick),
+        budget_usd_per_hour=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
+    )

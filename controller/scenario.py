@@ -1,0 +1,212 @@
+"""A scenario: trace + catalog + classes + market + limits, in one validated file.
+
+Both worlds read the same scenario; only the composition root (in `experiments`) turns its trace and spot references into arrays, so
+nothing here opens a trace. `at_speed` is the one transform that compresses control time for a live run and its simulated twin.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from controller.catalog import Catalog, Name, load_catalog
+from controller.config import StrictModel, load_yaml
+from controller.errors import ScenarioError
+from controller.workload import Workload
+
+DayRange = Annotated[tuple[int, int], Field(description="1-based days of the file, both ends included")]
+
+
+class GeneratedTrace(StrictModel):
+    """Requests from the seeded generator."""
+
+    kind: Literal["generated"] = "generated"
+    preset: str = "twitter_like"
+    days: int = Field(default=17, ge=1, le=400)
+    seed: int = Field(default=0, ge=0)
+
+
+class FileTrace(StrictModel):
+    """Requests from a file; `path` may start with `$PROVISOR_DATA`, `FILE:ROW` picks one row of a 2-D file."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    source: str = Field(description="where the file is published")
+
+
+class ArrivalModel(StrictModel):
+    """How arrivals fall inside a bin: a renewal process with the given CV of gaps, time-changed by the rate."""
+
+    kind: Literal["poisson", "gamma"] = "poisson"
+    cv: float = Field(default=1.0, gt=0, le=20)
+    smooth_s: float = Field(default=5.0, gt=0)
+
+    @model_validator(mode="after")
+    def _poisson_has_cv_one(self) -> ArrivalModel:
+        if self.kind == "poisson" and self.cv != 1.0:
+            raise ValueError(f"cv: expected 1 for Poisson arrivals, got {self.cv}")
+        return self
+
+
+class GeneratedSpot(StrictModel):
+    """Spot availability from the seeded generator, correlated within a region."""
+
+    kind: Literal["generated"] = "generated"
+    days: int = Field(default=45, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class FileSpot(StrictModel):
+    """Spot availability from an npz with `index.csv` beside it."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    source: str
+    days: DayRange | None = None
+
+
+class Splits(StrictModel):
+    """Days of the trace for training, validation and test, disjoint and in order."""
+
+    train: DayRange
+    validation: DayRange
+    test: DayRange
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Splits:
+        edge = 0
+        for name, (first, last) in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if not edge < first <= last:
+                raise ValueError(f"{name}: expected days after {edge} with first <= last, got {first}:{last}")
+            edge = last
+        return self
+
+
+class Control(StrictModel):
+    """Spans of the control loop."""
+
+    tick_s: float = Field(default=10.0, gt=0)
+    ticks_per_decision: int = Field(default=6, ge=1)
+    horizon_s: float = Field(default=120.0, gt=0)
+    retry_after_s: float = Field(default=120.0, ge=0)
+
+
+class PoolLimit(StrictModel):
+    """Limits of one pool."""
+
+    min: int = Field(default=0, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+
+class Limits(StrictModel):
+    """Hard limits for the guard."""
+
+    pools: dict[str, PoolLimit] = Field(default_factory=dict)
+    on_demand_floor: int = Field(default=0, ge=0)
+    max_launch_per_tick: int = Field(default=1000, ge=1)
+    max_drain_per_tick: int = Field(default=1000, ge=1)
+    budget_usd_per_hour: float | None = Field(default=None, gt=0)
+
+
+class SimulatorSize(StrictModel):
+    """Fixed capacity of the simulator's state."""
+
+    max_instances: int = Field(default=256, ge=1, le=8192)
+    max_requests_held: int = Field(default=4096, ge=64, le=1 << 20)
+    kernel: Literal["auto", "fast", "event"] = "auto"
+
+
+class Scenario(StrictModel):
+    """Everything that defines a world, except the seed."""
+
+    name: Name
+    description: str = ""
+    catalog: str = "default"
+    workload: Workload
+    mean_rps: float = Field(gt=0, description="the trace is scaled by one constant so that its training days have this mean")
+    trace: Annotated[GeneratedTrace | FileTrace, Field(discriminator="kind")]
+    splits: Splits
+    arrivals: ArrivalModel = ArrivalModel()
+    spot: Annotated[GeneratedSpot | FileSpot, Field(discriminator="kind")] = GeneratedSpot()
+    control: Control = Control()
+    limits: Limits = Limits()
+    simulator: SimulatorSize = SimulatorSize()
+    speed: float = Field(default=1.0, gt=0, description="control time runs this many times faster than service time")
+
+    def load_catalog(self) -> Catalog:
+        """Loads the catalog and checks that workload and limits fit it.
+
+        Raises:
+            ScenarioError: A class names an unknown site or operator, a limit an unknown pool, or the limits contradict each other.
+        """
+        catalog = load_catalog(self.catalog)
+        sites = {s.name for s in catalog.sites}
+        operators = {v.operator for v in catalog.variants}
+        pools = {p.name: p for p in catalog.pools}
+        for request_class in self.workload.classes:
+            if request_class.source_site not in sites:
+                raise ScenarioError(
+                    f"workload.classes[{request_class.name}].source_site: expected one of {sorted(sites)}, got '{request_class.source_site}'"
+                )
+        for workflow in self.workload.workflows:
+            for operator in workflow.operators:
+                if operator not in operators:
+                    raise ScenarioError(f"workload.workflows[{workflow.name}].operators: expected one of {sorted(operators)}, got '{operator}'")
+        for name, limit in self.limits.pools.items():
+            if name not in pools:
+                raise ScenarioError(f"limits.pools: expected one of {sorted(pools)}, got '{name}'")
+            most = pools[name].quota if limit.max is None else min(limit.max, pools[name].quota)
+            if limit.min > most:
+                raise ScenarioError(f"limits.pools.{name}: expected min <= max and quota ({most}), got min {limit.min}")
+        _check_floor_affordable(self, catalog)
+        return catalog
+
+
+def _check_floor_affordable(scenario: Scenario, catalog: Catalog) -> None:
+    limits = scenario.limits
+    on_demand = [p for p in catalog.pools if p.market.value == "on_demand" and p.price_usd_per_hour is not None]
+    room = sum(min(p.quota, _pool_max(limits, p.name, p.quota)) for p in on_demand)
+    if limits.on_demand_floor > room:
+        raise ScenarioError(f"limits.on_demand_floor: expected at most {room} (quota of on-demand pools), got {limits.on_demand_floor}")
+    if limits.budget_usd_per_hour is None:
+        return
+    least = 0.0
+    left = limits.on_demand_floor
+    for pool in sorted(on_demand, key=lambda p: p.price_usd_per_hour.value if p.price_usd_per_hour else 0.0):
+        taken = min(left, _pool_max(limits, pool.name, pool.quota))
+        least += taken * (pool.price_usd_per_hour.value if pool.price_usd_per_hour else 0.0)
+        left -= taken
+    for pool in catalog.pools:
+        if pool.price_usd_per_hour is not None and pool.name in limits.pools and pool.market.value != "on_demand":
+            least += limits.pools[pool.name].min * pool.price_usd_per_hour.value
+    if least > limits.budget_usd_per_hour:
+        raise ScenarioError(
+            f"limits.budget_usd_per_hour: expected at least {least:.4g} (on-demand floor and pool minima), got {limits.budget_usd_per_hour}"
+        )
+
+
+def _pool_max(limits: Limits, name: str, quota: int) -> int:
+    limit = limits.pools.get(name)
+    return quota if limit is None or limit.max is None else min(quota, limit.max)
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """Loads a shipped scenario by name (`default`, `demo`, ...) or a scenario file by path.
+
+    Raises:
+        ScenarioError: No such scenario.
+        ConfigError: The file breaks the schema.
+    """
+    text = str(name_or_path)
+    if "/" not in text and not text.endswith((".yaml", ".yml")):
+        folder = resources.files("controller") / "scenarios"
+        shipped = folder / f"{text}.yaml"
+        if not shipped.is_file():
+            known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+            raise ScenarioError(f"scenario: expected one of {known} or a path to a YAML file, got '{text}'")
+        with resources.as_file(shipped) as path:
+            return load_yaml(path, Scenario)
+    return load_yaml(Path(text), Scenario)

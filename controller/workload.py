@@ -1,0 +1,65 @@
+"""The workload: who asks for what, and what was promised to them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from controller.catalog import Name
+from controller.config import StrictModel
+
+
+class Workflow(StrictModel):
+    """A DAG of operators. `edges` are (from, to, selectivity): messages passed on per message received."""
+
+    name: Name
+    operators: tuple[Name, ...] = Field(min_length=1)
+    edges: tuple[tuple[Name, Name, float], ...] = ()
+
+    @model_validator(mode="after")
+    def _edges_name_operators(self) -> Workflow:
+        for source, target, selectivity in self.edges:
+            for end in (source, target):
+                if end not in self.operators:
+                    raise ValueError(f"edges: expected one of {list(self.operators)}, got '{end}'")
+            if selectivity <= 0:
+                raise ValueError(f"edges[{source} -> {target}]: expected a selectivity above 0, got {selectivity}")
+        return self
+
+
+class RequestClass(StrictModel):
+    """Requests with one SLO, accuracy floor and value."""
+
+    name: Name
+    source_site: Name
+    workflow: Name
+    share: float = Field(gt=0, le=1, description="share of arrivals; shares of all classes sum to 1")
+    slo_s: float = Field(gt=0, description="latency promise, arrival to last byte, seconds")
+    attainment_target: float = Field(gt=0, lt=1)
+    accuracy_floor: float = Field(ge=0, le=1, description="on the mean over the class's answered requests of a trace day")
+    floor: Annotated[str, Field(pattern="^(mean|each)$")] = "mean"
+    value_usd: float = Field(default=0.0, ge=0, description="worth of an answered request; the least valuable is shed first")
+    queue_limit: int = Field(default=2000, ge=1)
+    drop_at_deadline: bool = True
+
+
+class Workload(StrictModel):
+    """All request classes and the workflows they run."""
+
+    workflows: tuple[Workflow, ...] = Field(min_length=1)
+    classes: tuple[RequestClass, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Workload:
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"classes: expected distinct names, got {names}")
+        workflows = {w.name for w in self.workflows}
+        for request_class in self.classes:
+            if request_class.workflow not in workflows:
+                raise ValueError(f"classes[{request_class.name}].workflow: expected one of {sorted(workflows)}, got '{request_class.workflow}'")
+        total = sum(c.share for c in self.classes)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"classes: expected shares that sum to 1, got {total:.6g}")
+        return self
