@@ -5,7 +5,9 @@ import pytest
 from controller import errors
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "CatalogError", "ScenarioError", "TraceError", "PolicyFileError", "UsageError"])
+@pytest.mark.parametrize(
+    "name", ["ConfigError", "CatalogError", "ScenarioError", "TraceError", "PolicyFileError", "UsageError"]
+)
 def test_wrong_input_exits_2(name: str) -> None:
     assert getattr(errors, name).exit_code == 2
 
