@@ -205,7 +205,7 @@ def write_run_header(
         ConfigError: The directory cannot be written.
     """
     config = resolved_config.model_dump(mode="json") if isinstance(resolved_config, BaseModel) else resolved_config
-    header = {"command": sys.argv, "config": config, "seeds": list(seeds), "versions": _versions(), **_commit()}
+    header = {"command": sys.argv, "config": config, "seeds": list(seeds), "versions": versions(), **_commit()}
     target = Path(directory) / RUN_HEADER
     partial = target.with_suffix(".partial")
     try:
@@ -217,15 +217,18 @@ def write_run_header(
     return target
 
 
-def _versions() -> dict[str, str | None]:
-    """Versions by name, from package metadata; importing torch to ask it would take seconds."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
+def versions() -> dict[str, str | None]:
+    """Versions by name of what can change a result; None where not installed.
+
+    They are read from package metadata: importing torch to ask it would take seconds.
+    """
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for name in _REPORTED_PACKAGES:
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+            found[name] = None
+    return found
 
 
 def _commit() -> dict[str, str | bool | None]:

@@ -1,0 +1,144 @@
+"""The `provisor` command: a table of verbs, each imported when it is called, and what its failures look like.
+
+To add a verb, write a click command whose help has an `Example:` and put one line into `VERBS`. A verb that fails
+raises a `ProvisorError`, whose message is shown on one screen and whose `exit_code` is returned; it prints no traceback
+itself. Only click is imported here, so that `provisor --help` answers at once.
+"""
+
+import difflib
+import importlib
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+
+from controller.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_WRONG_INPUT,
+    ProvisorError,
+    one_screen,
+)
+
+_DEBUG = "--debug"
+_SCREEN_LINES = 22
+_SHOWN_ERROR_CHARS = 600
+
+
+class Verb(NamedTuple):
+    """Where a verb's click command is, and its line in the list of verbs."""
+
+    command: str
+    """`"module:attribute"`, imported when the verb is called."""
+    summary: str
+
+
+VERBS: dict[str, Verb] = {
+    "version": Verb("controller.cli:version", "Print the versions that can change a result."),
+}
+
+
+class VerbGroup(click.Group):
+    """Group whose verbs are listed from a table and imported only when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, imported now; None for an unknown verb."""
+        if cmd_name not in VERBS:
+            return None
+        module_name, _, attribute = VERBS[cmd_name].command.partition(":")
+        command: click.Command = getattr(importlib.import_module(module_name), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb called; an unknown one is a usage error that names the nearest."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(VERBS)}"
+            raise click.UsageError(f"no verb '{args[0]}', {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, from the table alone."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+
+
+@click.group(
+    cls=VerbGroup,
+    subcommand_metavar="VERB [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 a run or check failed, 2 wrong usage or input, 130 interrupted.",
+)
+@click.version_option(package_name="provisor", prog_name="provisor")
+@click.option(
+    _DEBUG, is_flag=True, expose_value=False, help="Show the traceback of a failure; may stand after any verb."
+)
+def provisor() -> None:
+    """Rent capacity, pick model variants and split traffic for the least money that keeps every promise."""
+
+
+@click.command()
+def version() -> None:
+    """Print the versions of Python, Provisor and the packages that can change a result.
+
+    \b
+    Example:
+      provisor version
+    """
+    from controller.config import versions
+
+    for name, number in versions().items():
+        click.echo(f"{name} {number or 'not installed'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code.
+
+    Args:
+        arguments: Words after `provisor`; None takes them from the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    own = words[: words.index("--")] if "--" in words else words
+    is_debug = _DEBUG in own
+    words = [word for word in own if word != _DEBUG] + words[len(own) :]
+    try:
+        result = provisor.main(args=words, prog_name="provisor", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_WRONG_INPUT
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help'.", err=True)
+        return _failed(error, error.format_message(), EXIT_WRONG_INPUT, is_debug)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _failed(error, "interrupted", EXIT_INTERRUPTED, is_debug)
+    except ProvisorError as error:
+        return _failed(error, str(error), error.exit_code, is_debug)
+    except Exception as error:  # noqa: BLE001 - the last net: a traceback is shown only when it was asked for
+        detail = textwrap.shorten(f"{type(error).__name__}: {error}", _SHOWN_ERROR_CHARS, placeholder=" ...")
+        return _failed(error, f"unexpected {detail}\n(add {_DEBUG} for the traceback)", EXIT_FAILED, is_debug)
+    return result if isinstance(result, int) else EXIT_DONE
+
+
+def _failed(error: BaseException, message: str, exit_code: int, is_debug: bool) -> int:
+    """Shows a failure on standard error and returns its exit code."""
+    if is_debug:
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    lines = [
+        textwrap.shorten(line, _SHOWN_ERROR_CHARS, placeholder=" ...") if len(line) > _SHOWN_ERROR_CHARS else line
+        for line in message.splitlines() or [type(error).__name__]
+    ]
+    click.secho(f"error: {one_screen(lines, limit=_SCREEN_LINES)}", fg="red", err=True)
+    return exit_code
