@@ -14,7 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-KERNEL_SOURCES = ("controller.kernels", "envs.kernels", "controller.routing", "controller.arrays")
+KERNEL_SOURCES = ("controller.kernels", "envs.kernels", "controller.routing", "controller.latency", "controller.arrays")
 """Packages and modules whose text decides what the compiled code does."""
 
 
