@@ -78,6 +78,7 @@ class WorkloadArrays(NamedTuple):
     allowed: Bool  # (C, V, P) usable, right operator, allowed by an `each` floor, fits the SLO when idle
     network_s: F64  # (C, V, P) added to every latency: both directions, delay and bytes
     egress_usd: F64  # (C, V, P) per request
+    overflow_option: I64  # (C,) v * P + p of the serverless option that takes overflow; -1 for none
 
 
 class LimitArrays(NamedTuple):
@@ -143,7 +144,7 @@ class PlanArrays(NamedTuple):
     overflow_after_s: F64  # (N, C) predicted wait above which a request may go to serverless
     overflow_fraction: F64  # (N, C) probability of going
     hedge_after_s: F64  # (N, C) 0 replicates at once, inf is off
-    shed_limit: I64  # (N, C) queued requests of the class, all options, above which it is refused
+    shed_limit: I64  # (N, C) queued requests of the class in one option at which further ones are refused
     batch_size: I64  # (N, V, P)
     batch_wait_s: F64  # (N, V, P)
     shares: F64  # (N, C, V, P) used only where `fixed_shares`

@@ -210,7 +210,21 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         allowed=allowed,
         network_s=network_s,
         egress_usd=egress_usd,
+        overflow_option=np.array([_overflow_option(c, allowed[i], compiled) for i, c in enumerate(classes)], np.int64),
     )
+
+
+def _overflow_option(request_class: RequestClass, allowed: Bool, compiled: CatalogArrays) -> int:
+    """Cheapest serverless option whose variant meets the class's floor by itself, else the most accurate one; -1 where none is allowed."""
+    best, best_key = -1, (True, np.inf, np.inf)
+    for v, p in np.argwhere(allowed & (compiled.market == MARKETS.index("serverless"))):
+        accuracy = float(compiled.accuracy[v])
+        usd = compiled.service_s[v, p, 1] * compiled.memory_gb[p] * compiled.usd_per_gb_s[p] + compiled.usd_per_request[p]
+        is_below = accuracy < request_class.accuracy_floor
+        key = (is_below, -accuracy if is_below else usd, usd)
+        if key < best_key:
+            best, best_key = int(v * compiled.usable.shape[1] + p), key
+    return best
 
 
 def _check_answerable(request_class: RequestClass, allowed: Bool, accuracy: F64) -> None:

@@ -1,0 +1,253 @@
+"""State of the simulated world as plain arrays, env axis N in front.
+
+Because it is plain arrays, a snapshot is a copy and nothing depends on how envs are batched. Instances and held requests live in slots
+of fixed tables; lists are linked by slot numbers (-1 ends a list).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.arrays import BILL_TERMS, F64, I64, LATENCY_BUCKETS, Bool
+
+FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
+"""States of an instance slot. DOOMED serves under a preemption notice."""
+
+STREAMS = 10
+"""Streams of `controller.keyed_random`, one key per env and stream."""
+
+MAX_ATTEMPTS = 4
+"""A request that lost its replica is queued again at most this many times."""
+
+U64 = NDArray[np.uint64]
+I32 = NDArray[np.int32]
+
+
+class SupplyArrays(NamedTuple):
+    """What arrives and what the market offers, on regular grids. R traces, Z zones."""
+
+    rate_rps: F64  # (R, bins) intensity of all classes together
+    rate_bin_s: float
+    gaps: F64  # (SHAPE_CELLS + 1,) quantile table of a unit-mean gap; used where `is_poisson` is false
+    is_poisson: bool
+    spot_share: F64  # (Z, ticks) share of a pool's quota that the zone offers, 0..1
+    spot_bin_s: float
+
+
+class SimState(NamedTuple):
+    """All that changes while a world runs."""
+
+    seed: I64  # (N,)
+    keys: U64  # (N, STREAMS)
+    trace: I64  # (N,) row of `rate_rps`
+    start_s: F64  # (N,) trace time at which the env began
+    spot_start_s: F64  # (N,) market time at which the env began
+    now_s: F64  # (N,) since the env began
+    tick: I64  # (N,)
+    next_request: I64  # (N,) id of the next arrival
+    gap_left: F64  # (N,) intensity left until it, in unit gaps
+    launches: I64  # (N,) counter that keys launch draws
+    # instances
+    instance_option: I64  # (N, M) v * P + p
+    instance_state: I64  # (N, M)
+    instance_launch_s: F64  # (N, M)
+    instance_ready_s: F64  # (N, M)
+    instance_kill_s: F64  # (N, M) inf without a notice
+    flight_option: I64  # (N, M) option under which the batches in service were sent
+    credit_free_s: F64  # (N, M, K) end of the batch in service
+    credit_start_s: F64  # (N, M, K) its beginning
+    credit_flight: I32  # (N, M, K) first held request of it
+    # serverless execution environments
+    env_option: I64  # (N, E) v * P + p, -1 unused
+    env_free_s: F64  # (N, E)
+    env_flight: I32  # (N, E)
+    env_count: I64  # (N, O) environments of the option
+    provisioned: I64  # (N, O) reserved environments
+    # held requests
+    held_arrival_s: F64  # (N, Q)
+    held_id: I64  # (N, Q)
+    held_class: I32  # (N, Q)
+    held_attempt: I32  # (N, Q)
+    held_next: I32  # (N, Q)
+    held_free: I32  # (N,) head of the free list
+    held_count: I32  # (N,)
+    queue_head: I32  # (N, O)
+    queue_tail: I32  # (N, O)
+    queue_length: I32  # (N, O)
+    # market
+    unavailable_until_s: F64  # (N, P)
+    # routing in force
+    shares: F64  # (N, C, O)
+    overflow_after_s: F64  # (N, C)
+    overflow_fraction: F64  # (N, C)
+    hedge_after_s: F64  # (N, C)
+    shed_limit: I64  # (N, C)
+    batch_size: I64  # (N, O)
+    batch_wait_s: F64  # (N, O)
+
+
+class TotalArrays(NamedTuple):
+    """Sums since the last reset of an env."""
+
+    arrivals: I64  # (N, C)
+    answered: I64  # (N, C)
+    missed: I64  # (N, C)
+    shed: I64  # (N, C)
+    failed: I64  # (N, C)
+    accuracy_sum: F64  # (N, C)
+    latency: I64  # (N, C, B)
+    spend_usd: F64  # (N, T)
+    preempted: I64  # (N, P)
+    launch_failed: I64  # (N, P)
+    invocations: I64  # (N, P)
+    cold_starts: I64  # (N, P)
+    throttled: I64  # (N, P)
+    instance_s: F64  # (N, P) instance-seconds billed
+
+
+class Scratch(NamedTuple):
+    """Work space of one thread; nothing in it outlives a tick."""
+
+    arrival_s: F64  # (L,) unsorted arrivals of the tick
+    identity: I64  # (L,)
+    klass: I32  # (L,)
+    option: I32  # (L,)
+    seg_arrival_s: F64  # (L,) the same by option, carried requests first
+    seg_id: I64  # (L,)
+    seg_class: I32  # (L,)
+    seg_attempt: I32  # (L,)
+    seg_gone: Bool  # (L,)
+    seg_start: I64  # (O + 1,)
+    seg_fill: I64  # (O,)
+    over_arrival_s: F64  # (L,) requests sent to serverless, by the option they go to
+    over_id: I64  # (L,)
+    over_class: I32  # (L,)
+    over_attempt: I32  # (L,)
+    over_option: I32  # (L,)
+    over_order: I64  # (L,)
+    heap_s: F64  # (M * K + 2,)
+    heap_credit: I64  # (M * K + 2,)
+    class_next: I64  # (C,)
+    class_expiry_s: F64  # (C,)
+    class_waiting: I64  # (C,)
+    route_share: F64  # (C, O) running sums
+    route_option: I64  # (C, O)
+    route_length: I64  # (C,)
+    member_start: I64  # (O + 1,)
+    member: I64  # (M,) instance slots by option
+    idle_s: F64  # (E,)
+    idle_env: I64  # (E,)
+    retry: I64  # (Q,)
+
+
+def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int, int, int]) -> SimState:
+    """Empty state; `shape` is (V, P, C), `sizes` is (instances M, credits K, environments E, held requests Q)."""
+    n, (v, p, c), (m, k, e, q) = num_envs, shape, sizes
+    o = v * p
+    return SimState(
+        seed=np.zeros(n, np.int64),
+        keys=np.zeros((n, STREAMS), np.uint64),
+        trace=np.zeros(n, np.int64),
+        start_s=np.zeros(n),
+        spot_start_s=np.zeros(n),
+        now_s=np.zeros(n),
+        tick=np.zeros(n, np.int64),
+        next_request=np.zeros(n, np.int64),
+        gap_left=np.zeros(n),
+        launches=np.zeros(n, np.int64),
+        instance_option=np.full((n, m), -1, np.int64),
+        instance_state=np.zeros((n, m), np.int64),
+        instance_launch_s=np.zeros((n, m)),
+        instance_ready_s=np.zeros((n, m)),
+        instance_kill_s=np.full((n, m), np.inf),
+        flight_option=np.full((n, m), -1, np.int64),
+        credit_free_s=np.zeros((n, m, k)),
+        credit_start_s=np.zeros((n, m, k)),
+        credit_flight=np.full((n, m, k), -1, np.int32),
+        env_option=np.full((n, e), -1, np.int64),
+        env_free_s=np.zeros((n, e)),
+        env_flight=np.full((n, e), -1, np.int32),
+        env_count=np.zeros((n, o), np.int64),
+        provisioned=np.zeros((n, o), np.int64),
+        held_arrival_s=np.zeros((n, q)),
+        held_id=np.zeros((n, q), np.int64),
+        held_class=np.zeros((n, q), np.int32),
+        held_attempt=np.zeros((n, q), np.int32),
+        held_next=np.zeros((n, q), np.int32),
+        held_free=np.zeros(n, np.int32),
+        held_count=np.zeros(n, np.int32),
+        queue_head=np.full((n, o), -1, np.int32),
+        queue_tail=np.full((n, o), -1, np.int32),
+        queue_length=np.zeros((n, o), np.int32),
+        unavailable_until_s=np.zeros((n, p)),
+        shares=np.zeros((n, c, o)),
+        overflow_after_s=np.zeros((n, c)),
+        overflow_fraction=np.zeros((n, c)),
+        hedge_after_s=np.full((n, c), np.inf),
+        shed_limit=np.full((n, c), np.iinfo(np.int64).max),
+        batch_size=np.ones((n, o), np.int64),
+        batch_wait_s=np.zeros((n, o)),
+    )
+
+
+def new_totals(num_envs: int, shape: tuple[int, int, int]) -> TotalArrays:
+    """Zeroed sums; `shape` is (V, P, C)."""
+    n, (_, p, c) = num_envs, shape
+    by_class, by_pool = (n, c), (n, p)
+    return TotalArrays(
+        arrivals=np.zeros(by_class, np.int64),
+        answered=np.zeros(by_class, np.int64),
+        missed=np.zeros(by_class, np.int64),
+        shed=np.zeros(by_class, np.int64),
+        failed=np.zeros(by_class, np.int64),
+        accuracy_sum=np.zeros(by_class),
+        latency=np.zeros((n, c, LATENCY_BUCKETS), np.int64),
+        spend_usd=np.zeros((n, len(BILL_TERMS))),
+        preempted=np.zeros(by_pool, np.int64),
+        launch_failed=np.zeros(by_pool, np.int64),
+        invocations=np.zeros(by_pool, np.int64),
+        cold_starts=np.zeros(by_pool, np.int64),
+        throttled=np.zeros(by_pool, np.int64),
+        instance_s=np.zeros(by_pool),
+    )
+
+
+def new_scratch(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int) -> Scratch:
+    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`."""
+    (v, p, c), (m, k, e, q) = shape, sizes
+    o, length = v * p, most_arrivals + q + 1
+    return Scratch(
+        arrival_s=np.zeros(length),
+        identity=np.zeros(length, np.int64),
+        klass=np.zeros(length, np.int32),
+        option=np.zeros(length, np.int32),
+        seg_arrival_s=np.zeros(length),
+        seg_id=np.zeros(length, np.int64),
+        seg_class=np.zeros(length, np.int32),
+        seg_attempt=np.zeros(length, np.int32),
+        seg_gone=np.zeros(length, np.bool_),
+        seg_start=np.zeros(o + 1, np.int64),
+        seg_fill=np.zeros(o, np.int64),
+        over_arrival_s=np.zeros(length),
+        over_id=np.zeros(length, np.int64),
+        over_class=np.zeros(length, np.int32),
+        over_attempt=np.zeros(length, np.int32),
+        over_option=np.zeros(length, np.int32),
+        over_order=np.zeros(length, np.int64),
+        heap_s=np.zeros(m * k + e + 2),
+        heap_credit=np.zeros(m * k + e + 2, np.int64),
+        class_next=np.zeros(c, np.int64),
+        class_expiry_s=np.zeros(c),
+        class_waiting=np.zeros(c, np.int64),
+        route_share=np.zeros((c, o)),
+        route_option=np.zeros((c, o), np.int64),
+        route_length=np.zeros(c, np.int64),
+        member_start=np.zeros(o + 1, np.int64),
+        member=np.zeros(m, np.int64),
+        idle_s=np.zeros(e + 1),
+        idle_env=np.zeros(e + 1, np.int64),
+        retry=np.zeros(q, np.int64),
+    )
