@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from controller.errors import ConfigError, mismatch, one_screen
+from controller.errors import ConfigError, InputError, mismatch, one_screen
 from controller.validation import error_lines
 
 RUN_HEADER = "run.json"
@@ -134,6 +134,7 @@ def parse_config(value: object, model: type[ModelT], source: str) -> ModelT:
 
     Raises:
         ConfigError: Naming `source` and every wrong field, one line each.
+        InputError: What a validator of the model raised, with `source` in front.
     """
     # Strict validation of JSON takes a list for a tuple and a text for an enum member, which strict validation of
     # Python objects refuses; everything else stays as strict.
@@ -143,6 +144,9 @@ def parse_config(value: object, model: type[ModelT], source: str) -> ModelT:
         raise ConfigError(f"{source}: expected plain values, got: {error}") from error
     try:
         return model.model_validate_json(text)
+    except InputError as error:
+        # Raised by a check that spans several fields; it knows its fields and not the file.
+        raise type(error)(f"{source}: {error}") from error
     except ValidationError as error:
         lines = error_lines(error, model, json.loads(text))
         raise ConfigError(f"{source}:\n{one_screen(f'  {line}' for line in lines)}") from error

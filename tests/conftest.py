@@ -6,6 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine and no deadline: a slow machine breaks no law. What fails is reproduced by its text.
+settings.register_profile("provisor", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("provisor")
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +20,16 @@ def numeric_errors_raise() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks a test that asks for the public traces, so that `-m "not data"` finds it."""
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The directory of public traces, prices and profiles; for tests marked `data`."""
+    """The directory of public traces, prices and profiles; a test that asks for it is marked `data`."""
     named = os.environ.get("PROVISOR_DATA", "")
     if not named:
         pytest.skip("PROVISOR_DATA names no directory of public traces")

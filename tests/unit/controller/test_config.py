@@ -4,13 +4,13 @@ import json
 import math
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from controller.config import StrictModel, load_object, load_yaml, parse_config, resolve_kind, write_run_header
-from controller.errors import ConfigError
+from controller.errors import CatalogError, ConfigError
 
 
 class Market(Enum):
@@ -161,6 +161,21 @@ def test_plain_values_are_validated_like_a_file() -> None:
     assert parse_config({"pools": []}, Setting, "here") == Setting(pools=())
     with pytest.raises(ConfigError, match="here"):
         parse_config({"pools": object()}, Setting, "here")
+
+
+class Floor(StrictModel):
+    floor: int
+
+    @model_validator(mode="after")
+    def reachable(self) -> Self:
+        if self.floor > 3:
+            raise CatalogError(f"floor: expected at most 3, got {self.floor}")
+        return self
+
+
+def test_error_of_a_validator_keeps_its_type_and_gets_the_file(written) -> None:
+    with pytest.raises(CatalogError, match=r"setting\.yaml: floor: expected at most 3, got 4"):
+        load_yaml(written("floor: 4"), Floor)
 
 
 def test_kind_is_imported_from_its_table() -> None:
