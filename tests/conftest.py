@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# The same examples on every machine and no deadline: a slow machine breaks no law. What fails is reproduced by its text.
+# The same examples on every machine, and no deadline: a slow machine breaks no law. A failure prints what repeats it.
 settings.register_profile("provisor", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("provisor")
 
