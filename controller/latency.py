@@ -1,7 +1,8 @@
 """Log buckets for latencies: where a latency is counted, and which latency a histogram's quantile is.
 
-Bucket k covers 2**(k // 8 - 10) * (1 + k % 8 / 8) seconds up to the next bucket's begin: eight linear steps per octave, so
-a quantile is known within an eighth of its value. The first bucket also takes what is shorter, the last what is longer.
+Bucket k covers 2**(k // 8 - 10) * (1 + k % 8 / 8) seconds up to the next bucket's begin: eight linear steps per octave,
+so a quantile is known within an eighth of its value. The first bucket also takes what is shorter, the last what is
+longer.
 The simulator's kernels compile `bucket_of` from this source; routers and reports run it as it stands.
 """
 

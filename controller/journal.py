@@ -1,0 +1,286 @@
+"""The journal of a run: every observation and every decision, line by line, so that the run can be decided again.
+
+Two ideas are needed to read it. The first line holds what the decision path was built from (scenario, catalog, policy);
+each further line is one tick of one env. And arrays are stored as their difference from the empty array of their kind,
+as `[[flat indices], [values]]`, which is short and exact: JSON gives every float back bit by bit.
+
+Wall-clock timings differ from run to run, so they lie beside the journal, never in it. Deciding again is in
+`controller.replay`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Literal, NamedTuple, cast
+
+import numpy as np
+from pydantic import Field, JsonValue
+
+from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
+from controller.config import StrictModel, parse_config, versions
+from controller.errors import ConfigError, InputError, mismatch
+from controller.journal_codec import EmptyArrays, as_json, decode, decode_array, encode, encode_array, next_history
+from controller.plan import reason_texts
+
+SCHEMA: Final = 1
+
+
+class JournalError(InputError):
+    """A journal is missing, damaged before its last line, or of another schema."""
+
+
+class TruncatedJournalWarning(UserWarning):
+    """The last line of a journal was cut, as a kill leaves it; the lines before it are whole."""
+
+
+class MeasuredSpans(StrictModel):
+    """What a live run measured about its replicas, in place of the catalog's load and swap times."""
+
+    start_s: float = Field(ge=0)
+    swap_s: float = Field(ge=0)
+
+
+class JournalHeader(StrictModel):
+    """First line of a journal: all that is needed to build the decision path again."""
+
+    journal: Literal[1] = SCHEMA
+    kind: Literal["live", "simulated"]
+    scenario: dict[str, JsonValue] = Field(description="resolved, every default filled in")
+    catalog: dict[str, JsonValue] = Field(description="the whole catalog, prices and calibrations included")
+    catalog_fingerprint: str
+    measured: MeasuredSpans | None = None
+    policy: JsonValue = Field(description="what `make_policy` was given")
+    policy_sha256: str | None = Field(default=None, description="of the policy file, where the policy is a file")
+    policy_name: str
+    seeds: tuple[int, ...]
+    shape: tuple[int, int, int] = Field(description="(V, P, C)")
+    world: dict[str, JsonValue] = Field(
+        default_factory=dict, description="trace, day, scale and whatever else names the run"
+    )
+    versions: dict[str, str | None] = Field(default_factory=versions)
+
+
+class JournalTick(NamedTuple):
+    """One decision as it was journalled; arrays have an env axis of length 1."""
+
+    line: int
+    observation: ObservationArrays
+    raw: F64  # (1, K)
+    plan: PlanArrays
+    actions: ActionArrays
+    shares: F64  # (1, C, V, P)
+    predicted: dict[str, float] | None
+
+
+def timings_path(journal: Path) -> Path:
+    """The side file of a journal's wall-clock timings."""
+    name = journal.name.removesuffix(".gz").removesuffix(".jsonl")
+    return journal.with_name(f"{name}.timings.jsonl")
+
+
+class JournalWriter:
+    """Writes a journal tick by tick; each line is handed to the system before `write` returns."""
+
+    def __init__(self, path: Path | str, header: JournalHeader, env: int = 0) -> None:
+        """Starts a journal.
+
+        Args:
+            path: File to write, replaced if it exists; compressed where the name ends in `.gz`.
+            header: First line.
+            env: The env whose ticks are written.
+
+        Raises:
+            JournalError: The file cannot be written.
+        """
+        self.path = Path(path)
+        self._env = env
+        self._empty = EmptyArrays(header.shape)
+        self._history: F64 | None = None
+        self._ticks = 0
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = _open(self.path, "wb")
+            self._timings = timings_path(self.path).open("wb")
+        except OSError as error:
+            raise JournalError(
+                f"{path}: expected a file that can be written, got: {error.strerror or error}"
+            ) from error
+        self._line(self._stream, header.model_dump(mode="json"))
+
+    def write(
+        self,
+        observation: ObservationArrays,
+        raw: F64,
+        plan: PlanArrays,
+        actions: ActionArrays,
+        shares: F64,
+        predicted: Mapping[str, float] | None = None,
+        timings_s: Mapping[str, float] | None = None,
+    ) -> None:
+        """Appends one tick.
+
+        Args:
+            observation: What was seen; arrays of N envs, of which the writer's env is kept. Likewise below.
+            raw: Raw policy output, (N, K).
+            plan: Plan after the guard.
+            actions: Actions towards it.
+            shares: Shares of traffic, (N, C, V, P).
+            predicted: What the decision is expected to lead to, by name.
+            timings_s: Wall-clock seconds by name, for the side file.
+        """
+        env = self._env
+        line: dict[str, Any] = {"n": self._ticks, "observation": self._observation(observation)}
+        line["raw"] = [as_json(x) for x in raw[env].tolist()]
+        line["plan"] = encode(plan, env, self._empty.plan)
+        line["actions"] = encode(actions, env, self._empty.actions)
+        line["shares"] = encode_array(shares[env], np.zeros_like(shares[env]))
+        line["reasons"] = reason_texts(int(plan.reasons[env]))
+        if predicted is not None:
+            line["predicted"] = {name: as_json(float(value)) for name, value in predicted.items()}
+        self._line(self._stream, line)
+        if timings_s is not None:
+            self._line(self._timings, {"n": self._ticks, **timings_s})
+        self._ticks += 1
+
+    def close(self) -> None:
+        """Ends both files; may be called twice."""
+        self._stream.close()
+        self._timings.close()
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _observation(self, observation: ObservationArrays) -> dict[str, Any]:
+        """The observation without its history where that follows from the arrivals written so far."""
+        encoded = encode(observation, self._env, self._empty.observation)
+        encoded.pop("history", None)
+        actual = np.asarray(observation.history[self._env], np.float64)
+        expected = next_history(self._history, observation, self._env)
+        if expected is None or not np.array_equal(expected, actual):
+            # First tick, or a tick was not journalled: the reader cannot rebuild it.
+            encoded["history"] = encode_array(actual, np.zeros_like(actual)) or [[], []]
+        self._history = actual.copy()
+        return encoded
+
+    @staticmethod
+    def _line(stream: IO[bytes], value: Mapping[str, Any]) -> None:
+        stream.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        stream.flush()
+
+
+class Journal:
+    """A journal that was written: its header at once, its ticks one by one."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Opens a journal and reads its header.
+
+        Raises:
+            JournalError: No such file, or the first line is not the header of a journal of this schema.
+        """
+        self.path = Path(path)
+        first = next(self._values(), None)
+        if first is None:
+            raise JournalError(f"{self.path}: expected a journal, got an empty file")
+        if not isinstance(first[1], dict) or "journal" not in first[1]:
+            raise JournalError(f"{self.path}, line 1: expected the header of a journal")
+        if first[1]["journal"] != SCHEMA:
+            raise JournalError(mismatch(f"{self.path}, line 1, journal", f"schema {SCHEMA}", first[1]["journal"]))
+        try:
+            self.header = parse_config(first[1], JournalHeader, f"{self.path}, line 1")
+        except ConfigError as error:
+            raise JournalError(str(error)) from error
+
+    def ticks(self) -> Iterator[JournalTick]:
+        """Every whole tick, in order.
+
+        Warns:
+            TruncatedJournalWarning: The last line was cut; it is left out.
+
+        Raises:
+            JournalError: A line is damaged, missing or out of order; it is named.
+        """
+        empty = EmptyArrays(self.header.shape)
+        history: F64 | None = None
+        values = self._values()
+        next(values)
+        for count, (number, value) in enumerate(values):
+            where = f"{self.path}, line {number}"
+            try:
+                if value["n"] != count:
+                    raise JournalError(mismatch(f"{where}, n", f"tick {count}", value["n"]))
+                tick, history = _read_tick(number, value, empty, history)
+            except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+                raise JournalError(f"{where}: expected a tick, got damaged fields ({error!r})") from error
+            yield tick
+
+    def _values(self) -> Iterator[tuple[int, Any]]:
+        """Line numbers from 1 and parsed lines; a cut last line is left out with a warning."""
+        try:
+            stream = _open(self.path, "rb")
+        except OSError as error:
+            raise JournalError(f"{self.path}: expected a readable journal, got: {error.strerror or error}") from error
+        number = 0
+        with stream:
+            while True:
+                number += 1
+                where = f"{self.path}, line {number}"
+                try:
+                    line = stream.readline()
+                except EOFError:
+                    line = b"cut"  # the archive ends in the middle of a line, or its end mark was never written
+                except (OSError, zlib.error) as error:
+                    raise JournalError(f"{where}: expected compressed lines, got damaged bytes ({error})") from error
+                if not line:
+                    return
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    if line.endswith(b"\n"):
+                        raise JournalError(f"{where}: expected JSON, got damaged text ({error})") from error
+                    text = f"{self.path}: the file was cut in line {number}; it counts up to the line before"
+                    warnings.warn(text, TruncatedJournalWarning, stacklevel=2)
+                    return
+                yield number, value
+
+
+def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    if path.suffix != ".gz":
+        return path.open(mode)
+    # No time of writing in the archive: equal runs are equal byte by byte. Its `flush` ends a whole block.
+    return cast("IO[bytes]", gzip.GzipFile(path, mode, compresslevel=6, mtime=0))
+
+
+def _read_tick(
+    number: int, value: Mapping[str, Any], empty: EmptyArrays, history: F64 | None
+) -> tuple[JournalTick, F64]:
+    seen = value["observation"]
+    observation = decode(seen, empty.observation, skip=("history",))
+    if "history" in seen:
+        after = decode_array(seen["history"], empty.observation.history[0])
+    else:
+        rebuilt = next_history(history, observation, 0)
+        if rebuilt is None:
+            raise ValueError("no history on the first tick")
+        after = rebuilt
+    predicted = value.get("predicted")
+    tick = JournalTick(
+        line=number,
+        observation=observation._replace(history=after[None].copy()),
+        raw=np.array([[float(x) for x in value["raw"]]], np.float64),
+        plan=decode(value["plan"], empty.plan),
+        actions=decode(value["actions"], empty.actions),
+        shares=decode_array(value["shares"], empty.shares),
+        predicted=None if predicted is None else {name: float(x) for name, x in predicted.items()},
+    )
+    return tick, after
