@@ -5,7 +5,6 @@ raises a `ProvisorError`, whose message is shown on one screen and whose `exit_c
 itself. Only click is imported here, so that `provisor --help` answers at once.
 """
 
-import difflib
 import importlib
 import sys
 import textwrap
@@ -49,22 +48,18 @@ class VerbGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's command, imported now; None for an unknown verb."""
+        """The verb's command, imported now.
+
+        Raises:
+            NoSuchCommand: No such verb; names the nearest.
+        """
         if cmd_name not in VERBS:
-            return None
+            if ctx.resilient_parsing or cmd_name.startswith("-"):
+                return None
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=VERBS, ctx=ctx)
         module_name, _, attribute = VERBS[cmd_name].command.partition(":")
         command: click.Command = getattr(importlib.import_module(module_name), attribute)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb called; an unknown one is a usage error that names the nearest."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(VERBS)}"
-            raise click.UsageError(f"no verb '{args[0]}', {hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, from the table alone."""
