@@ -1,0 +1,105 @@
+"""PPO on a knob network: Stable-Baselines3's, with a critic burn-in and a first action that is the rule itself.
+
+Imported on use only: torch and Stable-Baselines3 take seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
+
+from experiments.train_config import PpoConfig
+
+
+class KnobPpo(PPO):
+    """PPO whose actor starts as the zero action and stays frozen until the critic has seen some rollouts.
+
+    An untrained critic's advantages are noise; following them in the first rollouts unlearns the rule the policy starts
+    from.
+
+    Args:
+        env: Environments to learn in; its spaces are boxes.
+        config: Settings.
+        seed: Of weights, exploration and environments.
+        total_steps: Decisions at which the learning rate reaches 0.
+    """
+
+    def __init__(self, env: VecEnv, config: PpoConfig, seed: int, total_steps: int) -> None:
+        torch.set_num_threads(config.torch_threads)
+        self.config = config
+        self.total_steps = total_steps
+        super().__init__(
+            "MlpPolicy",
+            env,
+            learning_rate=self._rate,
+            n_steps=config.rollout_decisions,
+            batch_size=config.batch_size,
+            n_epochs=config.epochs,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            clip_range=config.clip,
+            ent_coef=config.entropy,
+            policy_kwargs={
+                "net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)},
+                "activation_fn": torch.nn.Tanh,
+                "log_std_init": config.log_std,
+            },
+            seed=seed,
+            device="cpu",
+        )
+        with torch.no_grad():
+            for parameter in self.policy.action_net.parameters():
+                parameter.zero_()
+
+    @property
+    def rollouts_done(self) -> int:
+        """Rollouts collected so far."""
+        return int(self.num_timesteps) // self.config.rollout_steps
+
+    def train(self) -> None:
+        """Updates the nets from the last rollout; during burn-in only the critic."""
+        is_frozen = self.rollouts_done <= self.config.burn_in_rollouts
+        for parameter in self._actor_parameters():
+            parameter.requires_grad_(not is_frozen)
+        super().train()
+
+    def knob_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The mean action's network as a policy file holds it."""
+        modules = [*self.policy.mlp_extractor.policy_net, self.policy.action_net]
+        linear = [module for module in modules if isinstance(module, torch.nn.Linear)]
+        tensors: dict[str, NDArray[np.float32]] = {}
+        for layer, module in enumerate(linear):
+            tensors[f"knobs.{layer}.weight"] = module.weight.detach().numpy().astype(np.float32)
+            tensors[f"knobs.{layer}.bias"] = module.bias.detach().numpy().astype(np.float32)
+        return tensors
+
+    def _actor_parameters(self) -> list[torch.nn.Parameter]:
+        policy = self.policy
+        return [*policy.mlp_extractor.policy_net.parameters(), *policy.action_net.parameters(), policy.log_std]
+
+    def _rate(self, _progress: float) -> float:
+        # Stable-Baselines3's own progress counts within one call of `learn`; a run is many calls. The rate of an update
+        # is the one at the begin of its rollout, so that the last update is not one of rate 0.
+        seen = int(self.__dict__.get("num_timesteps", 0)) - self.config.rollout_steps
+        return self.config.learning_rate * min(1.0 - seen / self.total_steps, 1.0)
+
+
+def zero_tensors(observation_size: int, hidden: tuple[int, ...], num_knobs: int) -> dict[str, NDArray[np.float32]]:
+    """A knob network that always answers zero: the rule."""
+    sizes = (observation_size, *hidden, num_knobs)
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        tensors[f"knobs.{layer}.weight"] = np.zeros((outputs, inputs), np.float32)
+        tensors[f"knobs.{layer}.bias"] = np.zeros(outputs, np.float32)
+    return tensors
+
+
+def same_tensors(one: Mapping[str, NDArray[np.float32]], other: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Whether two networks are equal bit for bit."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)

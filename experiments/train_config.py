@@ -1,0 +1,110 @@
+"""Settings of a training: base rule, forecaster, PPO, validation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from controller.config import StrictModel
+from experiments.objective import ObjectiveConfig
+
+
+class ForecastConfig(StrictModel):
+    """Fit of the quantile forecaster."""
+
+    hidden: int = Field(default=32, ge=1, le=512)
+    epochs: int = Field(default=30, ge=1, le=1000)
+    batch_size: int = Field(default=1024, ge=16)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    stride_ticks: int = Field(default=3, ge=1, description="distance between samples; neighbours tell nearly the same")
+    thinnings: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 0.3, 3.0),
+        min_length=1,
+        description="factors of the rate also trained on, so that counting noise is learned",
+    )
+    seed: int = Field(default=0, ge=0)
+
+
+class TuneConfig(StrictModel):
+    """Search for the base rule's settings."""
+
+    trials: int = Field(default=60, ge=0, description="0 leaves the rule as it is given")
+    seconds: float = Field(default=600.0, gt=0)
+    windows: int = Field(
+        default=8, ge=1, description="stretches of the training and validation days that a trial replays"
+    )
+    window_s: float = Field(default=10800.0, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class PpoConfig(StrictModel):
+    """Proximal policy optimisation, defaults as found best in a trial on the same design."""
+
+    num_envs: int = Field(default=128, ge=1)
+    rollout_decisions: int = Field(default=64, ge=2, description="decisions per env between updates")
+    batch_size: int = Field(default=1024, ge=2)
+    epochs: int = Field(default=6, ge=1)
+    learning_rate: float = Field(default=6e-4, gt=0, description="falls linearly to 0 at the last step")
+    gamma: float = Field(default=0.97, gt=0, lt=1, description="33 decisions: a launch is two")
+    gae_lambda: float = Field(default=0.95, gt=0, le=1)
+    clip: float = Field(default=0.2, gt=0)
+    entropy: float = Field(default=0.0, ge=0)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 64), min_length=1)
+    log_std: float = Field(default=-1.7, description="of the first exploration noise; more unlearns the rule")
+    burn_in_rollouts: int = Field(
+        default=8, ge=0, description="the actor is frozen this long, until the critic is of use"
+    )
+    torch_threads: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _batches_fill(self) -> PpoConfig:
+        rollout = self.num_envs * self.rollout_decisions
+        if rollout % self.batch_size:
+            raise ValueError(
+                f"batch_size: expected a divisor of num_envs x rollout_decisions ({rollout}), got {self.batch_size}"
+            )
+        return self
+
+    @property
+    def rollout_steps(self) -> int:
+        """Decisions of all envs per rollout."""
+        return self.num_envs * self.rollout_decisions
+
+
+class ValidationConfig(StrictModel):
+    """Deterministic evaluation on the validation days, which selects what is exported."""
+
+    every_rollouts: int = Field(default=10, ge=1)
+    patience: int = Field(default=12, ge=1, description="validations without a better value after which training stops")
+    least_gain: float = Field(
+        default=0.002, ge=0, description="share by which a policy must beat the rule to be exported in its place"
+    )
+    windows: int = Field(default=8, ge=1)
+    window_s: float = Field(default=43200.0, gt=0)
+    seed: int = Field(default=1_000_003, ge=0)
+
+
+class TrainConfig(StrictModel):
+    """A training run: one policy file per seed."""
+
+    steps: int = Field(default=1_500_000, ge=1, description="decisions per seed")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    episode_decisions: int = Field(default=120, ge=2)
+    twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
+    randomise_dial: bool = True
+    dial: float = Field(default=1.0, gt=0, description="the dial that validation and the policy file's default use")
+    env_threads: int = Field(default=1, ge=1)
+    catalog: Literal["fixed", "any"] = "any"
+    checkpoint_every_rollouts: int = Field(default=1, ge=1)
+    forecast: ForecastConfig = ForecastConfig()
+    tune: TuneConfig = TuneConfig()
+    ppo: PpoConfig = PpoConfig()
+    validation: ValidationConfig = ValidationConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> TrainConfig:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: expected distinct numbers, got {list(self.seeds)}")
+        return self
