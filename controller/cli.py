@@ -36,6 +36,7 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
+    "trace": Verb("traces.commands:trace", "Describe, generate and fetch request traces."),
     "version": Verb("controller.cli:version", "Print the versions that can change a result."),
 }
 
