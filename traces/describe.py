@@ -170,7 +170,10 @@ def plot(trace: Trace, path: str | Path) -> Path:
         axes.axvspan(begin, begin + gap.length_s / 86_400, color="0.85", zorder=0)
     axes.set(xlabel="days", ylabel="requests/s", title=trace.name, xlim=(0, trace.duration_s / 86_400))
     axes.set_ylim(bottom=0)
-    figure.savefig(target, dpi=120)
+    try:
+        figure.savefig(target, dpi=120)
+    except OSError as error:
+        raise TraceError(f"{target}: cannot be written ({error.strerror or error})") from None
     return target
 
 

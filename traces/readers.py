@@ -87,9 +87,12 @@ def write_npz(trace: Trace, path: str | Path) -> Path:
     if not trace.mask.all():
         arrays |= {"valid": np.packbits(trace.mask), "n_valid_bits": trace.num_bins}
     partial = target.with_name(target.name + ".partial")
-    with partial.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
-    partial.replace(target)
+    try:
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        partial.replace(target)
+    except OSError as error:
+        raise TraceError(f"{target}: cannot be written ({error.strerror or error})") from None
     return target
 
 

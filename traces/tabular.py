@@ -11,7 +11,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -27,6 +27,7 @@ TableKind = Literal["auto", "binned", "log"]
 TIME_COLUMNS = ("t_s", "timestamp", "time", "t", "ts")
 COUNT_COLUMNS = ("count", "counts", "requests")
 
+_ENCODING = "utf-8-sig"  # spreadsheets put a byte order mark before the header
 _CHUNK_LINES = 65_536
 _PROBE_LINES = 64
 _EPOCH_FROM_S = 1e8  # 1973 as an epoch; three years as seconds since the begin of a log
@@ -87,8 +88,8 @@ def _lines(path: Path) -> Iterator[Iterator[str]]:
 def _opened(path: Path) -> IO[str]:
     """Text stream that a caller closes, unpacked where the name ends in `.gz`."""
     if path.name.lower().endswith(".gz"):
-        return cast("IO[str]", gzip.open(path, "rt", newline=""))
-    return path.open(newline="")
+        return cast("IO[str]", gzip.open(path, "rt", newline="", encoding=_ENCODING))
+    return path.open(newline="", encoding=_ENCODING)
 
 
 def _whole(path: Path, width: int, rows: Iterator[Row]) -> Iterator[Row]:
@@ -109,7 +110,7 @@ def _is_binned(header: list[str], time_column: int, probe: list[Row]) -> bool:
         table = np.array([[float(cell) for cell in cells] for _, cells in probe])
     except ValueError:
         return False
-    if table.ndim != 2 or len(table) < 3:
+    if len(table) < 3 or not np.isfinite(table[:, time_column]).all():
         return False
     steps = np.diff(table[:, time_column])
     smallest = steps.min()
@@ -177,7 +178,7 @@ def _read_log(
     previous_s = -np.inf
     last_bin = 0
     while chunk := list(islice(rows, _CHUNK_LINES)):
-        times = np.array([stamp.seconds(line, cells[time_column]) for line, cells in chunk])
+        times = stamp.column(chunk, time_column)
         falls = np.flatnonzero(np.diff(times, prepend=previous_s) < 0)
         if falls.size:
             line, cells = chunk[int(falls[0])]
@@ -238,6 +239,17 @@ class _TimeReader:
         except ValueError:
             raise TraceError(mismatch(place, "an ISO 8601 time", cell)) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+    def column(self, chunk: list[Row], column: int) -> NDArray[np.float64]:
+        """Seconds of a whole chunk; cell by cell only to read a clock or to name the line that is wrong."""
+        first_line, first_cells = chunk[0]
+        self.seconds(first_line, first_cells[column])
+        if not self.is_clock:
+            with suppress(ValueError):
+                times = np.array([float(cells[column]) for _, cells in chunk])
+                if np.isfinite(times).all():
+                    return times
+        return np.array([self.seconds(line, cells[column]) for line, cells in chunk])
 
     def start_text(self, time_s: float) -> str | None:
         """The begin as ISO 8601 when the column held a clock."""

@@ -106,6 +106,9 @@ def test_traces_are_written_to_npz_in_existing_directories_only(tmp_path: Path) 
         write_npz(trace, tmp_path / "t.csv")
     with pytest.raises(TraceError, match="expected an existing directory"):
         write_npz(trace, tmp_path / "no" / "t.npz")
+    (tmp_path / "taken.npz").mkdir()
+    with pytest.raises(TraceError, match="taken.npz: cannot be written"):
+        write_npz(trace, tmp_path / "taken.npz")
 
 
 @pytest.mark.data

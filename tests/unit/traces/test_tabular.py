@@ -90,6 +90,7 @@ def test_epochs_count_from_the_first_and_seconds_from_zero(tmp_path: Path) -> No
         ("", "expected a header and at least one line, got an empty file"),
         ("when,count\n0,5\n", "line 1: expected a time column"),
         ("t_s\n5\n4\n", "line 3, t_s: expected times in rising order, got '4'"),
+        ("t_s\n5\ninf\ninf\n", "line 3, t_s: expected finite seconds"),
         ("t_s\n5\nnan\n", "line 3, t_s: expected finite seconds"),
         ("t_s\n-5\n4\n", "line 2, t_s: expected a time >= 0, got -5.0"),
         ("t_s\n2024-05-01T10:00:00Z\nyesterday\n", "line 3, t_s: expected an ISO 8601 time, got 'yesterday'"),
@@ -101,6 +102,10 @@ def test_wrong_lines_are_named_with_what_was_expected(tmp_path: Path, text: str,
         read_trace(written(tmp_path, text))
     assert named in str(caught.value)
     assert "t.csv" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, "\ufefft_s,count\n0,5\n10,6\n")).counts.tolist() == [[5, 6]]
 
 
 def test_truncated_gzip_is_named(tmp_path: Path) -> None:
