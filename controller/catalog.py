@@ -1,9 +1,11 @@
 """The catalog: what can be bought and what can run on it.
 
-Two ideas are needed to read it. Every figure says where it comes from: `measured` names a source, `derived` gives a formula; one
-of the two, never both. And a `Profile` describes a variant on one *whole instance* of a pool, which is what a replica is.
+Two ideas are needed to read it. Every figure says where it comes from: `measured` names a source, `derived` gives a
+formula; one of the two, never both. And a `Profile` describes a variant on one *whole instance* of a pool, which is
+what a replica is.
 
-The compiled array form used by the decision path is built in `controller.arrays`; how figures are fitted is not decided here.
+The compiled array form used by the decision path is built in `controller.compile`; how figures are fitted is not
+decided here.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 from enum import StrEnum
 from functools import cached_property
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +26,6 @@ from pydantic import Field, model_validator
 from controller.config import StrictModel, load_yaml
 from controller.errors import CatalogError
 
-SCHEMA_VERSION = 1
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 
 
@@ -64,8 +66,9 @@ class Positive(Figure):
 class Distribution(StrictModel):
     """Shape of a duration relative to its mean, as quantiles; the mean itself is a separate figure.
 
-    `quantiles` maps probability to value / mean. Between points the quantile function is linear; the ends are extended to 0 and 1
-    by the outermost values, so an honest table reaches far enough. The table is rescaled to mean 1 when compiled.
+    `quantiles` maps probability to value / mean. Between points the quantile function is linear; the ends are
+    extended to 0 and 1 by the outermost values, so an honest table reaches far enough. The table is rescaled to mean 1
+    when compiled.
     """
 
     quantiles: dict[float, float] = Field(min_length=1)
@@ -80,12 +83,12 @@ class Distribution(StrictModel):
         values = [self.quantiles[p] for p in probabilities]
         if probabilities[0] < 0 or probabilities[-1] > 1:
             raise ValueError("expected probabilities within 0..1")
-        if values[0] <= 0 or any(b < a for a, b in zip(values, values[1:], strict=False)):
+        if values[0] <= 0 or any(b < a for a, b in pairwise(values)):
             raise ValueError("expected positive values that do not fall with the probability")
         return self
 
     def table(self, cells: int) -> NDArray[np.float64]:
-        """Quantile function on an even grid of `cells` + 1 probabilities, scaled so that linear interpolation has mean 1."""
+        """Quantile function at `cells` + 1 even probabilities, scaled so that linear interpolation has mean 1."""
         probabilities = sorted(self.quantiles)
         values = np.interp(np.linspace(0.0, 1.0, cells + 1), probabilities, [self.quantiles[p] for p in probabilities])
         mean = float(np.mean((values[1:] + values[:-1]) / 2))
@@ -155,7 +158,9 @@ class ResourcePool(StrictModel):
     provisioned_compute_usd_per_gb_s: NonNegative | None = None
     billing_step_s: Positive | None = None
     keep_alive_s: NonNegative | None = None
-    emulated_speed: float = Field(default=1.0, gt=0, description="service speed of a local stand-in against the profile")
+    emulated_speed: float = Field(
+        default=1.0, gt=0, description="service speed of a local stand-in against the profile"
+    )
 
     @model_validator(mode="after")
     def _terms_fit_market(self) -> ResourcePool:
@@ -193,7 +198,7 @@ class Profile(StrictModel):
 class Catalog(StrictModel):
     """Variants, pools, sites and profiles, validated as a whole."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: Name
     sites: tuple[Site, ...] = Field(min_length=1)
     links: tuple[Link, ...] = ()
@@ -214,6 +219,7 @@ class Catalog(StrictModel):
             for end in (link.source, link.target):
                 if end not in sites:
                     raise ValueError(f"links: expected one of {sorted(sites)}, got '{end}'")
+        _unique("links", [f"{link.source} to {link.target}" for link in self.links])
         _unique("profiles", [f"{p.variant} on {p.pool}" for p in self.profiles])
         for profile in self.profiles:
             where = f"profiles[{profile.variant} on {profile.pool}]"
@@ -259,7 +265,8 @@ def load_catalog(name_or_path: str | Path) -> Catalog:
     if "/" not in text and not text.endswith((".yaml", ".yml")):
         shipped = resources.files("controller") / "catalogs" / f"{text}.yaml"
         if not shipped.is_file():
-            known = sorted(p.name[:-5] for p in (resources.files("controller") / "catalogs").iterdir() if p.name.endswith(".yaml"))
+            folder = resources.files("controller") / "catalogs"
+            known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
             raise CatalogError(f"catalog: expected one of {known} or a path to a YAML file, got '{text}'")
         with resources.as_file(shipped) as path:
             return load_yaml(path, Catalog)

@@ -1,7 +1,8 @@
 """A scenario: trace + catalog + classes + market + limits, in one validated file.
 
-Both worlds read the same scenario; only the composition root (in `experiments`) turns its trace and spot references into arrays, so
-nothing here opens a trace. `at_speed` is the one transform that compresses control time for a live run and its simulated twin.
+Both worlds read the same scenario; only the composition root (in `experiments`) turns its trace and spot references
+into arrays, so nothing here opens a trace. `speed` compresses control time for a live run and its simulated twin; the
+transform is `controller.compile.at_speed`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from controller.catalog import Catalog, Name, load_catalog
+from controller.catalog import Catalog, Market, Name, load_catalog
 from controller.config import StrictModel, load_yaml
 from controller.errors import ScenarioError
 from controller.workload import Workload
@@ -126,7 +127,9 @@ class Scenario(StrictModel):
     description: str = ""
     catalog: str = "default"
     workload: Workload
-    mean_rps: float = Field(gt=0, description="the trace is scaled by one constant so that its training days have this mean")
+    mean_rps: float = Field(
+        gt=0, description="the trace is scaled by one constant so that its training days have this mean"
+    )
     trace: Annotated[GeneratedTrace | FileTrace, Field(discriminator="kind")]
     splits: Splits
     arrivals: ArrivalModel = ArrivalModel()
@@ -136,11 +139,19 @@ class Scenario(StrictModel):
     simulator: SimulatorSize = SimulatorSize()
     speed: float = Field(default=1.0, gt=0, description="control time runs this many times faster than service time")
 
+    @model_validator(mode="after")
+    def _splits_within_generated_days(self) -> Scenario:
+        if isinstance(self.trace, GeneratedTrace) and self.splits.test[1] > self.trace.days:
+            first, last = self.splits.test
+            raise ValueError(f"splits.test: expected days up to {self.trace.days} (trace.days), got {first}:{last}")
+        return self
+
     def load_catalog(self) -> Catalog:
         """Loads the catalog and checks that workload and limits fit it.
 
         Raises:
-            ScenarioError: A class names an unknown site or operator, a limit an unknown pool, or the limits contradict each other.
+            ScenarioError: A class names an unknown site or operator, a limit an unknown pool, or the limits contradict
+                each other.
         """
         catalog = load_catalog(self.catalog)
         sites = {s.name for s in catalog.sites}
@@ -149,18 +160,30 @@ class Scenario(StrictModel):
         for request_class in self.workload.classes:
             if request_class.source_site not in sites:
                 raise ScenarioError(
-                    f"workload.classes[{request_class.name}].source_site: expected one of {sorted(sites)}, got '{request_class.source_site}'"
+                    f"workload.classes[{request_class.name}].source_site: expected one of {sorted(sites)}, "
+                    f"got '{request_class.source_site}'"
                 )
         for workflow in self.workload.workflows:
             for operator in workflow.operators:
                 if operator not in operators:
-                    raise ScenarioError(f"workload.workflows[{workflow.name}].operators: expected one of {sorted(operators)}, got '{operator}'")
+                    raise ScenarioError(
+                        f"workload.workflows[{workflow.name}].operators: expected one of {sorted(operators)}, "
+                        f"got '{operator}'"
+                    )
         for name, limit in self.limits.pools.items():
             if name not in pools:
                 raise ScenarioError(f"limits.pools: expected one of {sorted(pools)}, got '{name}'")
             most = pools[name].quota if limit.max is None else min(limit.max, pools[name].quota)
             if limit.min > most:
                 raise ScenarioError(f"limits.pools.{name}: expected min <= max and quota ({most}), got min {limit.min}")
+        machines = [p.name for p in catalog.pools if p.market is not Market.SERVERLESS]
+        minima = sum(self.limits.pools[name].min for name in machines if name in self.limits.pools)
+        least = max(minima, self.limits.on_demand_floor)
+        if least > self.simulator.max_instances:
+            raise ScenarioError(
+                f"limits.pools: expected minima of at most {self.simulator.max_instances} instances "
+                f"(simulator.max_instances), got {least}"
+            )
         _check_floor_affordable(self, catalog)
         return catalog
 
@@ -170,21 +193,24 @@ def _check_floor_affordable(scenario: Scenario, catalog: Catalog) -> None:
     on_demand = [p for p in catalog.pools if p.market.value == "on_demand" and p.price_usd_per_hour is not None]
     room = sum(min(p.quota, _pool_max(limits, p.name, p.quota)) for p in on_demand)
     if limits.on_demand_floor > room:
-        raise ScenarioError(f"limits.on_demand_floor: expected at most {room} (quota of on-demand pools), got {limits.on_demand_floor}")
+        raise ScenarioError(
+            f"limits.on_demand_floor: expected at most {room} (quota of on-demand pools), got {limits.on_demand_floor}"
+        )
     if limits.budget_usd_per_hour is None:
         return
-    least = 0.0
-    left = limits.on_demand_floor
-    for pool in sorted(on_demand, key=lambda p: p.price_usd_per_hour.value if p.price_usd_per_hour else 0.0):
-        taken = min(left, _pool_max(limits, pool.name, pool.quota))
-        least += taken * (pool.price_usd_per_hour.value if pool.price_usd_per_hour else 0.0)
+    minima = {p.name: limits.pools[p.name].min for p in catalog.pools if p.name in limits.pools}
+    price = {p.name: p.price_usd_per_hour.value for p in catalog.pools if p.price_usd_per_hour is not None}
+    least = sum(count * price.get(name, 0.0) for name, count in minima.items())
+    # Minima of on-demand pools count towards the floor; what is left of it is bought where it is cheapest.
+    left = limits.on_demand_floor - sum(minima.get(p.name, 0) for p in on_demand)
+    for pool in sorted(on_demand, key=lambda p: price[p.name]):
+        taken = max(0, min(left, _pool_max(limits, pool.name, pool.quota) - minima.get(pool.name, 0)))
+        least += taken * price[pool.name]
         left -= taken
-    for pool in catalog.pools:
-        if pool.price_usd_per_hour is not None and pool.name in limits.pools and pool.market.value != "on_demand":
-            least += limits.pools[pool.name].min * pool.price_usd_per_hour.value
     if least > limits.budget_usd_per_hour:
         raise ScenarioError(
-            f"limits.budget_usd_per_hour: expected at least {least:.4g} (on-demand floor and pool minima), got {limits.budget_usd_per_hour}"
+            f"limits.budget_usd_per_hour: expected at least {least:.4g} (on-demand floor and pool minima), "
+            f"got {limits.budget_usd_per_hour}"
         )
 
 

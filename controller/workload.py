@@ -37,9 +37,13 @@ class RequestClass(StrictModel):
     share: float = Field(gt=0, le=1, description="share of arrivals; shares of all classes sum to 1")
     slo_s: float = Field(gt=0, description="latency promise, arrival to last byte, seconds")
     attainment_target: float = Field(gt=0, lt=1)
-    accuracy_floor: float = Field(ge=0, le=1, description="on the mean over the class's answered requests of a trace day")
+    accuracy_floor: float = Field(
+        ge=0, le=1, description="on the mean over the class's answered requests of a trace day"
+    )
     floor: Annotated[str, Field(pattern="^(mean|each)$")] = "mean"
-    value_usd: float = Field(default=0.0, ge=0, description="worth of an answered request; the least valuable is shed first")
+    value_usd: float = Field(
+        default=0.0, ge=0, description="worth of an answered request; the least valuable is shed first"
+    )
     queue_limit: int = Field(default=2000, ge=1)
     drop_at_deadline: bool = True
 
@@ -56,9 +60,14 @@ class Workload(StrictModel):
         if len(set(names)) != len(names):
             raise ValueError(f"classes: expected distinct names, got {names}")
         workflows = {w.name for w in self.workflows}
+        if len(workflows) != len(self.workflows):
+            raise ValueError(f"workflows: expected distinct names, got {[w.name for w in self.workflows]}")
         for request_class in self.classes:
             if request_class.workflow not in workflows:
-                raise ValueError(f"classes[{request_class.name}].workflow: expected one of {sorted(workflows)}, got '{request_class.workflow}'")
+                raise ValueError(
+                    f"classes[{request_class.name}].workflow: expected one of {sorted(workflows)}, "
+                    f"got '{request_class.workflow}'"
+                )
         total = sum(c.share for c in self.classes)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"classes: expected shares that sum to 1, got {total:.6g}")
