@@ -1,7 +1,7 @@
 """Keeps compiled kernels in a folder named by a hash of every kernel source.
 
-numba's on-disk cache does not see a change in a function that lives in another file: it would go on returning results of the old
-callee. A folder per hash of all sources that kernels are compiled from makes any edit start a fresh cache.
+numba's on-disk cache does not see a change in a function that lives in another file: it would go on returning results
+of the old callee. A folder per hash of all sources that kernels are compiled from makes any edit start a fresh cache.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-KERNEL_SOURCES = ("controller.kernels", "envs.kernels", "controller.routing", "controller.latency", "controller.arrays")
+KERNEL_SOURCES = (
+    "controller.kernels",
+    "envs.kernels",
+    "controller.routing",
+    "controller.latency",
+    "controller.arrays",
+    "controller.rule_arrays",
+    "controller.plan",
+)
 """Packages and modules whose text decides what the compiled code does."""
 
 
 def source_hash() -> str:
     """Hash of all kernel sources and of the versions that compile them, 16 hex digits."""
-    digest = hashlib.sha256(f"{sys.version_info[:3]} {version('numba')} {version('numpy')} {platform.machine()}".encode())
+    digest = hashlib.sha256(
+        f"{sys.version_info[:3]} {version('numba')} {version('numpy')} {platform.machine()}".encode()
+    )
     for name in KERNEL_SOURCES:
         spec = find_spec(name)
         if spec is None or spec.origin is None:

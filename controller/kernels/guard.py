@@ -1,0 +1,315 @@
+"""Holds any plan inside the hard limits.
+
+Order of rank, strongest first: validity, pool maximum and launch ramp, budget, pool minimum and on-demand floor, drain
+ramp. What a stronger limit leaves no room for, a weaker one does not get this tick; so no limit is ever exceeded and a
+second pass changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import (
+    I64,
+    ON_DEMAND,
+    SERVERLESS,
+    CatalogArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.compiled import kernel
+from controller.kernels.rates import planned_rps
+from controller.plan import Reason
+
+_INVALID = int(Reason.INVALID_PLAN)
+_POOL_MAX = int(Reason.POOL_MAX)
+_POOL_MIN = int(Reason.POOL_MIN)
+_FLOOR = int(Reason.ON_DEMAND_FLOOR)
+_BUDGET = int(Reason.BUDGET)
+_RAMP = int(Reason.RAMP)
+
+ROUNDING_USD_PER_HOUR = 1e-9
+"""A plan this little above the budget counts as within it."""
+
+
+@kernel
+def hourly_usd(cat: CatalogArrays, p: int) -> float:
+    """Rental of one instance, or of one provisioned environment, for an hour."""
+    if cat.market[p] == SERVERLESS:
+        return cat.memory_gb[p] * cat.provisioned_usd_per_gb_s[p] * 3600.0
+    return cat.price_usd_per_s[p] * 3600.0
+
+
+@kernel
+def plan_usd_per_hour(cat: CatalogArrays, plan: PlanArrays, n: int) -> float:
+    """Rental of the planned fleet."""
+    total = 0.0
+    for p in range(cat.market.shape[0]):
+        replicas = 0
+        for v in range(cat.usable.shape[0]):
+            replicas += plan.replicas[n, v, p]
+        total += replicas * hourly_usd(cat, p)
+    return total
+
+
+@kernel
+def _share_or(value: float, otherwise: float) -> float:
+    """`value` clipped to [0, 1], `otherwise` for NaN."""
+    if value != value:
+        return otherwise
+    return min(1.0, max(0.0, value))
+
+
+@kernel
+def _sanitise(cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
+    """Replaces what is no number, negative, out of range or unusable."""
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    invalid = False
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if plan.replicas[n, v, p] < 0 or (plan.replicas[n, v, p] > 0 and not cat.usable[v, p]):
+                plan.replicas[n, v, p] = 0
+                invalid = True
+            if plan.replicas[n, v, p] > limits.pool_max[p]:
+                plan.replicas[n, v, p] = limits.pool_max[p]
+                plan.reasons[n] |= _POOL_MAX
+            size = min(max(plan.batch_size[n, v, p], 1), max(cat.batch_max[v, p], 1))
+            if size != plan.batch_size[n, v, p]:
+                plan.batch_size[n, v, p] = size
+                invalid = True
+            if not (plan.batch_wait_s[n, v, p] >= 0.0 and plan.batch_wait_s[n, v, p] < np.inf):
+                plan.batch_wait_s[n, v, p] = 0.0
+                invalid = True
+    for c in range(num_classes):
+        if not (plan.overflow_after_s[n, c] >= 0.0):
+            plan.overflow_after_s[n, c] = wl.slo_s[c] / 2.0
+            invalid = True
+        fraction = _share_or(plan.overflow_fraction[n, c], 1.0)
+        if fraction != plan.overflow_fraction[n, c]:
+            plan.overflow_fraction[n, c] = fraction
+            invalid = True
+        if not (plan.hedge_after_s[n, c] >= 0.0):
+            plan.hedge_after_s[n, c] = np.inf
+            invalid = True
+        if plan.shed_limit[n, c] < 1:
+            plan.shed_limit[n, c] = wl.queue_limit[c]
+            invalid = True
+        if plan.fixed_shares[n]:
+            for v in range(num_variants):
+                for p in range(num_pools):
+                    share = _share_or(plan.shares[n, c, v, p], 0.0)
+                    if share != plan.shares[n, c, v, p]:
+                        plan.shares[n, c, v, p] = share
+                        invalid = True
+    if not (plan.need_rps[n] >= 0.0 and plan.need_rps[n] < np.inf):
+        plan.need_rps[n] = 0.0
+        invalid = True
+    if invalid:
+        plan.reasons[n] |= _INVALID
+
+
+@kernel
+def _in_pool(replicas: I64, n: int, p: int) -> int:
+    total = 0
+    for v in range(replicas.shape[1]):
+        total += replicas[n, v, p]
+    return total
+
+
+@kernel
+def _ceiling(limits: LimitArrays, cat: CatalogArrays, obs: ObservationArrays, n: int, p: int) -> int:
+    """Most instances of a pool that this tick's plan may name."""
+    have = _in_pool(obs.ready, n, p) + _in_pool(obs.starting, n, p)
+    return max(0, min(limits.pool_max[p], cat.quota[p], have + limits.max_launch[p]))
+
+
+@kernel
+def _cut_additions(plan: PlanArrays, obs: ObservationArrays, n: int, p: int, excess: int) -> int:
+    """Takes `excess` off what the plan adds in a pool, last variant first; returns what could not be taken."""
+    for i in range(plan.replicas.shape[1]):
+        v = plan.replicas.shape[1] - 1 - i
+        added = plan.replicas[n, v, p] - obs.ready[n, v, p] - obs.starting[n, v, p]
+        taken = min(max(added, 0), excess, plan.replicas[n, v, p])
+        plan.replicas[n, v, p] -= taken
+        excess -= taken
+    return excess
+
+
+@kernel
+def _dearest_variant(cat: CatalogArrays, plan: PlanArrays, n: int, p: int) -> int:
+    """Planned variant of a pool with least capacity per replica; -1 where nothing is planned."""
+    found, least = -1, np.inf
+    for v in range(cat.usable.shape[0]):
+        if plan.replicas[n, v, p] > 0 and planned_rps(cat, plan, n, v, p) < least:
+            found, least = v, planned_rps(cat, plan, n, v, p)
+    return found
+
+
+@kernel
+def _filler_variant(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, p: int) -> int:
+    """Variant to fill a minimum of a pool with: the one planned most anywhere, else that of most capacity; -1 for none
+    usable.
+    """
+    found, most, fastest = -1, -1, -1.0
+    for v in range(cat.usable.shape[0]):
+        allowed = False
+        for c in range(wl.allowed.shape[0]):
+            allowed = allowed or wl.allowed[c, v, p]
+        if not (cat.usable[v, p] and allowed):
+            continue
+        planned = 0
+        for other in range(cat.market.shape[0]):
+            planned += plan.replicas[n, v, other]
+        rps = planned_rps(cat, plan, n, v, p)
+        if planned > most or (planned == most and rps > fastest):
+            found, most, fastest = v, planned, rps
+    return found
+
+
+@kernel
+def _on_demand(cat: CatalogArrays, plan: PlanArrays, n: int) -> int:
+    total = 0
+    for p in range(cat.market.shape[0]):
+        if cat.market[p] == ON_DEMAND:
+            total += _in_pool(plan.replicas, n, p)
+    return total
+
+
+@kernel
+def _raise_to_minima(
+    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
+) -> None:
+    num_pools = cat.market.shape[0]
+    for p in range(num_pools):
+        lacking = min(limits.pool_min[p], _ceiling(limits, cat, obs, n, p)) - _in_pool(plan.replicas, n, p)
+        v = _filler_variant(cat, wl, plan, n, p) if lacking > 0 else -1
+        if v >= 0:
+            plan.replicas[n, v, p] += lacking
+            plan.reasons[n] |= _POOL_MIN
+    lacking = limits.on_demand_floor - _on_demand(cat, plan, n)
+    full = np.zeros(num_pools, np.bool_)
+    while lacking > 0:
+        best = -1
+        for p in range(num_pools):
+            if (
+                cat.market[p] == ON_DEMAND
+                and not full[p]
+                and (best < 0 or cat.price_usd_per_s[p] < cat.price_usd_per_s[best])
+            ):
+                best = p
+        if best < 0:
+            return
+        full[best] = True
+        v = _filler_variant(cat, wl, plan, n, best)
+        added = min(lacking, _ceiling(limits, cat, obs, n, best) - _in_pool(plan.replicas, n, best))
+        if v >= 0 and added > 0:
+            plan.replicas[n, v, best] += added
+            lacking -= added
+            plan.reasons[n] |= _FLOOR
+
+
+@kernel
+def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
+    """Removes the replica that is dearest per capacity until the rental fits; minima first spared, then given up as
+    well.
+    """
+    budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
+    if not (plan_usd_per_hour(cat, plan, n) > budget):
+        return
+    plan.reasons[n] |= _BUDGET
+    for spare_minima in (True, False):
+        while True:
+            over = plan_usd_per_hour(cat, plan, n) - budget
+            if not (over > 0.0):
+                return
+            best, best_cost, best_most = -1, -1.0, 0
+            on_demand = _on_demand(cat, plan, n)
+            for p in range(cat.market.shape[0]):
+                usd = hourly_usd(cat, p)
+                v = _dearest_variant(cat, plan, n, p)
+                if v < 0 or usd <= 0.0:
+                    continue
+                most = plan.replicas[n, v, p]
+                if spare_minima:
+                    most = min(most, _in_pool(plan.replicas, n, p) - limits.pool_min[p])
+                    if cat.market[p] == ON_DEMAND:
+                        most = min(most, on_demand - limits.on_demand_floor)
+                if most <= 0:
+                    continue
+                cost = usd / max(planned_rps(cat, plan, n, v, p), 1e-12)
+                if cost > best_cost:
+                    best, best_cost, best_most = v * cat.market.shape[0] + p, cost, most
+            if best < 0:
+                break
+            v, p = best // cat.market.shape[0], best % cat.market.shape[0]
+            needed = np.ceil(over / hourly_usd(cat, p))
+            plan.replicas[n, v, p] -= max(1, min(best_most, int(min(needed, 1e9))))
+
+
+@kernel
+def _slow_drain(cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int) -> None:
+    """Keeps replicas that the plan would drop faster than the ramp, as far as maximum and budget leave room."""
+    budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
+    for p in range(cat.market.shape[0]):
+        have = _in_pool(obs.ready, n, p) + _in_pool(obs.starting, n, p)
+        planned = _in_pool(plan.replicas, n, p)
+        lacking = min(have - limits.max_drain[p], _ceiling(limits, cat, obs, n, p)) - planned
+        for v in range(cat.usable.shape[0]):
+            if lacking <= 0:
+                break
+            kept = min(lacking, obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p])
+            if kept <= 0 or not cat.usable[v, p]:
+                continue
+            usd = hourly_usd(cat, p)
+            room = budget - plan_usd_per_hour(cat, plan, n)
+            if usd > 0.0 and room < kept * usd:
+                kept = int(max(0.0, np.floor(room / usd)))
+            if kept > 0:
+                plan.replicas[n, v, p] += kept
+                lacking -= kept
+                plan.reasons[n] |= _RAMP
+
+
+@kernel
+def guard_one(
+    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
+) -> None:
+    """Changes env n's plan in place so that it is valid and within every limit, and sets the reasons of what it
+    changed.
+    """
+    _sanitise(cat, wl, limits, plan, n)
+    for p in range(cat.market.shape[0]):
+        planned = _in_pool(plan.replicas, n, p)
+        most = max(0, min(limits.pool_max[p], cat.quota[p]))
+        excess = planned - _ceiling(limits, cat, obs, n, p)
+        if excess <= 0:
+            continue
+        plan.reasons[n] |= _POOL_MAX if planned > most else _RAMP
+        excess = _cut_additions(plan, obs, n, p, excess)
+        while excess > 0:
+            v = _dearest_variant(cat, plan, n, p)
+            if v < 0:
+                break
+            taken = min(excess, plan.replicas[n, v, p])
+            plan.replicas[n, v, p] -= taken
+            excess -= taken
+    _raise_to_minima(cat, wl, limits, obs, plan, n)
+    _cut_to_budget(cat, limits, plan, n)
+    _slow_drain(cat, limits, obs, plan, n)
+
+
+@kernel
+def guard(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    lo: int,
+    hi: int,
+) -> None:
+    """`guard_one` for envs lo..hi-1."""
+    for n in range(lo, hi):
+        guard_one(cat, wl, limits, obs, plan, n)

@@ -1,0 +1,363 @@
+"""The strong rule: capacity for a quantile of the largest demand over the launch delay, at the accuracy that is owed,
+for least money.
+
+Knobs and the dial move the rule's settings; at zero (knobs) and one (dial) they leave them untouched, bit for bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import (
+    F64,
+    I64,
+    SERVERLESS,
+    CatalogArrays,
+    ControlArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.compiled import kernel
+from controller.kernels.forecast import forecast_one, quantile_at
+from controller.kernels.provision import (
+    allot,
+    best_pools,
+    cheapest_mix,
+    hold_machines,
+    rank_variants,
+    unit_cost,
+    whole_replicas,
+)
+from controller.kernels.rates import class_weights, planned_rps, replica_rps
+from controller.plan import Reason
+from controller.rule_arrays import (
+    ACCURACY_TILT,
+    HEADROOM,
+    ON_DEMAND_SHARE,
+    OVER_PROVISION,
+    OVERFLOW_FRACTION,
+    SCALE_IN,
+    SPOT_SHARE,
+    ForecastArrays,
+    MpcArrays,
+    MpcState,
+)
+
+FACTOR = 0.7
+"""A knob a multiplies a setting by exp(FACTOR a): 0.5 to 2."""
+
+SLOW_FACTOR = 1.4
+"""The same for the time constant of scale-in: 0.25 to 4."""
+
+OVER_FACTOR = 0.35
+"""The same for over-provision: 0.7 to 1.4, never below 1 in all."""
+
+LOGIT = 2.5
+"""A knob a shifts a fraction by LOGIT a in log-odds."""
+
+EDGE = 0.02
+"""A fraction at 0 or 1 is moved in by this before a shift, so that its knob has an effect."""
+
+LEAST_LEFT_S = 60.0
+"""An accuracy debt near the end of the day is spread over at least this long."""
+
+RESERVE = 0.5
+"""A debt above this share of what the best variant could repay by the end of the day is repaid at full accuracy."""
+
+_FOLLOW = int(Reason.FOLLOW_DEMAND)
+_PREEMPTION = int(Reason.COVER_PREEMPTION)
+_HOLD = int(Reason.HOLD_SCALE_IN)
+_DEBT = int(Reason.ACCURACY_DEBT)
+_OVERFLOW = int(Reason.OVERFLOW)
+_UNAVAILABLE = int(Reason.POOL_UNAVAILABLE)
+
+
+@kernel
+def knob(knobs: F64, n: int, k: int) -> float:
+    """One knob, clipped to [-1, 1]; 0 for NaN."""
+    value = knobs[n, k]
+    if value != value:
+        return 0.0
+    return min(1.0, max(-1.0, value))
+
+
+@kernel
+def shifted(fraction: float, log_odds: float) -> float:
+    """A fraction moved by `log_odds`; exactly itself for a shift of 0."""
+    if log_odds == 0.0:
+        return fraction
+    inner = min(1.0 - EDGE, max(EDGE, fraction))
+    return 1.0 / (1.0 + (1.0 - inner) / inner * np.exp(-log_odds))
+
+
+@kernel
+def scaled(value: float, exponent: float) -> float:
+    """A value times exp(exponent); exactly itself for an exponent of 0."""
+    if exponent == 0.0:
+        return value
+    return value * np.exp(exponent)
+
+
+@kernel
+def dial_log_odds(dial: F64, n: int) -> float:
+    """Log of how many times a miss is worth its usual value, within +-5; 0 for anything that is no positive number."""
+    if not (dial[n] > 0.0 and dial[n] < np.inf) or dial[n] == 1.0:
+        return 0.0
+    return min(5.0, max(-5.0, np.log(dial[n])))
+
+
+@kernel
+def choose_batches(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, batch_slack: float) -> None:
+    """Largest batch of each option whose service, after waiting for one batch before it, takes at most `batch_slack` of
+    every SLO.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    for v in range(num_variants):
+        for p in range(num_pools):
+            plan.batch_wait_s[n, v, p] = 0.0
+            plan.batch_size[n, v, p] = 1
+            if cat.batch_max[v, p] <= 1:
+                continue
+            budget_s = np.inf
+            for c in range(num_classes):
+                if wl.allowed[c, v, p]:
+                    budget_s = min(budget_s, batch_slack * (wl.slo_s[c] - wl.network_s[c, v, p]))
+            least, most = 1, cat.batch_max[v, p]
+            while least < most:
+                middle = (least + most + 1) // 2
+                if 2.0 * cat.service_s[v, p, middle] <= budget_s:
+                    least = middle
+                else:
+                    most = middle - 1
+            plan.batch_size[n, v, p] = least
+
+
+@kernel
+def needed_accuracy(
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    n: int,
+    c: int,
+    rps: float,
+    margin: float,
+    repay_s: float,
+    best: float,
+) -> float:
+    """Mean accuracy that a class's answers must have from now on to keep its floor on the day's mean.
+
+    The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the best
+    variant could only just repay by the end of the day asks for the best variant at once.
+    """
+    wanted = wl.accuracy_floor[c] + margin
+    answered = float(obs.day_answered[n, c])
+    debt = wanted * answered - obs.day_accuracy_sum[n, c]
+    if not (debt > -1e18 and debt < 1e18) or answered <= 0.0:
+        return wanted
+    elapsed_s = obs.time_s[n] % ctl.day_s
+    left_s = max(ctl.day_s - elapsed_s, LEAST_LEFT_S)
+    per_s = max(answered / elapsed_s if elapsed_s > 0.0 else rps, 1e-9)
+    if debt > RESERVE * max(best - wanted, 0.0) * per_s * left_s:
+        return max(wanted, best)
+    return wanted + debt / (per_s * min(left_s, max(repay_s, LEAST_LEFT_S)))
+
+
+@kernel
+def _accuracy_span(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> tuple[float, float]:
+    """Least and most accurate variant that a class may use on a machine (on anything where there is no machine for it)."""
+    for machines_only in (True, False):
+        least, most = np.inf, -np.inf
+        for v in range(cat.usable.shape[0]):
+            for p in range(cat.usable.shape[1]):
+                if wl.allowed[c, v, p] and (cat.market[p] != SERVERLESS or not machines_only):
+                    least = min(least, cat.accuracy[v])
+                    most = max(most, cat.accuracy[v])
+        if most > -np.inf:
+            return least, most
+    return 0.0, 0.0
+
+
+@kernel
+def _set_routing(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    c: int,
+    weight: float,
+    need_rps: float,
+    fraction: float,
+    overflow_slack: float,
+    shed_slack: float,
+) -> None:
+    """Overflow threshold and shed limit of one class from the slack its planned options leave within the SLO."""
+    slowest_s, fastest_s, ready_rps = -1.0, np.inf, 0.0
+    for v in range(cat.usable.shape[0]):
+        for p in range(cat.usable.shape[1]):
+            if not wl.allowed[c, v, p]:
+                continue
+            size = max(1, min(plan.batch_size[n, v, p], cat.batch_max[v, p]))
+            taken_s = cat.service_s[v, p, size] + wl.network_s[c, v, p]
+            fastest_s = min(fastest_s, taken_s)
+            if cat.market[p] == SERVERLESS:
+                continue
+            if plan.replicas[n, v, p] > 0:
+                slowest_s = max(slowest_s, taken_s)
+            ready_rps += (obs.ready[n, v, p] + obs.doomed[n, v, p]) * replica_rps(cat, v, p, size)
+    taken_s = slowest_s if slowest_s >= 0.0 else fastest_s
+    slack_s = max(0.0, wl.slo_s[c] - taken_s) if taken_s < np.inf else 0.0
+    plan.overflow_after_s[n, c] = overflow_slack * slack_s
+    plan.overflow_fraction[n, c] = fraction
+    plan.hedge_after_s[n, c] = np.inf
+    room = shed_slack * slack_s * max(ready_rps * weight, need_rps)
+    plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
+
+
+@kernel
+def mpc_one(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    ctl: ControlArrays,
+    settings: MpcArrays,
+    forecast: ForecastArrays,
+    knobs: F64,
+    dial: F64,
+    state: MpcState,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+) -> None:
+    """Writes env n's plan.
+
+    Args:
+        cat: Catalog.
+        wl: Workload.
+        limits: Limits; only pool maxima matter here, the guard enforces all.
+        ctl: Control spans.
+        settings: The rule's settings.
+        forecast: Forecaster.
+        knobs: (N, K) in [-1, 1]; zeros leave the rule as it is.
+        dial: (N,) value of a miss relative to the rule's own; 1 leaves it as it is.
+        state: State of the rule, updated.
+        obs: Observation.
+        plan: Plan, written.
+        n: Env.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    value_of_miss = dial_log_odds(dial, n)
+    headroom = scaled(settings.headroom, FACTOR * knob(knobs, n, HEADROOM))
+    spot_share = shifted(settings.spot_share, LOGIT * knob(knobs, n, SPOT_SHARE))
+    over_provision = max(1.0, scaled(settings.over_provision, OVER_FACTOR * knob(knobs, n, OVER_PROVISION)))
+    base_part = shifted(settings.on_demand_floor, LOGIT * knob(knobs, n, ON_DEMAND_SHARE))
+    fraction = shifted(settings.overflow_fraction, LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + value_of_miss)
+    scale_in_s = scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN))
+    tilt = settings.accuracy_tilt * knob(knobs, n, ACCURACY_TILT)
+
+    plan.reasons[n] = _FOLLOW
+    plan.fixed_shares[n] = False
+    choose_batches(cat, wl, plan, n, settings.batch_slack)
+    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, state.growth[n])
+    log_odds = np.log(settings.quantile / (1.0 - settings.quantile)) + value_of_miss
+    grown = rps * np.exp(min(5.0, quantile_at(forecast.levels, state.growth[n], log_odds)))
+    weights = np.empty(num_classes)
+    class_weights(wl, obs, n, weights)
+
+    capacity = np.zeros((num_variants, num_pools))
+    cost = np.empty(num_variants)
+    mix = np.empty(num_variants)
+    total_rps = 0.0
+    for c in range(num_classes):
+        need_rps = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
+        total_rps += need_rps
+        least, most = _accuracy_span(cat, wl, c)
+        target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
+        if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
+            plan.reasons[n] |= _DEBT
+        if target < most:
+            target = target + tilt * (most - least)
+        target = min(most, max(least, target))
+        state.target_accuracy[n, c] = target
+        has_machines = False
+        for v in range(num_variants):
+            pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, True)
+            if pool < 0 and spot_usd == np.inf:
+                pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, False)
+            part = (1.0 - base_part) * spot_share
+            cost[v] = unit_cost(on_demand_usd, spot_usd, part, over_provision)
+            has_machines = has_machines or cost[v] < np.inf
+        if has_machines:
+            cheapest_mix(cat.accuracy, cost, target, mix)
+            for v in range(num_variants):
+                if mix[v] > 0.0:
+                    is_blocked = allot(
+                        cat, wl, obs, plan, n, c, v, mix[v] * need_rps,
+                        base_part, spot_share, over_provision, settings.spot_spread, capacity,
+                    )  # fmt: skip
+                    if is_blocked:
+                        plan.reasons[n] |= _UNAVAILABLE
+    ranked = np.empty(num_variants, np.int64)
+    rank_variants(cat, ranked)
+    for v in range(num_variants):
+        for p in range(num_pools):
+            plan.replicas[n, v, p] = 0
+    whole_replicas(cat, wl, limits, obs, plan, n, capacity, ranked)
+    keep = np.exp(-ctl.tick_s / scale_in_s) if scale_in_s > 0.0 else 0.0
+    if hold_machines(cat, obs, plan, n, keep, state.held, ranked):
+        plan.reasons[n] |= _HOLD
+    plan.need_rps[n] = total_rps
+    for c in range(num_classes):
+        _set_routing(
+            cat,
+            wl,
+            obs,
+            plan,
+            n,
+            c,
+            weights[c],
+            weights[c] * rps,
+            fraction,
+            settings.overflow_slack,
+            settings.shed_slack,
+        )
+    _add_reasons(cat, obs, plan, n, rps, fraction)
+
+
+@kernel
+def _add_reasons(
+    cat: CatalogArrays, obs: ObservationArrays, plan: PlanArrays, n: int, rps: float, fraction: float
+) -> None:
+    ready_rps, doomed = 0.0, 0
+    for v in range(cat.usable.shape[0]):
+        for p in range(cat.usable.shape[1]):
+            doomed += obs.doomed[n, v, p]
+            if cat.market[p] != SERVERLESS:
+                ready_rps += (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
+    if doomed > 0:
+        plan.reasons[n] |= _PREEMPTION
+    if fraction > 0.0 and ready_rps < rps:
+        plan.reasons[n] |= _OVERFLOW
+
+
+@kernel
+def mpc(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    ctl: ControlArrays,
+    settings: MpcArrays,
+    forecast: ForecastArrays,
+    knobs: F64,
+    dial: F64,
+    state: MpcState,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    lo: int,
+    hi: int,
+) -> None:
+    """`mpc_one` for envs lo..hi-1."""
+    for n in range(lo, hi):
+        mpc_one(cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n)

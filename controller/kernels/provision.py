@@ -1,0 +1,272 @@
+"""Demand and knobs to replicas: the cheapest mix of variants of the needed accuracy, on the cheapest pools, in whole
+replicas.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import (
+    F64,
+    I64,
+    ON_DEMAND,
+    SERVERLESS,
+    SPOT,
+    CatalogArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.compiled import kernel
+from controller.kernels.rates import planned_rps
+
+SLACK_REPLICAS = 1e-6
+"""A demand this little above a whole number of replicas is not rounded up."""
+
+
+@kernel
+def best_pools(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    c: int,
+    v: int,
+    needs_available: bool,
+) -> tuple[int, float, float]:
+    """Cheapest on-demand pool (-1 for none) for a class and variant, its cost, and that of the cheapest spot pool, $
+    per request.
+    """
+    pool, on_demand_usd, spot_usd = -1, np.inf, np.inf
+    for p in range(cat.market.shape[0]):
+        if not wl.allowed[c, v, p] or cat.market[p] == SERVERLESS or (needs_available and not obs.available[n, p]):
+            continue
+        rps = planned_rps(cat, plan, n, v, p)
+        if rps <= 0.0:
+            continue
+        usd = cat.price_usd_per_s[p] / rps
+        if cat.market[p] == ON_DEMAND and usd < on_demand_usd:
+            pool, on_demand_usd = p, usd
+        if cat.market[p] == SPOT and usd < spot_usd:
+            spot_usd = usd
+    return pool, on_demand_usd, spot_usd
+
+
+@kernel
+def unit_cost(on_demand_usd: float, spot_usd: float, spot_share: float, over_provision: float) -> float:
+    """Cost of a unit of capacity bought in the given mix of markets; of the one that exists where there is only one."""
+    if spot_usd == np.inf:
+        return on_demand_usd
+    if on_demand_usd == np.inf:
+        return spot_usd * over_provision
+    return (1.0 - spot_share) * on_demand_usd + spot_share * min(spot_usd * over_provision, on_demand_usd)
+
+
+@kernel
+def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
+    """Writes the cheapest mixture of variants whose mean accuracy is at least `target`; shares sum to 1 (0 where
+    nothing is offered).
+
+    One or two variants are enough: this is a point on the lower convex hull of (accuracy, cost).
+
+    Args:
+        accuracy: (V,).
+        cost: (V,) per request; infinite for a variant that is not offered.
+        target: Wanted mean; above the best variant's accuracy it means the best variant.
+        mix: (V,), written.
+
+    Returns:
+        Mean accuracy of the mixture, 0 where nothing is offered.
+    """
+    num_variants = accuracy.shape[0]
+    top = -1
+    for v in range(num_variants):
+        mix[v] = 0.0
+        if cost[v] < np.inf and (
+            top < 0 or accuracy[v] > accuracy[top] or (accuracy[v] == accuracy[top] and cost[v] < cost[top])
+        ):
+            top = v
+    if top < 0:
+        return 0.0
+    if target >= accuracy[top]:
+        mix[top] = 1.0
+        return accuracy[top]
+    low, high, part, least = top, top, 0.0, cost[top]
+    for a in range(num_variants):
+        if not cost[a] < np.inf:
+            continue
+        if accuracy[a] >= target:
+            if cost[a] < least:
+                low, high, part, least = a, a, 0.0, cost[a]
+            continue
+        for b in range(num_variants):
+            if accuracy[b] > target and cost[b] < np.inf:
+                share = (target - accuracy[a]) / (accuracy[b] - accuracy[a])
+                mixed = (1.0 - share) * cost[a] + share * cost[b]
+                if mixed < least:
+                    low, high, part, least = a, b, share, mixed
+    mix[low] += 1.0 - part
+    mix[high] += part
+    return (1.0 - part) * accuracy[low] + part * accuracy[high]
+
+
+@kernel
+def allot(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    c: int,
+    v: int,
+    rps: float,
+    base_part: float,
+    spot_share: float,
+    over_provision: float,
+    spot_spread: float,
+    capacity: F64,
+) -> bool:
+    """Adds the capacity for `rps` of class c on variant v to `capacity`, (V, P).
+
+    `base_part` of it is bought on demand in any case, `spot_share` of the rest on spot: over-provisioned, and spread
+    evenly over the available spot pools that cost at most (1 + `spot_spread`) times the cheapest. Spot that would cost
+    more than on-demand is not bought.
+
+    Returns:
+        Whether every pool of the variant is unavailable, so that the cheapest was taken all the same.
+    """
+    is_blocked = False
+    pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, True)
+    if pool < 0 and spot_usd == np.inf:
+        is_blocked = True
+        pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, False)
+    if pool >= 0 and (spot_usd == np.inf or spot_usd * over_provision >= on_demand_usd):
+        capacity[v, pool] += rps
+        return is_blocked
+    on_spot = rps
+    if pool >= 0:
+        on_spot = rps * (1.0 - base_part) * spot_share
+        capacity[v, pool] += rps - on_spot
+    if on_spot <= 0.0 or spot_usd == np.inf:
+        return is_blocked
+    num_chosen = 0
+    for write in range(2):
+        for p in range(cat.market.shape[0]):
+            if cat.market[p] != SPOT or not wl.allowed[c, v, p] or not (is_blocked or obs.available[n, p]):
+                continue
+            usd = cat.price_usd_per_s[p] / planned_rps(cat, plan, n, v, p)
+            if usd > spot_usd * (1.0 + spot_spread) * (1.0 + 1e-12):
+                continue
+            if write == 0:
+                num_chosen += 1
+            else:
+                capacity[v, p] += on_spot * over_provision / num_chosen
+    return is_blocked
+
+
+@kernel
+def whole_replicas(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    capacity: F64,
+    ranked: I64,
+) -> None:
+    """Rounds `capacity`, (V, P) requests/s, to whole replicas in `plan.replicas[n]`, machine pools only.
+
+    From the most accurate variant down, what a rounded-up replica can do beyond its demand is carried on, and taken off
+    the demand of less accurate variants whose classes may all use it; so only one replica in all is rounded up. What a
+    full pool cannot take is carried on as a lack.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    carried = 0.0
+    used = np.zeros(num_pools, np.int64)
+    for i in range(num_variants):
+        v = ranked[i]
+        for p in range(num_pools):
+            if cat.market[p] == SERVERLESS:
+                continue
+            plan.replicas[n, v, p] = 0
+            rps = planned_rps(cat, plan, n, v, p)
+            if rps <= 0.0:
+                continue
+            wanted = capacity[v, p] - carried
+            if capacity[v, p] <= 0.0 and (carried >= 0.0 or not obs.available[n, p]):
+                continue
+            count = max(0, int(np.ceil(min(wanted / rps - SLACK_REPLICAS, 1e9))))
+            count = max(0, min(count, limits.pool_max[p] - used[p]))
+            used[p] += count
+            plan.replicas[n, v, p] = count
+            carried = count * rps - wanted
+        if carried > 0.0 and not _is_shared(cat, wl, v):
+            carried = 0.0
+
+
+@kernel
+def _is_shared(cat: CatalogArrays, wl: WorkloadArrays, v: int) -> bool:
+    """Whether every class may use variant v on some machine pool."""
+    for c in range(wl.allowed.shape[0]):
+        found = False
+        for p in range(wl.allowed.shape[2]):
+            found = found or (wl.allowed[c, v, p] and cat.market[p] != SERVERLESS)
+        if not found:
+            return False
+    return True
+
+
+@kernel
+def rank_variants(cat: CatalogArrays, ranked: I64) -> None:
+    """Writes variant indices by falling accuracy, catalog order among equals."""
+    for v in range(cat.accuracy.shape[0]):
+        at = v
+        while at > 0 and cat.accuracy[ranked[at - 1]] < cat.accuracy[v]:
+            ranked[at] = ranked[at - 1]
+            at -= 1
+        ranked[at] = v
+
+
+@kernel
+def hold_machines(
+    cat: CatalogArrays, obs: ObservationArrays, plan: PlanArrays, n: int, keep: float, held: F64, ranked: I64
+) -> bool:
+    """Holds existing machines that the plan no longer needs, fewer every tick; returns whether any is held.
+
+    Per pool, what is held above the plan shrinks by the factor `keep` a tick. Held machines keep their variant, most
+    accurate first.
+
+    Args:
+        cat: Catalog.
+        obs: Observation.
+        plan: Plan of this tick, raised in place.
+        n: Env.
+        keep: Factor per tick in [0, 1].
+        held: (N, P) machines held so far, updated.
+        ranked: (V,) variants by falling accuracy.
+    """
+    num_variants, num_pools = cat.usable.shape
+    has_held = False
+    for p in range(num_pools):
+        if cat.market[p] == SERVERLESS:
+            continue
+        planned, existing = 0, 0
+        for v in range(num_variants):
+            planned += plan.replicas[n, v, p]
+            existing += obs.ready[n, v, p] + obs.starting[n, v, p]
+        level = planned + max(0.0, min(held[n, p], float(existing)) - planned) * keep
+        held[n, p] = level
+        extra = int(np.floor(level + 0.5)) - planned
+        for i in range(num_variants):
+            if extra <= 0:
+                break
+            v = ranked[i]
+            kept = min(extra, obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p])
+            if kept > 0:
+                plan.replicas[n, v, p] += kept
+                extra -= kept
+                has_held = True
+    return has_held

@@ -1,0 +1,73 @@
+"""Arrival rates and capacities that several decisions share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.kernels.compiled import kernel
+from controller.rule_arrays import RATE_TICKS
+
+PRIOR_REQUESTS = 30.0
+"""Weight of the workload's class shares in the estimate of the present mix, in requests."""
+
+
+@kernel
+def history_sum(obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float:
+    """Arrivals of a class over the last `num_ticks` ticks (fewer where the run is younger)."""
+    length = obs.history.shape[2]
+    known = min(num_ticks, obs.tick[n], length)
+    at = (obs.tick[n] - 1) % length
+    total = 0.0
+    for _ in range(known):
+        arrived = obs.history[n, c, at]
+        if arrived > 0.0 and arrived < np.inf:
+            total += arrived
+        at -= 1
+        if at < 0:
+            at = length - 1
+    return total
+
+
+@kernel
+def class_weights(wl: WorkloadArrays, obs: ObservationArrays, n: int, weights: F64) -> None:
+    """Present share of each class in the arrivals: the last minute's counts with the workload's shares as prior. Sums
+    to 1.
+    """
+    total = 0.0
+    for c in range(wl.share.shape[0]):
+        weights[c] = history_sum(obs, n, c, RATE_TICKS) + PRIOR_REQUESTS * wl.share[c]
+        total += weights[c]
+    for c in range(wl.share.shape[0]):
+        weights[c] /= total
+
+
+@kernel
+def peak_rate(ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float:
+    """Largest arrival rate of one tick among the last `num_ticks`, requests/s."""
+    length = obs.history.shape[2]
+    known = min(num_ticks, obs.tick[n], length)
+    most = 0.0
+    for k in range(known):
+        arrived = obs.history[n, c, (obs.tick[n] - 1 - k) % length]
+        if arrived > most and arrived < np.inf:
+            most = arrived
+    return most / ctl.tick_s
+
+
+@kernel
+def replica_rps(cat: CatalogArrays, v: int, p: int, batch: int) -> float:
+    """Requests/s of one replica that is always busy with batches of `batch` items; 0 where unusable."""
+    if not cat.usable[v, p]:
+        return 0.0
+    size = max(1, min(batch, cat.batch_max[v, p]))
+    seconds = cat.service_s[v, p, size]
+    if not (seconds > 0.0 and seconds < np.inf):
+        return 0.0
+    return cat.concurrency[v, p] * size / seconds
+
+
+@kernel
+def planned_rps(cat: CatalogArrays, plan: PlanArrays, n: int, v: int, p: int) -> float:
+    """Requests/s of one replica at the plan's batch size."""
+    return replica_rps(cat, v, p, plan.batch_size[n, v, p])

@@ -1,0 +1,230 @@
+"""Steps from the fleet that exists to the plan: make before break, and swaps only while the rest covers the need.
+
+Replicas under a preemption notice do not count as existing, so they are replaced at once; draining ones do not count
+either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import (
+    F64,
+    I64,
+    SERVERLESS,
+    ActionArrays,
+    CatalogArrays,
+    ControlArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.compiled import kernel
+from controller.kernels.rates import peak_rate, planned_rps
+from controller.plan import Reason
+from controller.rule_arrays import RATE_TICKS
+
+SWAP_HEADROOM = 1.1
+"""A swap leaves ready capacity for this multiple of the largest arrival rate of the last minute."""
+
+_UNAVAILABLE = int(Reason.POOL_UNAVAILABLE)
+_PREEMPTION = int(Reason.COVER_PREEMPTION)
+
+
+@kernel
+def _spare_capacity(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    spare: F64,
+) -> None:
+    """Ready machine capacity beyond the need, requests/s: per class over what it may use, and in the last slot over
+    all.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    spare[num_classes] = 0.0
+    for c in range(num_classes):
+        need = SWAP_HEADROOM * peak_rate(ctl, obs, n, c, RATE_TICKS)
+        spare[c] = -need
+        spare[num_classes] -= need
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if cat.market[p] == SERVERLESS or obs.ready[n, v, p] <= 0:
+                continue
+            capacity = obs.ready[n, v, p] * planned_rps(cat, plan, n, v, p)
+            spare[num_classes] += capacity
+            for c in range(num_classes):
+                if wl.allowed[c, v, p]:
+                    spare[c] += capacity
+
+
+@kernel
+def _spare_of_option(wl: WorkloadArrays, v: int, p: int, spare: F64) -> float:
+    """Capacity that option (v, p) may lose without any class falling below its need."""
+    least: float = spare[wl.allowed.shape[0]]
+    for c in range(wl.allowed.shape[0]):
+        if wl.allowed[c, v, p]:
+            least = min(least, spare[c])
+    return least
+
+
+@kernel
+def _swap_in_pool(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    plan: PlanArrays,
+    n: int,
+    p: int,
+    surplus: I64,
+    deficit: I64,
+    spare: F64,
+    actions: ActionArrays,
+) -> None:
+    """Turns ready surplus into deficit of the same pool while the need stays covered."""
+    num_classes, num_variants, _ = wl.allowed.shape
+    for source in range(num_variants):
+        rps = planned_rps(cat, plan, n, source, p)
+        for target in range(num_variants):
+            count = min(surplus[source, p], deficit[target, p])
+            if count <= 0:
+                continue
+            if rps > 0.0:
+                count = min(count, int(max(0.0, np.floor(_spare_of_option(wl, source, p, spare) / rps))))
+            if count <= 0:
+                continue
+            actions.swap[n, p, source, target] = count
+            surplus[source, p] -= count
+            deficit[target, p] -= count
+            spare[num_classes] -= count * rps
+            for c in range(num_classes):
+                if wl.allowed[c, source, p]:
+                    spare[c] -= count * rps
+
+
+@kernel
+def reconcile_one(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    actions: ActionArrays,
+) -> None:
+    """Writes the actions of env n; a satisfied plan gives none.
+
+    Replicas that start as one variant while another lacks some in the same pool are kept, and swapped once they are
+    ready. Ready replicas are drained only as far as what remains ready still holds the planned capacity, unless nothing
+    is on its way.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    surplus = np.zeros((num_variants, num_pools), np.int64)
+    early = np.zeros((num_variants, num_pools), np.int64)
+    deficit = np.zeros((num_variants, num_pools), np.int64)
+    doomed = 0
+    on_its_way = False
+    has_swaps = False
+    for p in range(num_pools):
+        for v in range(num_variants):
+            actions.launch[n, v, p] = 0
+            actions.drain[n, v, p] = 0
+            actions.stop[n, v, p] = 0
+            for target in range(num_variants):
+                actions.swap[n, p, v, target] = 0
+            doomed += obs.doomed[n, v, p]
+            over = obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p]
+            if over > 0:
+                early[v, p] = min(over, obs.starting[n, v, p])
+                surplus[v, p] = over - early[v, p]
+                has_swaps = True
+            elif over < 0:
+                deficit[v, p] = -over
+    if has_swaps:
+        spare = np.empty(num_classes + 1)
+        _spare_capacity(cat, wl, ctl, obs, plan, n, spare)
+        for p in range(num_pools):
+            if cat.market[p] != SERVERLESS:
+                _swap_in_pool(cat, wl, plan, n, p, surplus, deficit, spare, actions)
+    for p in range(num_pools):
+        if cat.market[p] == SERVERLESS:
+            continue
+        for source in range(num_variants):
+            for target in range(num_variants):
+                kept = min(early[source, p], deficit[target, p])
+                if kept > 0:
+                    early[source, p] -= kept
+                    deficit[target, p] -= kept
+                    on_its_way = True
+    for p in range(num_pools):
+        room = cat.quota[p]
+        for v in range(num_variants):
+            room -= obs.ready[n, v, p] + obs.starting[n, v, p] + obs.doomed[n, v, p] + obs.draining[n, v, p]
+            room += early[v, p]
+        for v in range(num_variants):
+            actions.stop[n, v, p] = early[v, p]
+            if deficit[v, p] <= 0:
+                on_its_way = on_its_way or (obs.starting[n, v, p] > early[v, p])
+                continue
+            on_its_way = True
+            if not obs.available[n, p]:
+                plan.reasons[n] |= _UNAVAILABLE
+                continue
+            launched = max(0, min(deficit[v, p], room))
+            actions.launch[n, v, p] = launched
+            room -= launched
+            if launched > 0 and doomed > 0:
+                plan.reasons[n] |= _PREEMPTION
+    _drain(cat, obs, plan, n, surplus, on_its_way, actions)
+
+
+@kernel
+def _drain(
+    cat: CatalogArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    surplus: I64,
+    on_its_way: bool,
+    actions: ActionArrays,
+) -> None:
+    """Drains ready surplus; while replacements are on their way only what exceeds the planned capacity."""
+    num_variants, num_pools = surplus.shape
+    spare = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if cat.market[p] == SERVERLESS:
+                continue
+            leaving = 0
+            for target in range(num_variants):
+                leaving += actions.swap[n, p, v, target]
+            spare += (obs.ready[n, v, p] - leaving - plan.replicas[n, v, p]) * planned_rps(cat, plan, n, v, p)
+    for p in range(num_pools):
+        for v in range(num_variants):
+            count = surplus[v, p]
+            if count <= 0:
+                continue
+            if cat.market[p] != SERVERLESS and on_its_way:
+                rps = planned_rps(cat, plan, n, v, p)
+                if rps > 0.0:
+                    count = min(count, int(max(0.0, np.floor(spare / rps + 1e-9))))
+                spare -= count * rps
+            actions.drain[n, v, p] = count
+
+
+@kernel
+def reconcile(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    actions: ActionArrays,
+    lo: int,
+    hi: int,
+) -> None:
+    """`reconcile_one` for envs lo..hi-1."""
+    for n in range(lo, hi):
+        reconcile_one(cat, wl, ctl, obs, plan, n, actions)

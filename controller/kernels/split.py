@@ -1,0 +1,345 @@
+"""Splits each class's traffic over the options that serve: equal utilisation first, accuracy where it is owed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import (
+    F64,
+    I64,
+    SERVERLESS,
+    Bool,
+    CatalogArrays,
+    ControlArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.compiled import kernel
+from controller.kernels.rates import class_weights, history_sum, planned_rps
+from controller.rule_arrays import RATE_TICKS
+
+REPAY_TICKS = 360
+"""A class's accuracy debt is repaid over this many ticks (one hour at the default tick) by the way its traffic is
+split.
+"""
+
+MOST_UTILISATION = 0.85
+"""Up to this share of its capacity an option may be loaded above the common utilisation to repay accuracy."""
+
+
+@kernel
+def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float) -> float:
+    """Mean accuracy that the next `answers` answers of a class need so that its day's mean reaches the floor."""
+    floor = wl.accuracy_floor[c]
+    debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
+    if not (debt > -1e18 and debt < 1e18):
+        return floor
+    return min(1.0, max(0.0, floor + debt / max(answers, 1.0)))
+
+
+@kernel
+def _waiting_option(
+    cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int
+) -> int:
+    """Where requests of a class go while no option of it serves: v * P + p.
+
+    The cheapest serverless option, which wakes from zero; without one, the option with most starting, else most planned
+    replicas.
+    """
+    num_variants, num_pools = cat.usable.shape
+    best, best_cost = -1, np.inf
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if not wl.allowed[c, v, p] or cat.market[p] != SERVERLESS:
+                continue
+            cost = cat.usd_per_request[p] + cat.usd_per_gb_s[p] * cat.memory_gb[p] * cat.service_s[v, p, 1]
+            if best < 0 or cost < best_cost:
+                best, best_cost = v * num_pools + p, cost
+    if best >= 0:
+        return best
+    most_starting, most_planned = -1, -1
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if not wl.allowed[c, v, p]:
+                continue
+            starting, planned = obs.starting[n, v, p], plan.replicas[n, v, p]
+            if starting > most_starting or (starting == most_starting and planned > most_planned):
+                best, most_starting, most_planned = v * num_pools + p, starting, planned
+    return best
+
+
+@kernel
+def _fixed_split(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, serving: F64, shares: F64) -> bool:
+    """The plan's own shares, renormalised over what serves; False where nothing of them does."""
+    num_variants, num_pools = serving.shape
+    total = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            share = plan.shares[n, c, v, p]
+            if wl.allowed[c, v, p] and serving[v, p] > 0.0 and share > 0.0 and share < np.inf:
+                shares[n, c, v, p] = share
+                total += share
+    if not (total > 0.0 and total < np.inf):
+        for v in range(num_variants):
+            for p in range(num_pools):
+                shares[n, c, v, p] = 0.0
+        return False
+    for v in range(num_variants):
+        for p in range(num_pools):
+            shares[n, c, v, p] /= total
+    return True
+
+
+@kernel
+def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
+    """Writes serving options (v * P + p) by falling accuracy, catalog order within a variant; returns how many."""
+    num_variants, num_pools = serving.shape
+    ranked = np.empty(num_variants, np.int64)
+    for v in range(num_variants):
+        at = v
+        while at > 0 and cat.accuracy[ranked[at - 1]] < cat.accuracy[v]:
+            ranked[at] = ranked[at - 1]
+            at -= 1
+        ranked[at] = v
+    count = 0
+    for i in range(num_variants):
+        v = ranked[i]
+        for p in range(num_pools):
+            if serving[v, p] > 0.0:
+                order[count] = v * num_pools + p
+                count += 1
+    return count
+
+
+@kernel
+def split_one(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    shares: F64,
+) -> None:
+    """Writes `shares[n]`, (C, V, P): where each arriving request of a class goes. Every class sums to 1.
+
+    Every serving option gets load in proportion to its capacity. Classes take that load in order of the accuracy they
+    are owed, highest first, from the most accurate option down; as far as this leaves a class below what it is owed
+    while another is above, both move towards an even mixture. A class that is still short moves onto accurate options
+    with room to spare.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    serving = np.zeros((num_variants, num_pools))
+    total_capacity = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            replicas = obs.ready[n, v, p] + obs.doomed[n, v, p]
+            if replicas <= 0 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
+                continue
+            serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
+            total_capacity += serving[v, p]
+    weights = np.empty(num_classes)
+    class_weights(wl, obs, n, weights)
+    demand_rps = 0.0
+    for c in range(num_classes):
+        demand_rps += history_sum(obs, n, c, RATE_TICKS)
+    demand_rps /= RATE_TICKS * ctl.tick_s
+    owed = np.empty(num_classes)
+    pending = np.zeros(num_classes, np.bool_)
+    pooled_weight = 0.0
+    for c in range(num_classes):
+        owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * REPAY_TICKS * ctl.tick_s)
+        capacity = 0.0
+        for v in range(num_variants):
+            for p in range(num_pools):
+                shares[n, c, v, p] = 0.0
+                if wl.allowed[c, v, p]:
+                    capacity += serving[v, p]
+        if plan.fixed_shares[n] and _fixed_split(wl, plan, n, c, serving, shares):
+            continue
+        if capacity <= 0.0:
+            option = _waiting_option(cat, wl, obs, plan, n, c)
+            if option >= 0:
+                shares[n, c, option // num_pools, option % num_pools] = 1.0
+            continue
+        pending[c] = True
+        pooled_weight += weights[c]
+    if pooled_weight <= 0.0:
+        return
+    order = np.empty(num_variants * num_pools, np.int64)
+    num_options = _sort_options(cat, serving, order)
+    _fill_from_the_top(
+        cat, wl, n, serving, total_capacity, weights, pooled_weight, owed, pending, order, num_options, shares
+    )
+    if num_classes > 1:
+        _even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
+    _load_accurate(cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options, shares)
+
+
+@kernel
+def _fill_from_the_top(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    n: int,
+    serving: F64,
+    total_capacity: float,
+    weights: F64,
+    pooled_weight: float,
+    owed: F64,
+    pending: Bool,
+    order: I64,
+    num_options: int,
+    shares: F64,
+) -> None:
+    """Classes by owed accuracy, highest first, take load from the most accurate option down (north-west corner rule)."""
+    num_classes, _, num_pools = wl.allowed.shape
+    room = np.empty(num_options)
+    for i in range(num_options):
+        room[i] = serving[order[i] // num_pools, order[i] % num_pools] / total_capacity
+    done = np.zeros(num_classes, np.bool_)
+    for _ in range(num_classes):
+        c = -1
+        for other in range(num_classes):
+            if pending[other] and not done[other] and (c < 0 or owed[other] > owed[c]):
+                c = other
+        if c < 0:
+            return
+        done[c] = True
+        weight = weights[c] / pooled_weight
+        left = weight
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            if left <= 0.0:
+                break
+            if not wl.allowed[c, v, p]:
+                continue
+            taken = min(left, room[i])
+            room[i] -= taken
+            left -= taken
+            shares[n, c, v, p] = taken / weight
+        if left > 0.0:
+            capacity = 0.0
+            for i in range(num_options):
+                v, p = order[i] // num_pools, order[i] % num_pools
+                if wl.allowed[c, v, p]:
+                    capacity += serving[v, p]
+            for i in range(num_options):
+                v, p = order[i] // num_pools, order[i] % num_pools
+                if wl.allowed[c, v, p]:
+                    shares[n, c, v, p] += left / weight * serving[v, p] / capacity
+
+
+@kernel
+def _even_out(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    n: int,
+    serving: F64,
+    owed: F64,
+    pending: Bool,
+    order: I64,
+    num_options: int,
+    shares: F64,
+) -> None:
+    """Moves all classes towards an even mixture, as far as the short ones need it and the others can spare."""
+    num_classes, _, num_pools = wl.allowed.shape
+    wanted, spare = 0.0, 1.0
+    for c in range(num_classes):
+        if not pending[c]:
+            continue
+        mean, even, capacity = 0.0, 0.0, 0.0
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            mean += shares[n, c, v, p] * cat.accuracy[v]
+            if wl.allowed[c, v, p]:
+                even += serving[v, p] * cat.accuracy[v]
+                capacity += serving[v, p]
+        even /= capacity
+        if mean < owed[c]:
+            wanted = max(wanted, 1.0 if even <= owed[c] else (owed[c] - mean) / (even - mean))
+        if mean > even:
+            spare = min(spare, (mean - owed[c]) / (mean - even))
+    part = max(0.0, min(wanted, spare))
+    if part <= 0.0:
+        return
+    for c in range(num_classes):
+        if not pending[c]:
+            continue
+        capacity = 0.0
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            if wl.allowed[c, v, p]:
+                capacity += serving[v, p]
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            even_share = serving[v, p] / capacity if wl.allowed[c, v, p] else 0.0
+            shares[n, c, v, p] = (1.0 - part) * shares[n, c, v, p] + part * even_share
+
+
+@kernel
+def _load_accurate(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    n: int,
+    serving: F64,
+    weights: F64,
+    demand_rps: float,
+    owed: F64,
+    pending: Bool,
+    order: I64,
+    num_options: int,
+    shares: F64,
+) -> None:
+    """Moves a class that is short of accuracy from its least accurate options to more accurate ones that have room."""
+    num_classes, _, num_pools = wl.allowed.shape
+    load = np.zeros(num_options)
+    for i in range(num_options):
+        v, p = order[i] // num_pools, order[i] % num_pools
+        for c in range(num_classes):
+            load[i] += shares[n, c, v, p] * weights[c] * demand_rps
+    for c in range(num_classes):
+        if not pending[c]:
+            continue
+        short = owed[c]
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            short -= shares[n, c, v, p] * cat.accuracy[v]
+        class_rps = max(weights[c] * demand_rps, 1e-9)
+        low, high = num_options - 1, 0
+        while short > 1e-9 and high < low:
+            from_v, from_p = order[low] // num_pools, order[low] % num_pools
+            to_v, to_p = order[high] // num_pools, order[high] % num_pools
+            gain = cat.accuracy[to_v] - cat.accuracy[from_v]
+            room = MOST_UTILISATION * serving[to_v, to_p] - load[high]
+            if gain <= 0.0:
+                break
+            if not wl.allowed[c, to_v, to_p] or room <= 1e-9:
+                high += 1
+            elif shares[n, c, from_v, from_p] <= 1e-12:
+                low -= 1
+            else:
+                moved = min(shares[n, c, from_v, from_p], room / class_rps, short / gain)
+                shares[n, c, from_v, from_p] -= moved
+                shares[n, c, to_v, to_p] += moved
+                load[low] -= moved * class_rps
+                load[high] += moved * class_rps
+                short -= moved * gain
+                if moved <= 1e-12:
+                    high += 1
+
+
+@kernel
+def split(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    shares: F64,
+    lo: int,
+    hi: int,
+) -> None:
+    """`split_one` for envs lo..hi-1."""
+    for n in range(lo, hi):
+        split_one(cat, wl, ctl, obs, plan, n, shares)

@@ -1,0 +1,89 @@
+"""One decision: policy, guard, reconcile, split. The same object decides in simulation, evaluation, replay and live."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
+from controller.compile import Setting
+from controller.errors import UsageError, mismatch
+from controller.ports import Policy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one tick decided. The arrays are buffers of the loop, overwritten by the next decision: copy what must last."""
+
+    plan: PlanArrays
+    actions: ActionArrays
+    shares: F64  # (N, C, V, P)
+    raw: F64  # (N, K) what the policy itself put out; K = 0 without knobs
+
+
+class DecisionLoop:
+    """Turns observations into guarded plans, actions and shares.
+
+    Args:
+        setting: What is decided for.
+        policy: Any policy; its plan is guarded whatever it says.
+        num_envs: Independent envs, 1 when live.
+
+    Attributes:
+        decide_s: Wall-clock seconds of every `decide` since `reset`; kept beside the decisions, never part of them.
+    """
+
+    def __init__(self, setting: Setting, policy: Policy, num_envs: int = 1) -> None:
+        self.setting = setting
+        self.policy = policy
+        self.reset(num_envs)
+
+    def reset(self, num_envs: int) -> None:
+        """Forgets all state, the policy's included."""
+        self.policy.reset(num_envs)
+        self.decide_s: list[float] = []
+        num_variants, num_pools, num_classes = self.setting.shape
+        self._actions = empty_actions(num_envs, self.setting.shape)
+        self._shares = np.zeros((num_envs, num_classes, num_variants, num_pools))
+        self._like = empty_plan(num_envs, self.setting.shape)
+
+    def decide(self, observation: ObservationArrays) -> Decision:
+        """Decides for every env.
+
+        Raises:
+            UsageError: The policy's plan has arrays of other shapes or types than the setting asks for.
+        """
+        from controller.kernels.decide import settle
+
+        started_s = time.perf_counter()
+        plan = self.policy.decide(observation)
+        self._check(plan)
+        setting = self.setting
+        settle(
+            setting.catalog,
+            setting.workload,
+            setting.limits,
+            setting.control,
+            observation,
+            plan,
+            self._actions,
+            self._shares,
+            0,
+            len(observation.tick),
+        )
+        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output())
+        self.decide_s.append(time.perf_counter() - started_s)
+        return decision
+
+    def _check(self, plan: PlanArrays) -> None:
+        for name, wanted, got in zip(PlanArrays._fields, self._like, plan, strict=True):
+            if got.shape != wanted.shape or got.dtype != wanted.dtype:
+                raise UsageError(
+                    mismatch(
+                        f"plan of policy '{self.policy.name}': {name}",
+                        f"{wanted.dtype} of shape {wanted.shape}",
+                        f"{got.dtype} of shape {got.shape}",
+                    )
+                )

@@ -1,0 +1,144 @@
+"""The `mpc` rule: forecast, cheapest accurate mix, and knobs around it that a learned policy may set."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
+from controller.compile import Setting
+from controller.config import StrictModel
+from controller.errors import UsageError, mismatch
+from controller.forecast import persistence_forecast
+from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
+
+
+class MpcSettings(StrictModel):
+    """Settings of the `mpc` rule. Ranges are those a tuner searches; spans are control time, divided by the scenario's
+    speed.
+    """
+
+    quantile: float = Field(
+        default=0.9, ge=0.05, le=0.999, description="quantile of the largest rate over the horizon planned for"
+    )
+    headroom: float = Field(
+        default=1.25, ge=0.7, le=3.0, description="capacity over that demand; leaves room for queueing"
+    )
+    backlog_s: float = Field(
+        default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"
+    )
+    accuracy_margin: float = Field(
+        default=0.001, ge=0.0, le=0.05, description="aimed this far above a floor, share of right answers"
+    )
+    accuracy_tilt: float = Field(
+        default=0.25, ge=0.0, le=1.0, description="reach of the knob, share of the span of accuracies"
+    )
+    repay_s: float = Field(
+        default=3600.0, ge=60.0, le=86400.0, description="an accuracy debt or credit is worked off over this span"
+    )
+    spot_share: float = Field(
+        default=0.8, ge=0.0, le=1.0, description="share of capacity above the on-demand part bought on spot"
+    )
+    over_provision: float = Field(
+        default=1.2, ge=1.0, le=3.0, description="spot capacity per capacity wanted, against preemption"
+    )
+    spot_spread: float = Field(
+        default=0.3, ge=0.0, le=4.0, description="spot pools this much dearer than the cheapest still share load"
+    )
+    on_demand_floor: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="share of capacity bought on demand in any case"
+    )
+    scale_in_s: float = Field(
+        default=300.0, ge=0.0, le=7200.0, description="time constant with which machines too many are given up"
+    )
+    overflow_fraction: float = Field(
+        default=0.9, ge=0.0, le=1.0, description="share of requests that would wait too long sent to serverless"
+    )
+    overflow_slack: float = Field(
+        default=0.6, ge=0.0, le=2.0, description="wait called too long, as a share of SLO - service - network"
+    )
+    batch_slack: float = Field(
+        default=0.5, ge=0.05, le=1.0, description="largest share of an SLO that two batches in a row may take"
+    )
+    shed_slack: float = Field(
+        default=1.0, ge=0.1, le=10.0, description="a class's queue limit, in slacks of work at the capacity it has"
+    )
+
+    def arrays(self, setting: Setting) -> MpcArrays:
+        """The settings as the kernels take them, for one scenario."""
+        spans = {"backlog_s", "repay_s", "scale_in_s"}
+        speed = setting.scenario.speed
+        values = {name: value / speed if name in spans else value for name, value in self.model_dump().items()}
+        return MpcArrays(**values, prior_rps=setting.scenario.mean_rps)
+
+
+class MpcPolicy:
+    """The rule with optional knobs.
+
+    Args:
+        setting: What is decided for.
+        settings: The rule's settings; the defaults are a judgement, `provisor tune` finds better ones.
+        forecast: Forecaster; persistence with stated growth quantiles by default.
+        miss_multiplier: Value of a miss relative to what the settings were tuned for, > 0.
+
+    Attributes:
+        knobs: (N, K) in [-1, 1], `controller.rule_arrays.KNOBS`; zeros after `reset`. Whoever sets them writes here.
+        dial: (N,) value of a miss per env.
+        state: What the rule remembers.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        settings: MpcSettings | None = None,
+        forecast: ForecastArrays | None = None,
+        miss_multiplier: float = 1.0,
+        name: str = "mpc",
+    ) -> None:
+        if not 0 < miss_multiplier < np.inf:
+            raise UsageError(mismatch("miss_multiplier", "a number > 0", miss_multiplier))
+        self.name = name
+        self.setting = setting
+        self.settings = MpcSettings() if settings is None else settings
+        self.forecast = persistence_forecast() if forecast is None else forecast
+        self.miss_multiplier = miss_multiplier
+        self._arrays = self.settings.arrays(setting)
+        self.reset(1)
+
+    def reset(self, num_envs: int) -> None:
+        """Forgets all state; knobs go to zero."""
+        self.knobs: F64 = np.zeros((num_envs, NUM_KNOBS))
+        self.dial: F64 = np.full(num_envs, self.miss_multiplier)
+        self.state = new_mpc_state(num_envs, self.setting.shape, len(self.forecast.levels))
+        self._plan = empty_plan(num_envs, self.setting.shape)
+
+    @property
+    def arrays(self) -> MpcArrays:
+        """The settings as the kernels take them."""
+        return self._arrays
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """Plans every env; the same buffers are returned each time."""
+        from controller.kernels.mpc import mpc
+
+        setting = self.setting
+        mpc(
+            setting.catalog,
+            setting.workload,
+            setting.limits,
+            setting.control,
+            self._arrays,
+            self.forecast,
+            self.knobs,
+            self.dial,
+            self.state,
+            observation,
+            self._plan,
+            0,
+            len(observation.tick),
+        )
+        return self._plan
+
+    def raw_output(self) -> F64:
+        """The knobs of the last plan, (N, K)."""
+        return self.knobs.copy()

@@ -1,0 +1,117 @@
+"""Array forms of a forecaster, of the rules' settings and of their state, as the compiled kernels take them.
+
+Axes as in `controller.arrays`, and F features, M hidden units, Q quantile levels, K knobs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from controller.arrays import F64, I64
+
+KNOBS = (
+    "headroom",
+    "accuracy_tilt",
+    "spot_share",
+    "over_provision",
+    "overflow_fraction",
+    "scale_in_s",
+    "on_demand_floor",
+)
+"""What a policy may set around the rule, each in [-1, 1]; 0 is the rule's own setting. Order of the K axis."""
+
+NUM_KNOBS = len(KNOBS)
+HEADROOM, ACCURACY_TILT, SPOT_SHARE, OVER_PROVISION, OVERFLOW_FRACTION, SCALE_IN, ON_DEMAND_SHARE = range(NUM_KNOBS)
+
+RATE_TICKS = 6
+"""Ticks of "the rate now": 60 s at the default tick."""
+
+
+class ForecastArrays(NamedTuple):
+    """Quantiles of log(largest rate over the horizon / rate now) as a one-hidden-layer network on catalog-free
+    features.
+
+    Quantiles are `bias + cumulative softplus of increments`, so they never cross: output 0 is the lowest quantile,
+    output q > 0 adds softplus(raw_q) to the one before.
+    """
+
+    feature_scale: F64  # (F,) features are multiplied by this before the first layer
+    w1: F64  # (F, M)
+    b1: F64  # (M,)
+    w2: F64  # (M, Q)
+    b2: F64  # (Q,)
+    levels: F64  # (Q,) rising, in (0, 1)
+
+
+class MpcArrays(NamedTuple):
+    """`MpcSettings` as numbers; units and ranges are documented there."""
+
+    quantile: float
+    headroom: float
+    backlog_s: float
+    accuracy_margin: float
+    accuracy_tilt: float
+    repay_s: float
+    spot_share: float
+    over_provision: float
+    spot_spread: float
+    on_demand_floor: float
+    scale_in_s: float
+    overflow_fraction: float
+    overflow_slack: float
+    batch_slack: float
+    shed_slack: float
+    prior_rps: float
+
+
+class MpcState(NamedTuple):
+    """What the `mpc` rule remembers per env, and what it last derived (for observations and journals)."""
+
+    held: F64  # (N, P) machines held against scale-in, decaying; infinite at first: all that exist
+    target_accuracy: F64  # (N, C) mean accuracy the last plan was made for
+    growth: F64  # (N, Q) forecast quantiles of log(max rate / rate now)
+
+
+class RuleArrays(NamedTuple):
+    """Settings of a published scheme as numbers; see `controller.policies.rules`."""
+
+    variant: I64  # (C,) fixed variant of the class
+    pool: I64  # (C,) its machine pool
+    spot_pool: I64  # (C,) pool of the spot part; -1 for none
+    spot_share: float
+    headroom: float
+    cooldown_ticks: int
+    high_utilisation: float
+    low_utilisation: float
+    target_utilisation: float
+    window_ticks: int
+    ahead_ticks: int
+    overflow_slack: float
+    strict_slo_s: float
+    burstiness: float
+    calm_headroom: float
+    prior_rps: float
+
+
+class RuleState(NamedTuple):
+    """What a published scheme remembers per env."""
+
+    target: I64  # (N, V, P) replicas last planned
+    calm_ticks: I64  # (N, V, P) ticks since the wanted number last reached `target`
+    wanted: I64  # (N, V, P) largest number wanted during those ticks
+
+
+def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -> MpcState:
+    """State of a rule that has not decided yet; `shape` is (V, P, C)."""
+    _, num_pools, num_classes = shape
+    return MpcState(
+        np.full((num_envs, num_pools), np.inf), np.zeros((num_envs, num_classes)), np.zeros((num_envs, num_levels))
+    )
+
+
+def new_rule_state(num_envs: int, shape: tuple[int, int, int]) -> RuleState:
+    """State of a scheme that has not decided yet; `shape` is (V, P, C)."""
+    size = (num_envs, *shape[:2])
+    return RuleState(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))
