@@ -29,6 +29,12 @@ RATE_TICKS = 6
 """Ticks of "the rate now": 60 s at the default tick."""
 
 
+SCHEMES = ("reactive", "util_aware", "exascale", "mixed", "paragon")
+"""Published schemes by the number their kernel takes."""
+
+REACTIVE, UTIL_AWARE, EXASCALE, MIXED, PARAGON = range(len(SCHEMES))
+
+
 class ForecastArrays(NamedTuple):
     """Quantiles of log(largest rate over the horizon / rate now) as a one-hidden-layer network on catalog-free
     features.

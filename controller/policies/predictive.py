@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
 from controller.compile import Setting
 from controller.config import StrictModel
-from controller.errors import UsageError, mismatch
 from controller.forecast import persistence_forecast
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
 
@@ -64,11 +65,19 @@ class MpcSettings(StrictModel):
         default=1.0, ge=0.1, le=10.0, description="a class's queue limit, in slacks of work at the capacity it has"
     )
 
+    miss_multiplier: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=100.0,
+        description="value of a miss relative to what the settings were tuned for (the dial)",
+    )
+
     def arrays(self, setting: Setting) -> MpcArrays:
         """The settings as the kernels take them, for one scenario."""
         spans = {"backlog_s", "repay_s", "scale_in_s"}
         speed = setting.scenario.speed
-        values = {name: value / speed if name in spans else value for name, value in self.model_dump().items()}
+        given = self.model_dump(exclude={"miss_multiplier"})
+        values = {name: value / speed if name in spans else value for name, value in given.items()}
         return MpcArrays(**values, prior_rps=setting.scenario.mean_rps)
 
 
@@ -79,7 +88,7 @@ class MpcPolicy:
         setting: What is decided for.
         settings: The rule's settings; the defaults are a judgement, `provisor tune` finds better ones.
         forecast: Forecaster; persistence with stated growth quantiles by default.
-        miss_multiplier: Value of a miss relative to what the settings were tuned for, > 0.
+        name: Name in tables.
 
     Attributes:
         knobs: (N, K) in [-1, 1], `controller.rule_arrays.KNOBS`; zeros after `reset`. Whoever sets them writes here.
@@ -87,28 +96,26 @@ class MpcPolicy:
         state: What the rule remembers.
     """
 
+    Settings: ClassVar[type[MpcSettings]] = MpcSettings
+
     def __init__(
         self,
         setting: Setting,
         settings: MpcSettings | None = None,
         forecast: ForecastArrays | None = None,
-        miss_multiplier: float = 1.0,
         name: str = "mpc",
     ) -> None:
-        if not 0 < miss_multiplier < np.inf:
-            raise UsageError(mismatch("miss_multiplier", "a number > 0", miss_multiplier))
         self.name = name
         self.setting = setting
         self.settings = MpcSettings() if settings is None else settings
         self.forecast = persistence_forecast() if forecast is None else forecast
-        self.miss_multiplier = miss_multiplier
         self._arrays = self.settings.arrays(setting)
         self.reset(1)
 
     def reset(self, num_envs: int) -> None:
         """Forgets all state; knobs go to zero."""
         self.knobs: F64 = np.zeros((num_envs, NUM_KNOBS))
-        self.dial: F64 = np.full(num_envs, self.miss_multiplier)
+        self.dial: F64 = np.full(num_envs, self.settings.miss_multiplier)
         self.state = new_mpc_state(num_envs, self.setting.shape, len(self.forecast.levels))
         self._plan = empty_plan(num_envs, self.setting.shape)
 

@@ -1,0 +1,117 @@
+"""Policies by name: rules, policy files, settings in YAML, and a user's own class."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from controller.compile import Setting
+from controller.config import StrictModel, load_object, load_yaml, parse_config, resolve_kind
+from controller.errors import ConfigError, mismatch
+from controller.ports import Policy
+from controller.validation import did_you_mean
+
+POLICIES = {
+    "mpc": "controller.policies.predictive:MpcPolicy",
+    "static": "controller.policies.rules:StaticPolicy",
+    "reactive": "controller.policies.rules:ReactivePolicy",
+    "util_aware": "controller.policies.rules:UtilAwarePolicy",
+    "exascale": "controller.policies.rules:ExascalePolicy",
+    "mixed": "controller.policies.rules:MixedPolicy",
+    "paragon": "controller.policies.rules:ParagonPolicy",
+}
+"""Kind to class. A class takes (setting, settings, name=...) and names its settings model `Settings`."""
+
+LEARNED = "controller.policies.learned:LearnedPolicy"
+"""What reads a policy file; it takes (setting, path, name=...)."""
+
+SUFFIX = ".provisor"
+
+
+class PolicySpec(StrictModel):
+    """A rule with settings, as a YAML file holds it."""
+
+    kind: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    name: str | None = Field(default=None, description="name in tables; default: the kind")
+
+
+def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
+    """Makes a policy.
+
+    Args:
+        spec: One of
+            a kind, `mpc`; with settings, `reactive:headroom=1.2,cooldown_s=300`;
+            a YAML file with `kind`, `settings` and an optional `name`;
+            a policy file, `*.provisor`;
+            a class of your own, `module:Class`, called with the setting alone.
+        setting: What it decides for.
+
+    Returns:
+        The policy, named by kind, file or class.
+
+    Raises:
+        ConfigError: Nothing of that name, or wrong settings.
+        PolicyFileError: A policy file that is damaged or does not fit.
+    """
+    if isinstance(spec, PolicySpec):
+        return _rule(spec, setting, f"policy '{spec.kind}'")
+    text = spec.strip()
+    if text.endswith(SUFFIX):
+        made: Policy = load_object(LEARNED)(setting, Path(text), name=Path(text).stem)
+        return made
+    if text.endswith((".yaml", ".yml")):
+        read = load_yaml(Path(text), PolicySpec)
+        return _rule(read.model_copy(update={"name": read.name or Path(text).stem}), setting, text)
+    kind, separator, rest = text.partition(":")
+    if kind in POLICIES:
+        settings = _parse_settings(rest, text) if separator else {}
+        return _rule(PolicySpec(kind=kind, settings=settings, name=text), setting, f"policy '{text}'")
+    if not separator:
+        known = f"one of {', '.join(POLICIES)}, a .yaml or {SUFFIX} file, or 'module:Class'"
+        raise ConfigError(mismatch("policy", known, spec) + did_you_mean(text, POLICIES))
+    return _own_class(text, setting)
+
+
+def settings_model(kind: str) -> type[StrictModel]:
+    """Settings model of a kind, for tuners and documentation."""
+    model: type[StrictModel] = resolve_kind(kind, POLICIES).Settings
+    return model
+
+
+def _rule(spec: PolicySpec, setting: Setting, source: str) -> Policy:
+    cls = resolve_kind(spec.kind, POLICIES)
+    settings = parse_config(spec.settings, cls.Settings, source=source)
+    made: Policy = cls(setting, settings, name=spec.name or spec.kind)
+    return made
+
+
+def _parse_settings(text: str, spec: str) -> dict[str, JsonValue]:
+    settings: dict[str, JsonValue] = {}
+    for part in filter(None, text.split(",")):
+        name, separator, value = part.partition("=")
+        if not separator or not name.strip() or not value.strip():
+            raise ConfigError(mismatch("policy", "settings written name=value,name=value", spec))
+        settings[name.strip()] = _number_or_text(value.strip())
+    return settings
+
+
+def _number_or_text(value: str) -> JsonValue:
+    if re.fullmatch(r"[-+]?\d+", value):
+        return int(value)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
+        return float(value)
+    return value
+
+
+def _own_class(reference: str, setting: Setting) -> Policy:
+    made: Any = load_object(reference, "policy")(setting)
+    if not isinstance(made, Policy):
+        missing = [name for name in ("name", "reset", "decide", "raw_output") if not hasattr(made, name)]
+        raise ConfigError(
+            mismatch("policy", f"a class with name, reset, decide and raw_output (lacks {missing})", reference)
+        )
+    return made

@@ -1,0 +1,305 @@
+"""Published heuristic schemes, as rivals and as rules to hand back to.
+
+They follow "Towards Designing a Self-Managed Machine Learning Inference Serving System in Public Cloud" (arXiv
+2008.09491) and the systems it compares, of which only abstracts were at hand; what each rule does is our reading,
+stated on its settings. All of them run one fixed variant per class: the cheapest whose accuracy meets the floor and
+whose service fits the SLO.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from controller.arrays import F64, ON_DEMAND, SERVERLESS, SPOT, ObservationArrays, PlanArrays, empty_plan
+from controller.compile import Setting
+from controller.config import StrictModel
+from controller.errors import ConfigError, mismatch
+from controller.rule_arrays import SCHEMES, RuleArrays, new_rule_state
+
+
+class FixedChoice(StrictModel):
+    """What a fixed-variant scheme runs on."""
+
+    variant: str | None = Field(
+        default=None,
+        description="variant of every class that may use it; default: per class the cheapest meeting its floor",
+    )
+    pool: str | None = Field(
+        default=None, description="machine pool; default: the cheapest on-demand pool of the variant"
+    )
+    spot_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of demand planned on the cheapest spot pool"
+    )
+
+
+class StaticSettings(FixedChoice):
+    """`static`: a fleet that never changes."""
+
+    headroom: float = Field(default=1.5, ge=0.1, le=20.0, description="capacity over the scenario's mean rate")
+    replicas: dict[str, int] | None = Field(default=None, description="`variant@pool` to count, instead of headroom")
+
+
+class ReactiveSettings(FixedChoice):
+    """`reactive`: n = ceil(headroom x rate of the last minute / capacity), up at once, down after a cool-down."""
+
+    headroom: float = Field(
+        default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the rate of the last minute"
+    )
+    cooldown_s: float = Field(
+        default=300.0, ge=0.0, le=7200.0, description="less must be wanted this long before scaling in"
+    )
+
+
+class UtilAwareSettings(FixedChoice):
+    """`util_aware`: resized to a target utilisation whenever the measured one leaves a band."""
+
+    high_utilisation: float = Field(default=0.8, gt=0.0, le=1.0, description="busy share above which it scales out")
+    low_utilisation: float = Field(default=0.5, ge=0.0, lt=1.0, description="busy share below which it scales in")
+    target_utilisation: float = Field(
+        default=0.8, gt=0.0, le=1.0, description="busy share it sizes for, at the last minute's rate"
+    )
+    cooldown_s: float = Field(
+        default=300.0, ge=0.0, le=7200.0, description="less must be wanted this long before scaling in"
+    )
+
+
+class ExascaleSettings(FixedChoice):
+    """`exascale`: a line through the last minutes read at the launch delay, and never below the window's peak."""
+
+    headroom: float = Field(
+        default=1.1, ge=0.7, le=5.0, description="capacity over max(forecast, largest tick of the window)"
+    )
+    window_s: float = Field(default=600.0, ge=30.0, le=3600.0, description="window of the moving linear regression")
+    cooldown_s: float = Field(
+        default=0.0, ge=0.0, le=7200.0, description="extra cool-down; the window's peak already holds"
+    )
+
+
+class MixedSettings(ReactiveSettings):
+    """`mixed`: reactive machines; a request whose predicted wait is too long goes to serverless."""
+
+    overflow_slack: float = Field(
+        default=0.6, ge=0.0, le=2.0, description="wait called too long, share of SLO - service - network"
+    )
+
+
+class ParagonSettings(MixedSettings):
+    """`paragon`: strict classes overflow early, relaxed ones wait out their slack; calm load gets machines instead."""
+
+    strict_slo_s: float = Field(default=5.0, gt=0.0, description="classes with a longer SLO are relaxed")
+    window_s: float = Field(default=600.0, ge=30.0, le=3600.0, description="window over which burstiness is measured")
+    burstiness: float = Field(
+        default=1.3, ge=1.0, le=20.0, description="peak / median of the window above which serverless is kept"
+    )
+    calm_headroom: float = Field(default=1.1, ge=1.0, le=3.0, description="extra capacity while serverless is not kept")
+
+
+def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int, int, int]:
+    """Variant, machine pool and spot pool (-1 for none) of class `c`.
+
+    Raises:
+        ConfigError: The named variant or pool does not exist, or the class has no machine option that fits the choice.
+    """
+    cat, wl = setting.catalog, setting.workload
+    variants = _indices("variant", choice.variant, setting.variant_names)
+    pools = _indices("pool", choice.pool, setting.pool_names)
+    if choice.variant is not None and not (wl.allowed[c, variants[0]] & (cat.market != SERVERLESS)).any():
+        variants = range(len(setting.variant_names))
+    found: list[tuple[float, int, int]] = []
+    spots: list[tuple[float, int, int]] = []
+    for v in variants:
+        if choice.variant is None and cat.accuracy[v] < wl.accuracy_floor[c]:
+            continue
+        for p in range(len(setting.pool_names)):
+            if not wl.allowed[c, v, p] or cat.market[p] == SERVERLESS:
+                continue
+            usd = float(cat.price_usd_per_s[p] * cat.service_s[v, p, 1] / cat.concurrency[v, p])
+            if p in pools and (choice.pool is not None or cat.market[p] == ON_DEMAND):
+                found.append((usd, v, p))
+            if cat.market[p] == SPOT:
+                spots.append((usd, v, p))
+    if not found and choice.pool is None:
+        found = spots
+    if not found:
+        name = setting.class_names[c]
+        raise ConfigError(
+            mismatch("pool", f"a machine pool that can answer class '{name}' within its promises", choice.pool)
+        )
+    _, variant, pool = min(found)
+    spot = [(usd, p) for usd, v, p in spots if v == variant]
+    return variant, pool, min(spot)[1] if spot else -1
+
+
+def _indices(field: str, name: str | None, names: tuple[str, ...]) -> range:
+    if name is None:
+        return range(len(names))
+    if name not in names:
+        raise ConfigError(mismatch(field, f"one of {', '.join(names)}", name))
+    return range(names.index(name), names.index(name) + 1)
+
+
+class StaticPolicy:
+    """A fleet that never changes.
+
+    Args:
+        setting: What is decided for.
+        settings: Its size.
+        name: Name in tables.
+    """
+
+    Settings: ClassVar[type[StaticSettings]] = StaticSettings
+
+    def __init__(self, setting: Setting, settings: StaticSettings | None = None, name: str = "static") -> None:
+        self.name = name
+        self.setting = setting
+        self.settings = StaticSettings() if settings is None else settings
+        self._fleet = self._size()
+        self.reset(1)
+
+    def reset(self, num_envs: int) -> None:
+        """Prepares for `num_envs` envs."""
+        self._num_envs = num_envs
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """The same plan every time."""
+        plan = empty_plan(len(observation.tick), self.setting.shape)
+        plan.replicas[:] = self._fleet
+        plan.overflow_after_s[:] = self.setting.workload.slo_s
+        plan.shed_limit[:] = self.setting.workload.queue_limit
+        return plan
+
+    def raw_output(self) -> F64:
+        """No knobs."""
+        return np.zeros((self._num_envs, 0))
+
+    def _size(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        setting = self.setting
+        cat = setting.catalog
+        num_variants, num_pools, num_classes = setting.shape
+        if self.settings.replicas is not None:
+            fleet = np.zeros((num_variants, num_pools), np.int64)
+            for option, count in self.settings.replicas.items():
+                variant, _, pool = option.partition("@")
+                v = _indices(f"replicas.{option}", variant, setting.variant_names)[0]
+                p = _indices(f"replicas.{option}", pool, setting.pool_names)[0]
+                if count < 0 or not cat.usable[v, p]:
+                    raise ConfigError(mismatch(f"replicas.{option}", "a count >= 0 of an option with a profile", count))
+                fleet[v, p] = count
+            return fleet
+        demand = np.zeros((num_variants, num_pools))
+        for c in range(num_classes):
+            v, p, spot = cheapest_choice(setting, self.settings, c)
+            rps = setting.scenario.mean_rps * setting.workload.share[c] * self.settings.headroom
+            on_spot = self.settings.spot_share if spot >= 0 else 0.0
+            demand[v, p] += rps * (1 - on_spot) * cat.service_s[v, p, 1] / cat.concurrency[v, p]
+            if on_spot:
+                demand[v, spot] += rps * on_spot * cat.service_s[v, spot, 1] / cat.concurrency[v, spot]
+        return np.ceil(demand - 1e-9).astype(np.int64)
+
+
+class _Scheme:
+    """What the compiled schemes share."""
+
+    kind: ClassVar[str]
+    Settings: ClassVar[type[FixedChoice]]
+
+    def __init__(self, setting: Setting, settings: FixedChoice | None = None, name: str | None = None) -> None:
+        self.name = self.kind if name is None else name
+        self.setting = setting
+        self.settings = self.Settings() if settings is None else settings
+        self._arrays = self._compile()
+        self.reset(1)
+
+    def reset(self, num_envs: int) -> None:
+        """Forgets all state."""
+        self._state = new_rule_state(num_envs, self.setting.shape)
+        self._plan = empty_plan(num_envs, self.setting.shape)
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """Plans every env; the same buffers are returned each time."""
+        from controller.kernels.rules import scheme
+
+        setting = self.setting
+        scheme(
+            SCHEMES.index(self.kind),
+            setting.catalog,
+            setting.workload,
+            setting.control,
+            self._arrays,
+            self._state,
+            observation,
+            self._plan,
+            0,
+            len(observation.tick),
+        )
+        return self._plan
+
+    def raw_output(self) -> F64:
+        """No knobs."""
+        return np.zeros((len(self._plan.need_rps), 0))
+
+    def _compile(self) -> RuleArrays:
+        setting = self.setting
+        choices = np.array([cheapest_choice(setting, self.settings, c) for c in range(setting.shape[2])], np.int64)
+        given = self.settings.model_dump()
+        tick_s = setting.scenario.control.tick_s
+
+        def value(name: str, otherwise: float) -> float:
+            return float(given.get(name, otherwise))
+
+        return RuleArrays(
+            variant=choices[:, 0].copy(),
+            pool=choices[:, 1].copy(),
+            spot_pool=choices[:, 2].copy(),
+            spot_share=value("spot_share", 0.0),
+            headroom=value("headroom", 1.0),
+            cooldown_ticks=round(value("cooldown_s", 0.0) / tick_s),
+            high_utilisation=value("high_utilisation", 1.0),
+            low_utilisation=value("low_utilisation", 0.0),
+            target_utilisation=value("target_utilisation", 1.0),
+            window_ticks=max(3, round(value("window_s", 600.0) / tick_s)),
+            ahead_ticks=max(1, round(setting.scenario.control.horizon_s / tick_s)),
+            overflow_slack=value("overflow_slack", 1.0),
+            strict_slo_s=value("strict_slo_s", 0.0),
+            burstiness=value("burstiness", 1.0),
+            calm_headroom=value("calm_headroom", 1.0),
+            prior_rps=setting.scenario.mean_rps,
+        )
+
+
+class ReactivePolicy(_Scheme):
+    """`reactive`; see `ReactiveSettings`."""
+
+    kind = "reactive"
+    Settings = ReactiveSettings
+
+
+class UtilAwarePolicy(_Scheme):
+    """`util_aware`; see `UtilAwareSettings`."""
+
+    kind = "util_aware"
+    Settings = UtilAwareSettings
+
+
+class ExascalePolicy(_Scheme):
+    """`exascale`; see `ExascaleSettings`."""
+
+    kind = "exascale"
+    Settings = ExascaleSettings
+
+
+class MixedPolicy(_Scheme):
+    """`mixed`; see `MixedSettings`."""
+
+    kind = "mixed"
+    Settings = MixedSettings
+
+
+class ParagonPolicy(_Scheme):
+    """`paragon`; see `ParagonSettings`."""
+
+    kind = "paragon"
+    Settings = ParagonSettings
