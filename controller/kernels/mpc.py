@@ -165,7 +165,7 @@ def needed_accuracy(
 
 
 @kernel
-def _accuracy_span(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> tuple[float, float]:
+def accuracy_span(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> tuple[float, float]:
     """Least and most accurate variant that a class may use on a machine (on anything where there is no machine for it)."""
     for machines_only in (True, False):
         least, most = np.inf, -np.inf
@@ -273,7 +273,7 @@ def mpc_one(
     for c in range(num_classes):
         need_rps = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
         total_rps += need_rps
-        least, most = _accuracy_span(cat, wl, c)
+        least, most = accuracy_span(cat, wl, c)
         target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
             plan.reasons[n] |= _DEBT

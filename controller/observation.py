@@ -1,0 +1,152 @@
+"""What a policy sees: one float32 vector of fixed length, whatever the catalog and workload.
+
+Numbers are ratios (to the rate now, to the need, to what a class was promised), so a policy trained on one catalog
+reads another. All scales are fixed here and in `controller.kernels.encode`, the only encoder; every number is clipped
+to +-5. There is no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.arrays import F64, ObservationArrays, PlanArrays
+from controller.compile import Setting
+from controller.forecast import FEATURES
+from controller.rule_arrays import KNOBS, ForecastArrays, MpcArrays, MpcState
+
+NAME = "serving-1"
+"""Name of this layout; a change of any field, order or scale gets a new one."""
+
+CLIP = 5.0
+
+
+@dataclass(frozen=True)
+class Field:
+    """One group of numbers.
+
+    Attributes:
+        name: Short name.
+        size: How many numbers.
+        meaning: What they are and how they are scaled; D is the rate now in requests/s.
+    """
+
+    name: str
+    size: int
+    meaning: str
+
+
+FIELDS = (
+    Field("arrivals", len(FEATURES), "the forecaster's features: " + "; ".join(FEATURES)),
+    Field("level", 1, "log D / mean rate of the scenario"),
+    Field("growth", 5, "forecast log growth over the horizon at 50, 80, 95, 99 % and the rule's own quantile, times 2"),
+    Field("misses", 2, "missed / arrived in this window, times 5: worst class, mean by arrivals"),
+    Field(
+        "day_misses", 2, "missed / (arrived x allowed share) since the day began, minus 1, halved: worst class, mean"
+    ),
+    Field("waiting", 2, "queued / (rate x SLO): worst class, mean"),
+    Field("shed", 1, "shed / arrived in this window, times 5"),
+    Field("slack", 2, "1 - fastest service / SLO: tightest class, mean by share"),
+    Field(
+        "accuracy_needed",
+        2,
+        "(mean accuracy needed from now on - floor) / span of accuracies, times 2: worst class, mean",
+    ),
+    Field("accuracy_debt", 2, "(floor - day's mean accuracy) / span, times 5: worst class, mean"),
+    Field("accuracy_served", 1, "(this window's mean accuracy - floor) / span, mean by answers"),
+    Field("floor_height", 1, "(floor - least) / span of accuracies, mean by share"),
+    Field("ready", 3, "log capacity ready / D: all machines, on demand, spot"),
+    Field("starting", 1, "capacity starting / D"),
+    Field("doomed", 1, "capacity under a preemption notice / D"),
+    Field("draining", 1, "capacity draining / D"),
+    Field("planned", 1, "log capacity of the last plan / D"),
+    Field("busy", 1, "busy share of machine credits in this window, times 2, minus 1"),
+    Field(
+        "serverless",
+        4,
+        "invoked / arrived, times 5; cold starts / invoked; throttled / arrived, times 5; warm capacity / D",
+    ),
+    Field("available", 2, "share of pools available, minus 1: spot, on demand"),
+    Field("disturbed", 2, "preempted and refused instances in this window / machines, times 5"),
+    Field(
+        "prices",
+        3,
+        "log cheapest cost per request: spot / on demand, serverless / on demand; most / least accurate, halved",
+    ),
+    Field("delays", 2, "shortest launch + load, shortest swap / forecast horizon"),
+    Field("spend", 2, "log spend of this window / cost of D on demand at the floors; share of it on serverless"),
+    Field(
+        "proposal",
+        2,
+        "the untouched rule: log capacity it wants / ready; (accuracy it aims at - floor) / span, times 2",
+    ),
+    Field("held", 1, "machines held against scale-in / machines"),
+    Field("knobs", len(KNOBS), "last knobs: " + ", ".join(KNOBS)),
+    Field("dial", 1, "log value of a miss relative to the rule's own"),
+)
+
+OBSERVATION_SIZE = sum(field.size for field in FIELDS)
+
+
+def observation_sha256() -> str:
+    """Identity of the layout: names, sizes and meanings in order."""
+    layout = [NAME, CLIP, [(field.name, field.size, field.meaning) for field in FIELDS]]
+    return hashlib.sha256(json.dumps(layout).encode()).hexdigest()
+
+
+def describe_observation() -> str:
+    """The layout as a Markdown table."""
+    lines = ["| at | numbers | field | meaning |", "|---|---|---|---|"]
+    at = 0
+    for field in FIELDS:
+        lines.append(f"| {at} | {field.size} | {field.name} | {field.meaning} |")
+        at += field.size
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RuleView:
+    """What the encoder reads of the rule around which a policy acts."""
+
+    settings: MpcArrays
+    forecast: ForecastArrays
+    state: MpcState
+    knobs: F64  # (N, K)
+    dial: F64  # (N,)
+    plan: PlanArrays  # the last plan; `empty_plan` before the first
+
+
+def encode_observation(setting: Setting, rule: RuleView, observation: ObservationArrays) -> NDArray[np.float32]:
+    """Encodes every env.
+
+    Args:
+        setting: What is decided for.
+        rule: The rule, with its last knobs and plan.
+        observation: Facts.
+
+    Returns:
+        (N, OBSERVATION_SIZE), finite, within +-`CLIP`.
+    """
+    from controller.kernels.encode import encode
+
+    out = np.zeros((len(observation.tick), OBSERVATION_SIZE), np.float32)
+    encode(
+        setting.catalog,
+        setting.workload,
+        setting.control,
+        rule.settings,
+        rule.forecast,
+        rule.knobs,
+        rule.dial,
+        rule.state,
+        observation,
+        rule.plan,
+        out,
+        0,
+        len(out),
+    )
+    return out
