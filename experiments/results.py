@@ -90,7 +90,7 @@ class Tally:
     def decided(self, plan: PlanArrays) -> None:
         """Adds the plan of the tick that begins."""
         self.ruled += (plan.reasons & int(Reason.FALLBACK_RULE)) != 0
-        now_s = self.ticks * self._setting.control.tick_s
+        now_s = self.ticks * self._setting.scenario.control.tick_s
         if self._replicas is not None:
             direction = np.sign(plan.replicas - self._replicas) * self._machine
             turned = direction * self._direction < 0
@@ -120,7 +120,7 @@ class Tally:
         arrivals, misses = self.arrivals[env], self.missed[env]
         answered = self.answered[env]
         accuracy = [_ratio(s, n) for s, n in zip(self.accuracy_sum[env], answered, strict=True)]
-        hours = max(self.ticks, 1) * self._setting.control.tick_s * self._setting.scenario.speed / 3600
+        hours = max(self.ticks, 1) * self._setting.scenario.control.tick_s / 3600
         return ResultRow(
             policy=policy,
             scenario=self._setting.scenario.name,

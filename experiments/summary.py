@@ -153,7 +153,7 @@ def summary_cells(line: SummaryLine) -> dict[str, str]:
     timing = line.decide_ms_p99
     return {
         "policy": line.policy,
-        "cost $/day": _plus_minus(line.cost_usd, "{:.2f}"),
+        "cost $": _plus_minus(line.cost_usd, "{:.2f}"),
         "vs reference": _signed(line.cost_difference, 100, "{:+.1f}", " %"),
         "attainment %": _plus_minus(line.attainment, "{:.2f}", 100),
         "vs reference, points": _signed(line.attainment_difference, 100, "{:+.2f}", ""),
@@ -161,7 +161,7 @@ def summary_cells(line: SummaryLine) -> dict[str, str]:
         "floors missed": str(line.floor_breaches),
         "shed %": f"{100 * line.shed_share:.2f}",
         "flaps/h": f"{line.flaps_per_hour:.1f}",
-        "preempted/day": f"{line.preemptions:.1f}",
+        "preempted": f"{line.preemptions:.1f}",
         "rule %": f"{100 * line.rule_share:.1f}",
         "decide ms p99": "-" if timing is None else f"{timing:.3f}",
     }

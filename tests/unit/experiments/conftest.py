@@ -1,14 +1,31 @@
 """A world small enough to be worked by hand: variants of 0.8 and 0.9 on two machine pools, two request classes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from controller.arrays import (
+    COMPUTE,
+    F64,
+    HISTORY_TICKS,
+    I64,
+    ActionArrays,
+    ObservationArrays,
+    PlanArrays,
+    empty_actions,
+    empty_observation,
+    empty_plan,
+)
 from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
+from controller.errors import UsageError
+from controller.loop import Decision
 from controller.scenario import Scenario
+from experiments.world import World, WorldChoice, build_world
 
 
 def figure(value: float) -> dict[str, Any]:
@@ -109,3 +126,101 @@ def make_scenario() -> Callable[..., Scenario]:
 def make_setting() -> Callable[..., Setting]:
     """The toy setting with fields of its scenario replaced."""
     return lambda **changes: compile_scenario(toy_scenario(**changes), toy_catalog())
+
+
+class PlainPolicy:
+    """Plans `machines` small replicas on the first pool, one more on every other tick if it is nervous."""
+
+    def __init__(self, setting: Setting, machines: int, nervous: bool = False) -> None:
+        self.name = "plain"
+        self._setting, self._machines, self._nervous = setting, machines, nervous
+        self.reset(1)
+
+    def reset(self, num_envs: int) -> None:
+        self._ticks = 0
+        self._plan = empty_plan(num_envs, self._setting.shape)
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        self._ticks += 1
+        self._plan.replicas[:, 0, 0] = self._machines + (self._nervous and self._ticks % 2)
+        return self._plan
+
+    def raw_output(self) -> F64:
+        return self._plan.replicas[:, 0, :1].astype(np.float64)
+
+
+class PlainLoop:
+    """The decision path without guard and without compiled kernels."""
+
+    def __init__(self, setting: Setting, policy: PlainPolicy, num_envs: int = 1) -> None:
+        self._shape, self._policy = setting.shape, policy
+        self.reset(num_envs)
+
+    def reset(self, num_envs: int) -> None:
+        self._policy.reset(num_envs)
+
+    def decide(self, observation: ObservationArrays) -> Decision:
+        num_envs, (v, p, c) = len(observation.tick), self._shape
+        plan = self._policy.decide(observation)
+        shares = np.zeros((num_envs, c, v, p))
+        shares[:, :, 0, 0] = 1.0
+        return Decision(plan, empty_actions(num_envs, self._shape), shares, self._policy.raw_output())
+
+
+class PlainSimulator:
+    """Plans come true at once; a replica answers 10 requests of a class per tick, the rest are missed."""
+
+    def __init__(self, world: World, num_envs: int) -> None:
+        self._world, self._num_envs = world, num_envs
+        self.starts: list[tuple[int, ...]] = []
+
+    def reset(self, seeds: I64, start_s: F64, spot_start_s: F64, replicas: I64) -> ObservationArrays:
+        self.starts.append(tuple(seeds))
+        self._seen = empty_observation(self._num_envs, self._world.setting.shape)
+        self._arrivals = np.random.default_rng(seeds).poisson(25.0, (self._num_envs, 2))
+        return self._seen
+
+    def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
+        self._seen.ready[...] = plan.replicas
+
+    def advance(self) -> ObservationArrays:
+        seen = self._seen
+        answered = np.minimum(self._arrivals, 10 * seen.ready.sum(axis=(1, 2))[:, None])
+        seen.tick[...] += 1
+        seen.arrivals[...] = self._arrivals
+        seen.history[:, :, (seen.tick[0] - 1) % HISTORY_TICKS] = self._arrivals
+        seen.answered[...] = answered
+        seen.missed[...] = self._arrivals - answered
+        seen.accuracy_sum[...] = 0.8 * answered
+        seen.latency[...] = 0
+        seen.latency[:, :, 72] = answered  # 0.5 to 0.5625 s
+        seen.spend_usd[:, COMPUTE] = 0.001 * seen.ready.sum(axis=(1, 2))
+        return seen
+
+
+@pytest.fixture
+def plain_world(monkeypatch: pytest.MonkeyPatch, make_setting: Callable[..., Setting], tmp_path: Path) -> World:
+    """A world of two test days of 20 minutes, run by stand-ins for policies, decision path and simulator."""
+    setting = make_setting(speed=72.0, control={"tick_s": 720.0, "horizon_s": 720.0})
+
+    def make(policy: Any, setting: Setting) -> PlainPolicy:
+        if policy not in {"two", "three", "nervous", "mpc"}:
+            raise UsageError(f"policy: expected one of two, three, nervous, got {policy!r}")
+        return PlainPolicy(setting, 3 if policy == "three" else 2, nervous=policy == "nervous")
+
+    for module in ("experiments.rollout", "controller.replay"):
+        monkeypatch.setattr(f"{module}.make_policy", make)
+        monkeypatch.setattr(f"{module}.DecisionLoop", PlainLoop)
+    simulators: list[PlainSimulator] = []
+
+    def simulator(world: World, num_envs: int) -> PlainSimulator:
+        simulators.append(PlainSimulator(world, num_envs))
+        return simulators[-1]
+
+    for module in ("experiments.rollout", "experiments.evaluate", "experiments.simulate"):
+        monkeypatch.setattr(f"{module}.new_simulator", simulator)
+    world = build_world(setting.scenario, WorldChoice(days=(3, 4)), setting)
+    for module in ("experiments.evaluate", "experiments.simulate"):
+        monkeypatch.setattr(f"{module}.load_scenario", lambda name: setting.scenario)
+        monkeypatch.setattr(f"{module}.build_world", lambda scenario, choice: world)
+    return world

@@ -1,0 +1,180 @@
+"""The figures of a report, each as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.summary import SummaryLine
+from experiments.timeline import Timeline
+
+# Okabe and Ito's palette, told apart by colour-blind readers and in grey print.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C00", "#555555")
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a939e",
+    "axes.labelcolor": "#3b4450",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e6e9ee",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#5b6572",
+    "ytick.color": "#5b6572",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "provisor",
+}
+
+
+def pareto_svg(lines: Sequence[SummaryLine]) -> str:
+    """Cost against attainment, one point per policy; those that no other beats in both are joined."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for index, line in enumerate(lines):
+            colour = COLOURS[index % len(COLOURS)]
+            x, y = line.cost_usd.mean, 100 * line.attainment.mean
+            axes.errorbar(
+                x,
+                y,
+                xerr=line.cost_usd.deviation,
+                yerr=None if line.attainment.deviation is None else 100 * line.attainment.deviation,
+                color=colour,
+                marker="o",
+                markersize=7,
+                elinewidth=1,
+                alpha=0.95,
+            )
+            axes.annotate(
+                line.policy, (x, y), xytext=(7, 6), textcoords="offset points", color=colour, fontweight="bold"
+            )
+        front = pareto_front([(line.cost_usd.mean, line.attainment.mean) for line in lines])
+        axes.plot(
+            [lines[i].cost_usd.mean for i in front],
+            [100 * lines[i].attainment.mean for i in front],
+            color="#8a939e",
+            linestyle="--",
+            linewidth=1,
+            zorder=0,
+        )
+        axes.set_xlabel("cost per day, $")
+        axes.set_ylabel("attainment, %")
+        axes.margins(0.15)
+        return _svg(figure)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, attainment) pairs that no other beats in one and equals in the other, by rising cost."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    front: list[int] = []
+    for i in order:
+        if not front or points[i][1] > points[front[-1]][1]:
+            front.append(i)
+    return front
+
+
+def timeline_svg(timeline: Timeline) -> str:
+    """Load, capacity by pool, latency against SLO, and cumulative cost over one cell, one below the other."""
+    rows = 3 + len(timeline.classes)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, 1.75 * rows), layout="constrained")
+        panels = figure.subplots(rows, 1, sharex=True)
+        _load(panels[0], timeline)
+        _capacity(panels[1], timeline)
+        for c in range(len(timeline.classes)):
+            _latency(panels[2 + c], timeline, c)
+        _cost(panels[-1], timeline)
+        panels[-1].set_xlabel("hours since the day began")
+        panels[-1].set_xlim(0, float(timeline.hours[-1]))
+        figure.align_ylabels(panels)
+        return _svg(figure)
+
+
+def _load(axes: Axes, timeline: Timeline) -> None:
+    axes.stackplot(timeline.hours, *timeline.load_rps.T, labels=timeline.classes, colors=COLOURS, alpha=0.75)
+    axes.set_title("Load")
+    axes.set_ylabel("requests/s")
+    _legend(axes)
+
+
+def _capacity(axes: Axes, timeline: Timeline) -> None:
+    capacity = timeline.capacity.T
+    used = [p for p in range(len(timeline.pools)) if capacity[p].max() > 0]
+    machines = [p for p in used if not timeline.is_serverless[p]]
+    if machines:
+        axes.stackplot(
+            timeline.hours,
+            *(capacity[p] for p in machines),
+            labels=[timeline.pools[p] for p in machines],
+            colors=[COLOURS[p % len(COLOURS)] for p in machines],
+            alpha=0.75,
+            step="post",
+        )
+    for p in used:
+        if timeline.is_serverless[p]:
+            label = f"{timeline.pools[p]} (warm environments)"
+            axes.plot(timeline.hours, capacity[p], color="#222222", linewidth=0.9, linestyle=":", label=label)
+    axes.set_title("Serving capacity by pool")
+    axes.set_ylabel("instances")
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+
+
+def _latency(axes: Axes, timeline: Timeline, c: int) -> None:
+    axes.plot(timeline.hours, timeline.p95_s[:, c], color=COLOURS[0], linewidth=1, label="p95")
+    axes.plot(timeline.hours, timeline.p99_s[:, c], color=COLOURS[3], linewidth=1, label="p99")
+    axes.axhline(timeline.slo_s[c], color="#222222", linewidth=1, linestyle="--", label=f"SLO {timeline.slo_s[c]:g} s")
+    axes.set_title(f"Latency of class {timeline.classes[c]}")
+    axes.set_ylabel("seconds")
+    axes.set_yscale("log")
+    _legend(axes)
+
+
+def _cost(axes: Axes, timeline: Timeline) -> None:
+    used = [t for t in range(len(timeline.terms)) if timeline.cost_usd[-1, t] > 0]
+    if used:
+        axes.stackplot(
+            timeline.hours,
+            *(timeline.cost_usd[:, t] for t in used),
+            labels=[timeline.terms[t].replace("_", " ") for t in used],
+            colors=[COLOURS[t % len(COLOURS)] for t in used],
+            alpha=0.75,
+        )
+    axes.set_title("Cumulative cost")
+    axes.set_ylabel("$")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _svg(figure: Figure) -> str:
+    """The figure's `<svg>` element alone, sized by the page."""
+    stream = io.StringIO()
+    # Without a date, equal results give equal pages.
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    element = text[text.index("<svg") :]
+    head, body = element.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # Ids of groups repeat from figure to figure; those of markers and clips are hashes of what they hold.
+    body = re.sub(r' id="[A-Za-z0-9.]+_[0-9]+"', "", body)
+    return f'{head} width="100%">{body}'

@@ -1,0 +1,74 @@
+"""What the verbs of this package print."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from controller.journal import TruncatedJournalWarning
+from controller.replay import replay_journal
+from experiments.outcome import Evaluation
+from experiments.results import ResultRow
+from experiments.simulate import Simulation
+from experiments.summary import summarise, summary_table
+
+_WIDE = 200
+"""Width of tables where output is no terminal, so that no number is cut."""
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
+def show_rows(rows: Sequence[ResultRow]) -> None:
+    """Prints one table per scenario."""
+    console = _console()
+    lines = summarise(rows)
+    for scenario in dict.fromkeys(line.scenario for line in lines):
+        of_scenario = [line for line in lines if line.scenario == scenario]
+        first = of_scenario[0]
+        title = f"{scenario}: {first.days} day(s) x {first.seeds} seed(s), mean ± standard deviation between days"
+        console.print(summary_table(of_scenario, title))
+
+
+def show_evaluation(result: Evaluation, written: Sequence[Path], as_json: bool) -> None:
+    """Prints table or JSON, and where the files are."""
+    if as_json:
+        click.echo(json.dumps([row.model_dump(mode="json") for row in result.rows], indent=1))
+    elif result.rows:
+        show_rows(result.rows)
+    if result.is_partial:
+        click.echo(f"interrupted: {len(result.rows)} rows were finished", err=True)
+    for path in written:
+        click.echo(f"wrote {path}", err=as_json)
+
+
+def show_simulation(done: Simulation) -> None:
+    """Prints the table and the journals."""
+    if done.rows:
+        show_rows(done.rows)
+    for path in done.journals:
+        click.echo(f"journal {path}")
+
+
+def show_replay(path: str, policy: str | None) -> bool:
+    """Replays and prints the outcome; returns whether all decisions were equal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TruncatedJournalWarning)
+        replay = replay_journal(path, policy)
+    for warning in caught:
+        if issubclass(warning.category, TruncatedJournalWarning):
+            click.echo(f"warning: {warning.message}", err=True)
+    if replay.is_equal:
+        click.echo(f"{replay.ticks} decisions replayed, all equal")
+        return True
+    click.echo(f"{replay.ticks} decisions replayed, {replay.ticks_different} different; the first differences:")
+    for difference in replay.differences:
+        click.echo(f"  {difference}")
+    return False

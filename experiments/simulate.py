@@ -1,0 +1,119 @@
+"""Runs one policy in one world, day after day, and journals every decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.arrays import ObservationArrays
+from controller.config import write_run_header
+from controller.errors import UsageError, mismatch
+from controller.journal import JournalHeader, JournalWriter
+from controller.loop import Decision
+from controller.replay import make_header
+from controller.scenario import load_scenario
+from experiments.results import ResultRow, write_results
+from experiments.rollout import Progress, Recorder, Ticker, Timer, new_loop, new_simulator, prepare, roll
+from experiments.run_config import PolicyChoice, policy_labels
+from experiments.world import Cell, World, WorldChoice, build_world
+
+JOURNAL = "journal.jsonl.gz"
+
+
+class JournalRecorder:
+    """Writes each decision with what was seen before it."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
+
+    def decided(self, observation: ObservationArrays, decision: Decision, decide_s: float) -> None:
+        """One line."""
+        self._writer.write(
+            observation,
+            decision.raw,
+            decision.plan,
+            decision.actions,
+            decision.shares,
+            timings_s={"decide_s": decide_s},
+        )
+
+    def observed(self, window: ObservationArrays) -> None:
+        """The next decision's line holds the window."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulation wrote and came to."""
+
+    rows: tuple[ResultRow, ...]  # one per day
+    journals: tuple[Path, ...]  # likewise; empty where none was asked for
+    is_partial: bool
+
+
+def simulate(
+    scenario: str,
+    policy: PolicyChoice,
+    *,
+    choice: WorldChoice | None = None,
+    seed: int = 0,
+    ticks: int | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Runs every chosen day as one cell; Ctrl-C ends it early and keeps what was journalled.
+
+    Args:
+        scenario: Name or path of a scenario.
+        policy: What `make_policy` takes.
+        choice: What replaces trace, days, scale and market.
+        seed: Seed of every cell.
+        ticks: Ticks of each day to run; None: the whole day.
+        out: Directory for the journals, one per day, and `results.json`; None: nothing is written.
+        progress: Told what goes on.
+
+    Raises:
+        ProvisorError: Something that was named is wrong.
+    """
+    if seed < 0:
+        raise UsageError(mismatch("seed", "a whole number >= 0", seed))
+    world = build_world(load_scenario(scenario), choice)
+    if ticks is not None and not 1 <= ticks <= world.cell_ticks:
+        raise UsageError(mismatch("ticks", f"1..{world.cell_ticks}", ticks))
+    new_loop(world, policy, 1)
+    progress = progress or Progress()
+    progress.started(len(world.days) * (ticks or world.cell_ticks))
+    label = policy_labels([policy])[0]
+    progress.working_on(f"{label} on {world.setting.scenario.name}")
+    rows: list[ResultRow] = []
+    journals: list[Path] = []
+    if out is not None:
+        resolved = {"scenario": world.setting.scenario.model_dump(mode="json"), "policy": label, "scale": world.scale}
+        write_run_header(out, resolved, [seed])
+    simulator = new_simulator(world, 1)
+    is_partial = False
+    try:
+        for cell in world.cells([seed]):
+            start = prepare(world, [cell])
+            timer = Timer()
+            watching: list[Recorder] = [timer, Ticker(progress)]
+            if out is None:
+                tally = roll(world, start, policy, watching, ticks, simulator)
+            else:
+                path = out / (JOURNAL if len(world.days) == 1 else f"day{cell.day:02d}-{JOURNAL}")
+                journals.append(path)
+                with JournalWriter(path, _header(world, policy, label, cell)) as writer:
+                    tally = roll(world, start, policy, [JournalRecorder(writer), *watching], ticks, simulator)
+            row = tally.row(
+                0, policy=label, trace=world.trace_name, day=cell.day, seed=seed, decide_ms_p99=timer.ms_p99
+            )
+            rows.append(row)
+    except KeyboardInterrupt:
+        is_partial = True
+    if out is not None:
+        write_results(rows, out)
+    return Simulation(tuple(rows), tuple(journals), is_partial)
+
+
+def _header(world: World, policy: PolicyChoice, label: str, cell: Cell) -> JournalHeader:
+    described = {"trace": world.trace_name, "scale": world.scale, "day": cell.day}
+    return make_header(world.setting, policy, label, (cell.seed,), "simulated", described)
