@@ -1,0 +1,116 @@
+"""A request on its way through a router, and what the router tells its shell to do.
+
+`RouterCore` (in `serving.queueing`) does no input or output itself: it returns effects, values of the types below,
+and the asyncio shell in `serving.router` carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from serving.serverless import Environment
+
+
+class Outcome(Enum):
+    """How a request left the system."""
+
+    ANSWERED = auto()
+    SHED = auto()  # refused at arrival: its class fills its queue
+    REFUSED = auto()  # refused at arrival: the serverless pool is at its limit
+    EXPIRED = auto()  # dropped at its deadline
+    LOST = auto()  # its replica went away and no retry fitted
+
+
+class Stage(Enum):
+    """Where one copy of a request stands."""
+
+    QUEUED = auto()
+    IN_SERVICE = auto()
+    GONE = auto()
+
+
+@dataclass(eq=False)
+class Copy:
+    """One copy of a request at one option; only hedging makes a second one."""
+
+    request: Request
+    attempt: int
+    option: int
+    queued_at_s: float
+    stage: Stage = Stage.QUEUED
+    dispatch: Dispatch | None = None
+
+
+@dataclass(eq=False)
+class Request:
+    """One request; `identity` keys all its draws, in both worlds."""
+
+    identity: int
+    request_class: int
+    arrival_s: float
+    deadline_s: float
+    payload: Any
+    attempts: int = 0
+    is_missed: bool = False
+    is_hedged: bool = False
+    outcome: Outcome | None = None
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a copy of it is queued or in service."""
+        return any(copy.stage is not Stage.GONE for copy in self.copies)
+
+    @property
+    def is_in_service(self) -> bool:
+        """Whether a copy of it is in service."""
+        return any(copy.stage is Stage.IN_SERVICE for copy in self.copies)
+
+
+@dataclass(eq=False)
+class Dispatch:
+    """A batch sent to one replica, or one call to a serverless environment."""
+
+    identity: int
+    option: int
+    copies: list[Copy]
+    service_s: float
+    sent_at_s: float
+    cold_s: float = 0.0
+    environment: Environment | None = None
+
+    @property
+    def payloads(self) -> list[Any]:
+        """What the model gets, in queue order."""
+        return [c.request.payload for c in self.copies]
+
+
+@dataclass(frozen=True)
+class Send:
+    """Effect: run a batch."""
+
+    dispatch: Dispatch
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Effect: stop a batch whose answer nobody needs any more."""
+
+    dispatch: Dispatch
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Effect: answer the caller at `at_s`."""
+
+    request: Request
+    outcome: Outcome
+    at_s: float
+    option: int = -1
+    output: Any = None
+    retry_after_s: float = 0.0
+
+
+Effect = Send | Cancel | Reply

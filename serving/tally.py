@@ -1,0 +1,83 @@
+"""What a router has counted since it started.
+
+Counts only grow; whoever reads them takes differences, so a lost reading loses nothing and several readers do not
+disturb each other.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from controller.arrays import F64, I64, LATENCY_BUCKETS
+
+
+@dataclass
+class Tally:
+    """Cumulative counts by class (C), option (O) or pool (P). `epoch` changes when a router starts anew from zero."""
+
+    shape: tuple[int, int, int]  # (C, O, P)
+    epoch: str = field(default_factory=lambda: uuid.uuid4().hex)
+    arrived: I64 = field(init=False)  # (C,)
+    answered: I64 = field(init=False)  # (C,)
+    missed: I64 = field(init=False)  # (C,)
+    shed: I64 = field(init=False)  # (C,) shed and refused
+    failed: I64 = field(init=False)  # (C,) dropped at the deadline or lost
+    accuracy_sum: F64 = field(init=False)  # (C,)
+    latency: I64 = field(init=False)  # (C, B)
+    egress_usd: float = 0.0
+    retried: int = 0
+    hedged: int = 0
+    overflowed: I64 = field(init=False)  # (C,)
+    busy_s: F64 = field(init=False)  # (O,) credit-seconds
+    answers: I64 = field(init=False)  # (C, O)
+    batches: I64 = field(init=False)  # (O,)
+    lost: I64 = field(init=False)  # (O,) batches whose replica went away
+    lost_s: F64 = field(init=False)  # (O,) credit-seconds spent on them
+    invocations: I64 = field(init=False)  # (P,)
+    cold_starts: I64 = field(init=False)  # (P,)
+    throttled: I64 = field(init=False)  # (P,)
+    serverless_usd: F64 = field(init=False)  # (P,)
+
+    def __post_init__(self) -> None:
+        num_classes, num_options, num_pools = self.shape
+        for name in ("arrived", "answered", "missed", "shed", "failed", "overflowed"):
+            setattr(self, name, np.zeros(num_classes, np.int64))
+        self.accuracy_sum = np.zeros(num_classes)
+        self.latency = np.zeros((num_classes, LATENCY_BUCKETS), np.int64)
+        self.busy_s = np.zeros(num_options)
+        self.lost_s = np.zeros(num_options)
+        self.answers = np.zeros((num_classes, num_options), np.int64)
+        for name in ("batches", "lost"):
+            setattr(self, name, np.zeros(num_options, np.int64))
+        for name in ("invocations", "cold_starts", "throttled"):
+            setattr(self, name, np.zeros(num_pools, np.int64))
+        self.serverless_usd = np.zeros(num_pools)
+
+
+@dataclass(frozen=True)
+class RouterStats:
+    """One reading of a router: its cumulative tally and what holds now."""
+
+    tally: Tally
+    now_s: float
+    sequence: int  # of the rules in force
+    waiting: I64  # (C,)
+    in_service: I64  # (C,)
+    queue: I64  # (O,)
+    credits_used: I64  # (O,)
+    warm: I64  # (P,) serverless environments
+    provisioned: I64  # (O,) serverless environments reserved and warm
+
+
+def difference(later: Tally, earlier: Tally | None) -> Tally:
+    """Counts between two readings; all of `later` where the router started anew in between."""
+    if earlier is None or earlier.epoch != later.epoch:
+        return later
+    window = Tally(later.shape, later.epoch)
+    for item in fields(Tally):
+        if item.name not in ("shape", "epoch"):
+            setattr(window, item.name, getattr(later, item.name) - getattr(earlier, item.name))
+    return window
