@@ -1,0 +1,85 @@
+"""Which model a variant runs: one of the zoo, or any callable of the user's, named `module:callable`.
+
+A model is a callable from a list of inputs (one per request, JSON values) to a list of outputs of the same length. It
+is imported and called in the replica, on one thread; what it raises fails the requests of its batch and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.config import load_object
+from controller.errors import ConfigError
+from serving import zoo
+
+Model = Callable[[list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How a replica gets its model; travels to it as a constructor argument."""
+
+    variant: str
+    zoo_weights: bytes | None = None
+    reference: str | None = None  # "module:callable"
+
+    def load(self) -> Model:
+        """The model, imported or built now.
+
+        Raises:
+            ConfigError: The reference names nothing callable.
+        """
+        if self.reference is None:
+            if self.zoo_weights is None:
+                raise ConfigError(f"models.{self.variant}: expected a model, got none")
+            return zoo.classifier(self.variant, self.zoo_weights)
+        found = load_object(self.reference, f"models.{self.variant}")
+        if not callable(found) or asyncio.iscoroutinefunction(found):
+            raise ConfigError(f"models.{self.variant}: expected a plain callable, got {found!r:.80}")
+        model: Model = found
+        return model
+
+    def input_fault(self, value: object) -> str:
+        """Why a value cannot be an input; empty where it can. A user's model takes any JSON value."""
+        return zoo.input_fault(value) if self.reference is None else ""
+
+
+def model_specs(variants: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, ModelSpec], list[zoo.Trained]]:
+    """A model for each variant: the user's where one is named, else the zoo's.
+
+    Args:
+        variants: Names of the catalog's variants.
+        own: Variant to `module:callable`.
+
+    Returns:
+        The specs by variant, and the zoo models among them with their measured accuracy.
+
+    Raises:
+        ConfigError: `own` names no variant of the catalog, or a variant has no model.
+    """
+    for name in own:
+        if name not in variants:
+            raise ConfigError(f"models: expected names of {list(variants)}, got '{name}'")
+    missing = [v for v in variants if v not in own and v not in zoo.LADDER]
+    if missing:
+        known = ", ".join(sorted(zoo.LADDER))
+        raise ConfigError(f"models.{missing[0]}: expected 'module:callable' (only {known} come with one), got nothing")
+    trained = zoo.load_or_train([v for v in variants if v not in own])
+    specs = {v: ModelSpec(v, reference=own[v]) for v in variants if v in own}
+    specs |= {name: ModelSpec(name, zoo_weights=one.weights) for name, one in trained.items()}
+    return specs, list(trained.values())
+
+
+def run_model(model: Model, batch: list[Any]) -> list[Any]:
+    """Outputs of one batch.
+
+    Raises:
+        ValueError: The model returned another number of outputs than it got inputs.
+    """
+    outputs = list(model(batch))
+    if len(outputs) != len(batch):
+        raise ValueError(f"model: expected {len(batch)} outputs, got {len(outputs)}")
+    return outputs

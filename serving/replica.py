@@ -1,0 +1,71 @@
+"""The Serve deployments that run models: one per (variant, pool) in use, and one for all serverless environments.
+
+Both compute a real forward pass and then wait until the service time drawn by the router has passed, because one
+machine cannot show several kinds of hardware: queueing and service times are then those of the emulated pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from controller.errors import ProvisorError
+from serving.bring_your_own import Model, ModelSpec, run_model
+
+
+class ModelFaultError(ProvisorError):
+    """The model raised or broke its contract: running the same batch again would fail again."""
+
+
+class Replica:
+    """One replica: a model and `concurrency` credits."""
+
+    def __init__(self, spec: ModelSpec, concurrency: int) -> None:
+        one_thread()
+        self._model = spec.load()
+        self._credits = asyncio.Semaphore(concurrency)
+
+    async def infer(self, batch: list[Any], service_s: float) -> list[Any]:
+        """Outputs of one batch, after `service_s` seconds of service."""
+        async with self._credits:
+            return await run_for(self._model, batch, service_s)
+
+
+class ServerlessHost:
+    """Runs the calls of every emulated serverless environment; which of them are warm is the router's knowledge."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
+        one_thread()
+        self._models = {name: spec.load() for name, spec in specs.items()}
+
+    async def infer(self, variant: str, batch: list[Any], service_s: float, cold_s: float) -> list[Any]:
+        """Outputs of one call, after its cold start and its service."""
+        if cold_s > 0:
+            await asyncio.sleep(cold_s)
+        return await run_for(self._models[variant], batch, service_s)
+
+
+async def run_for(model: Model, batch: list[Any], service_s: float) -> list[Any]:
+    """Runs a model and returns its outputs when `service_s` seconds have passed, or at once where it took longer.
+
+    Raises:
+        ModelFaultError: The model raised.
+    """
+    began = time.perf_counter()
+    try:
+        outputs = run_model(model, batch)
+    except Exception as error:
+        raise ModelFaultError(f"{type(error).__name__}: {error}"[:400]) from error
+    left_s = service_s - (time.perf_counter() - began)
+    if left_s > 0:
+        await asyncio.sleep(left_s)
+    return outputs
+
+
+def one_thread() -> None:
+    """Keeps torch to one thread: replicas share cores, and a pool of threads each would fight over them."""
+    import torch
+
+    torch.set_num_threads(1)
