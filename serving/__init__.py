@@ -1,1 +1,1 @@
-"""The real world: router, Ray Serve application, controller actor, nodes and models behind the ports of `controller`."""
+"""The real world: router, Ray Serve application, controller actor and models behind the ports of `controller`."""

@@ -1,0 +1,122 @@
+"""The Serve application: one deployment per (variant, machine pool), one for serverless, and the router in front.
+
+Every model deployment starts with no replica; counts are set from outside (external scaler), never by Serve's own
+autoscaling. A replica takes one `slot_<pool>` resource, so a pool can never hold more replicas than it has slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.serve.config import RequestRouterConfig
+
+from controller.arrays import SERVERLESS
+from controller.compile import Setting
+from serving import ray_compat
+from serving.bring_your_own import ModelSpec
+from serving.replica import Replica, ServerlessHost
+from serving.router import Router
+from serving.rules import RouterTables, router_tables
+from serving.serverless import ServerlessTerms
+
+ROUTER, SERVERLESS_HOST = "router", "serverless"
+APP_NAME = "provisor"
+
+_ROUTER_REQUESTS = 2000
+# Serve's own limit at the router must never bind before the queue limits of the classes do.
+_BACKOFF = RequestRouterConfig.model_validate(
+    {"initial_backoff_s": 0.002, "backoff_multiplier": 2, "max_backoff_s": 0.02}
+)
+# A full replica is probed again after this. Serve's default (up to 0.5 s) lets throughput fall under overload.
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the model deployments by option, and where their replicas may run."""
+
+    names: Mapping[int, str]  # machine options only
+    labels: Mapping[str, Mapping[str, str]]  # label selector by pool; empty where nodes have no labels
+
+    def option_of(self, deployment: str) -> int | None:
+        """Option of a deployment; None for the router and the serverless host."""
+        return next((option for option, name in self.names.items() if name == deployment), None)
+
+
+def slot_of(pool: str) -> str:
+    """Custom resource that one replica of a pool takes."""
+    return f"slot_{pool}"
+
+
+def layout_of(setting: Setting, labels: Mapping[str, Mapping[str, str]] | None = None) -> Layout:
+    """Deployment names of every usable machine option."""
+    num_pools = len(setting.pool_names)
+    usable = setting.catalog.usable & (setting.catalog.market != SERVERLESS)[None, :]
+    names = {
+        int(v * num_pools + p): f"{setting.variant_names[v]}--{setting.pool_names[p]}" for v, p in np.argwhere(usable)
+    }
+    return Layout(names, labels or {})
+
+
+def slots_needed(setting: Setting) -> dict[str, float]:
+    """Slot resources of all machine pools: as many as each pool's limit."""
+    return {
+        slot_of(name): float(setting.limits.pool_max[p])
+        for p, name in enumerate(setting.pool_names)
+        if setting.catalog.market[p] != SERVERLESS
+    }
+
+
+def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: int, layout: Layout) -> Any:
+    """The bound application.
+
+    Args:
+        setting: Compiled scenario; its service times are what replicas emulate.
+        specs: A model for each variant.
+        seed: Keys the emulation's draws.
+        layout: Of the same setting.
+    """
+    tables: RouterTables = router_tables(setting)
+    deploy: Any = serve.deployment  # its overloads hide what it returns for a class
+    replica = deploy(Replica)
+    options = {}
+    for option, name in layout.names.items():
+        variant, pool = divmod(option, tables.num_pools)
+        concurrency = int(tables.concurrency[option])
+        actor_options: dict[str, Any] = {"num_cpus": 0, "resources": {slot_of(tables.pool_names[pool]): 1}}
+        selector = layout.labels.get(tables.pool_names[pool])
+        if selector:
+            actor_options["label_selector"] = dict(selector)
+        deployment = replica.options(
+            name=name,
+            max_ongoing_requests=concurrency,
+            max_queued_requests=-1,
+            request_router_config=_BACKOFF,
+            ray_actor_options=actor_options,
+            graceful_shutdown_timeout_s=30,
+            graceful_shutdown_wait_loop_s=0.1,
+            health_check_period_s=1,
+        )
+        spec = specs[tables.variant_names[variant]]
+        options[option] = ray_compat.with_no_replicas(deployment).bind(spec, concurrency)
+    serverless_pools = [p for p in range(tables.num_pools) if setting.catalog.market[p] == SERVERLESS]
+    terms = {p: ServerlessTerms.of(setting.catalog, p) for p in serverless_pools}
+    host = deploy(ServerlessHost).options(
+        name=SERVERLESS_HOST,
+        max_ongoing_requests=max(1, sum(t.limit for t in terms.values())),
+        request_router_config=_BACKOFF,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_wait_loop_s=0.1,
+    )
+    router = deploy(Router).options(
+        name=ROUTER,
+        max_ongoing_requests=_ROUTER_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=15,
+        graceful_shutdown_wait_loop_s=0.1,
+        health_check_period_s=2,
+    )
+    return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))

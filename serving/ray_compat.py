@@ -1,0 +1,114 @@
+"""The one module with private names of Ray; a contract test checks each of them against the installed version.
+
+| private name | why it is needed | public way, and why not |
+|---|---|---|
+| `SERVE_CONTROLLER_ACTOR`, `update_deployment_replicas` | replica targets, 5-9 ms | REST: needs the dashboard |
+| `get_serve_instance_details` | state of every replica, 5-8 ms | `serve.status()`: no actor names |
+| `_private.common.DeploymentID` | argument of the first | none |
+| `Deployment._deployment_config.num_replicas` | deploy with 0 replicas | the public option refuses 0 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+
+from controller.errors import ClusterError
+from serving.replica import ModelFaultError
+
+OLDEST, NEWEST = (2, 50), (2, 70)
+"""Range of Ray versions, newest excluded, in which the private names are expected to be what they are here."""
+
+_CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+_NAMESPACE = "serve"
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """One replica as Serve sees it."""
+
+    deployment: str
+    actor_name: str
+    state: str  # STARTING, RUNNING, STOPPING, ...
+    start_time_s: float
+    pid: int | None
+
+
+def check_version(version: str | None = None) -> None:
+    """Refuses a Ray outside the range that the private names were checked with.
+
+    Raises:
+        ClusterError: Naming the version and the range.
+    """
+    version = ray.__version__ if version is None else version
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if not OLDEST <= number < NEWEST:
+        low, high = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        raise ClusterError(f"ray: expected a version from {low} up to, not including, {high}, got {version}")
+
+
+def serve_controller() -> Any:
+    """Handle of Serve's controller actor.
+
+    Raises:
+        ValueError: Serve does not run on this cluster.
+    """
+    return ray.get_actor(_CONTROLLER, namespace=_NAMESPACE)
+
+
+def with_no_replicas(deployment: Any) -> Any:
+    """The same deployment, deployed with no replica at first."""
+    deployment._deployment_config.num_replicas = 0  # noqa: SLF001 - see the table above
+    return deployment
+
+
+async def set_targets(controller: Any, app: str, targets: Mapping[str, int]) -> None:
+    """Sets replica targets of deployments of an application that has the external scaler enabled."""
+    from ray.serve._private.common import DeploymentID
+
+    for name, count in targets.items():
+        await controller.update_deployment_replicas.remote(DeploymentID(name=name, app_name=app), count)
+
+
+async def replica_states(controller: Any, app: str) -> list[ReplicaState]:
+    """Every replica of an application."""
+    details = await controller.get_serve_instance_details.remote()
+    return states_in(details, app)
+
+
+def states_in(details: Any, app: str) -> list[ReplicaState]:
+    """Replicas of an application in Serve's instance details."""
+    found: list[ReplicaState] = []
+    application = details.get("applications", {}).get(app)
+    if application is None:
+        return found
+    for name, deployment in application["deployments"].items():
+        for replica in deployment["replicas"]:
+            state = str(getattr(replica["state"], "value", replica["state"]))
+            actor, started_s = str(replica["actor_name"]), float(replica["start_time_s"])
+            found.append(ReplicaState(name, actor, state, started_s, replica.get("pid")))
+    return found
+
+
+def kill_replica(actor_name: str) -> bool:
+    """Kills a replica at once, as a provider taking its machine does; False where it is already gone."""
+    try:
+        ray.kill(ray.get_actor(actor_name, namespace=_NAMESPACE), no_restart=True)
+    except (ValueError, RayError):
+        return False
+    return True
+
+
+def is_model_fault(error: BaseException) -> bool:
+    """Whether a failed call failed in the model, so that repeating it is useless."""
+    return isinstance(error, ModelFaultError)
+
+
+def deployment_handle(name: str, app: str) -> Any:
+    """Handle of a deployment, without asking the Serve controller whether it exists."""
+    return serve.get_deployment_handle(name, app, _check_exists=False)

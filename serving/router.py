@@ -1,0 +1,201 @@
+"""The router deployment: an HTTP front, the queue behind it, and the asyncio shell between the two.
+
+`RouterCore` decides; this module only turns its effects into Serve calls, timers and HTTP answers. Requests go to a
+replica only on a free credit, so Serve's own queues stay empty and its back-off under overload cannot occur. torch
+and numba are never imported here.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response
+from ray import serve
+
+from serving.bring_your_own import ModelSpec
+from serving.constraints import ImpossibleError, InferAnswer, InferRequest, match_class
+from serving.exposition import exposition, router_families
+from serving.queueing import RouterCore
+from serving.ray_compat import is_model_fault
+from serving.requests import Cancel, Dispatch, Effect, Outcome, Reply, Request, Send
+from serving.rules import RouterTables, Rules
+from serving.serverless import ServerlessPool, ServerlessTerms
+from serving.tally import RouterStats
+
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_REFUSALS = {
+    Outcome.SHED: (503, "refused: the class already fills its queue"),
+    Outcome.REFUSED: (503, "refused: the serverless pool is at its concurrency limit"),
+    Outcome.EXPIRED: (504, "dropped: the deadline passed before a replica was free"),
+    Outcome.LOST: (500, "lost: the replica went away and no retry fitted the deadline"),
+}
+
+app = FastAPI(title="Provisor", docs_url=None, redoc_url=None)
+
+
+@serve.ingress(app)
+class Router:
+    """One router: owns the queues of every option and is the only sender to their replicas."""
+
+    def __init__(
+        self,
+        tables: RouterTables,
+        terms: Mapping[int, ServerlessTerms],
+        specs: Mapping[str, ModelSpec],
+        seed: int,
+        options: Mapping[int, Any],
+        serverless: Any,
+    ) -> None:
+        """Binds the router.
+
+        Args:
+            tables: Of the setting.
+            terms: Serverless pools by row.
+            specs: Models by variant, for checking inputs.
+            seed: Keys the draws.
+            options: Serve handles by option; machine options only.
+            serverless: Serve handle of the host of serverless environments.
+        """
+        pools = {p: ServerlessPool(t, len(tables.variant_names)) for p, t in terms.items()}
+        self._tables = tables
+        self._specs = [specs[name] for name in tables.variant_names]
+        self._core = RouterCore(tables, pools, seed)
+        self._handles = dict(options)
+        self._serverless = serverless
+        self._began_s = time.monotonic()
+        self._answers: dict[Request, asyncio.Future[Reply]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = float("inf")
+
+    # For callers
+
+    @app.post("/v1/infer", response_model=InferAnswer)
+    async def infer(self, asked: InferRequest) -> Response | InferAnswer:
+        """Answers one request within its class's promise."""
+        try:
+            c = match_class(asked, self._tables)
+        except ImpossibleError as error:
+            return JSONResponse({"detail": str(error)}, status_code=422)
+        fault = next((f for f in (s.input_fault(asked.input) for s in self._specs) if f), "")
+        if fault:
+            return JSONResponse({"detail": f"input: {fault}"}, status_code=422)
+        reply = await self._submit(c, asked.input, asked.id)
+        request = reply.request
+        if reply.outcome is not Outcome.ANSWERED:
+            status, text = _REFUSALS[reply.outcome]
+            headers = {"Retry-After": str(max(1, round(reply.retry_after_s)))} if status == 503 else None
+            body = {"detail": text, "outcome": reply.outcome.name.lower()}
+            return JSONResponse(body, status_code=status, headers=headers)
+        variant, pool = divmod(reply.option, self._tables.num_pools)
+        return InferAnswer(
+            output=reply.output,
+            request_class=self._tables.class_names[c],
+            variant=self._tables.variant_names[variant],
+            pool=self._tables.pool_names[pool],
+            accuracy=float(self._tables.accuracy[variant]),
+            latency_ms=(self._now_s() - request.arrival_s) * 1e3,
+            attempts=request.attempts,
+        )
+
+    @app.get("/metrics")
+    async def metrics(self) -> Response:
+        """Prometheus text."""
+        text = exposition(router_families(self._core.stats(self._now_s()), self._tables))
+        return Response(text, media_type=METRICS_CONTENT_TYPE)
+
+    @app.get("/healthz")
+    async def health(self) -> dict[str, str]:
+        """Answers while the router runs."""
+        return {"status": "ok"}
+
+    # For the controller
+
+    async def stats(self) -> RouterStats:
+        """A reading of the counters."""
+        return self._core.stats(self._now_s())
+
+    async def set_rules(self, rules: Rules) -> int:
+        """Takes new rules; the answer is the sequence number in force."""
+        self._carry_out(self._core.set_rules(rules, self._now_s()))
+        return self._core.rules.sequence
+
+    # The shell
+
+    def _now_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    async def _submit(self, c: int, payload: Any, identity: int | None) -> Reply:
+        request, effects = self._core.arrive(c, payload, self._now_s(), identity)
+        for effect in effects:
+            if isinstance(effect, Reply) and effect.outcome in (Outcome.SHED, Outcome.REFUSED):
+                return effect
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answers[request] = future
+        self._carry_out(effects)
+        # A caller that hangs up does not stop the work: the request stays counted until it is answered or fails.
+        return await asyncio.shield(future)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        loop = asyncio.get_running_loop()
+        for effect in effects:
+            if isinstance(effect, Send):
+                dispatch = effect.dispatch
+                self._tasks[dispatch.identity] = loop.create_task(self._run(dispatch))
+            elif isinstance(effect, Cancel):
+                task = self._tasks.pop(effect.dispatch.identity, None)
+                if task is not None:
+                    task.cancel()
+            else:
+                self._reply(effect, loop)
+        self._set_timer(loop)
+
+    def _reply(self, reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+        future = self._answers.pop(reply.request, None)
+        if future is None or future.done():
+            return
+        delay_s = reply.at_s - self._now_s()
+        if delay_s > 1e-3:
+            # The network between caller and pool is emulated here, once for both directions.
+            loop.call_later(delay_s, lambda: None if future.done() else future.set_result(reply))
+        else:
+            future.set_result(reply)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        at_s = self._core.next_event_s()
+        if self._timer is not None and at_s == self._timer_at_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = None if at_s == float("inf") else loop.call_later(max(0.0, at_s - self._now_s()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._carry_out(self._core.advance(self._now_s()))
+
+    async def _run(self, dispatch: Dispatch) -> None:
+        """One batch on a replica, or one call of a serverless environment."""
+        try:
+            outputs = await self._send(dispatch)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever went wrong there, the credit must come back here
+            fault = is_model_fault(error)
+            effects = self._core.lost(dispatch, self._now_s(), may_run_again=not fault)
+        else:
+            effects = self._core.completed(dispatch, outputs, self._now_s())
+        self._tasks.pop(dispatch.identity, None)
+        self._carry_out(effects)
+
+    async def _send(self, dispatch: Dispatch) -> list[Any]:
+        if dispatch.environment is not None:
+            variant = self._tables.variant_names[dispatch.option // self._tables.num_pools]
+            call = self._serverless.infer.remote(variant, dispatch.payloads, dispatch.service_s, dispatch.cold_s)
+        else:
+            call = self._handles[dispatch.option].infer.remote(dispatch.payloads, dispatch.service_s)
+        outputs: list[Any] = await call
+        return outputs
