@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.arrays import F64
 from controller.catalog import Catalog
 from controller.compile import Setting, at_speed, compile_scenario
 from controller.config import parse_config
@@ -29,6 +30,18 @@ FILE_SUFFIXES = (".provisor", ".yaml", ".yml")
 """Endings by which `make_policy` takes a text for a file."""
 
 _SHOWN = 10
+
+
+@runtime_checkable
+class RawReplayable(Protocol):
+    """A policy whose plan can be made from a recorded raw output.
+
+    Another machine's float arithmetic gives raw output that is equal within a tolerance only, and a plan rounds it. So
+    the plan is decided from the recorded output, and the policy's own is compared with it.
+    """
+
+    def force_raw(self, raw: F64) -> None:
+        """The next `decide` uses `raw` (N, K) instead of what the policy computes, which `raw_output` still returns."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +156,13 @@ def replay_journal(path: Path | str, policy: str | PolicySpec | None = None) -> 
                 )
             )
     setting = setting_of(header)
-    loop = DecisionLoop(setting, make_policy(policy, setting), 1)
+    made = make_policy(policy, setting)
+    loop = DecisionLoop(setting, made, 1)
     ticks = different = 0
     shown: list[Difference] = []
     for tick in journal.ticks():
+        if isinstance(made, RawReplayable):
+            made.force_raw(tick.raw)
         found = list(_differences(tick, loop.decide(tick.observation)))
         ticks += 1
         different += bool(found)

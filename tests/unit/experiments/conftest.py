@@ -138,15 +138,21 @@ class PlainPolicy:
 
     def reset(self, num_envs: int) -> None:
         self._ticks = 0
+        self._forced: F64 | None = None
         self._plan = empty_plan(num_envs, self._setting.shape)
+
+    def force_raw(self, raw: F64) -> None:
+        self._forced = raw
 
     def decide(self, observation: ObservationArrays) -> PlanArrays:
         self._ticks += 1
-        self._plan.replicas[:, 0, 0] = self._machines + (self._nervous and self._ticks % 2)
+        self._own = np.full((len(observation.tick), 1), self._machines + (self._nervous and self._ticks % 2) + 0.25)
+        raw = self._own if self._forced is None else self._forced
+        self._plan.replicas[:, 0, 0] = raw[:, 0].astype(np.int64)
         return self._plan
 
     def raw_output(self) -> F64:
-        return self._plan.replicas[:, 0, :1].astype(np.float64)
+        return self._own
 
 
 class PlainLoop:
