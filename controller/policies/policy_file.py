@@ -86,7 +86,7 @@ class Manifest(StrictModel):
     hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
     base_rule: Literal["mpc"] = "mpc"
     settings: dict[str, JsonValue] = Field(description="settings of the base rule, as its model takes them")
-    forecaster: ForecasterReference | None = None
+    forecaster: ForecasterReference
     dial_default: float = Field(gt=0, description="multiplier of the value of a miss that the policy was selected at")
     catalog: Literal["fixed", "any"]
     catalog_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="structural fingerprint of the training catalog")
@@ -116,10 +116,8 @@ def layer_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def forecaster_shapes(forecaster: ForecasterReference | None) -> dict[str, tuple[int, ...]]:
+def forecaster_shapes(forecaster: ForecasterReference) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the forecaster's tensors, `controller.rule_arrays.ForecastArrays` without its levels."""
-    if forecaster is None:
-        return {}
     features, hidden, levels = forecaster.features.size, forecaster.hidden, len(forecaster.levels)
     return {
         "forecaster.feature_scale": (features,),

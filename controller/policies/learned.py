@@ -1,0 +1,203 @@
+"""The learned policy: a small network turns the knobs of the `mpc` rule, and the rule decides.
+
+The network looks once per decision interval and its knobs are held between; the rule acts on them every tick, so it
+still answers a preemption at once. A network of zeros is the rule, bit for bit. All of it comes from one policy file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.arrays import F64, ObservationArrays, PlanArrays
+from controller.compile import Setting
+from controller.config import parse_config
+from controller.errors import ConfigError, PolicyFileError, mismatch
+from controller.forecast import FEATURES
+from controller.observation import NAME, OBSERVATION_SIZE, RuleView, encode_observation, observation_sha256
+from controller.policies.policy_file import (
+    ForecasterReference,
+    KnobReference,
+    Manifest,
+    PolicyContent,
+    SpecReference,
+    TrainingRecord,
+    load_policy_file,
+)
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.rule_arrays import KNOBS, ForecastArrays
+
+
+class LearnedPolicy(MpcPolicy):
+    """The rule under a network.
+
+    Args:
+        setting: What is decided for.
+        source: A policy file, or its content.
+        miss_multiplier: The preference dial: value of a miss relative to the rule's own; None takes the file's default.
+        name: Name in tables and journals.
+
+    Attributes:
+        content: The file's content.
+        is_known_catalog: Whether the policy was trained on a catalog of this structure.
+
+    Raises:
+        PolicyFileError: The file is damaged, or was made for other observations, knobs or (`catalog: fixed`) catalogs.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        source: PolicyContent | str | Path,
+        miss_multiplier: float | None = None,
+        name: str = "learned",
+    ) -> None:
+        self.content = source if isinstance(source, PolicyContent) else load_policy_file(source)
+        manifest = self.content.manifest
+        where = "policy file" if isinstance(source, PolicyContent) else str(source)
+        check_fits(manifest, setting, where)
+        self.is_known_catalog = manifest.catalog_sha256 == setting.source.fingerprint
+        self._layers = [
+            (
+                np.ascontiguousarray(self.content.tensors[f"knobs.{layer}.weight"].T, np.float64),
+                self.content.tensors[f"knobs.{layer}.bias"].astype(np.float64),
+            )
+            for layer in range(len(manifest.hidden) + 1)
+        ]
+        dial = manifest.dial_default if miss_multiplier is None else miss_multiplier
+        super().__init__(setting, rule_settings(manifest, where, dial), forecast_of(self.content), name)
+
+    def reset(self, num_envs: int) -> None:
+        """Forgets all state; the network looks at the next observation."""
+        super().reset(num_envs)
+        self._is_fresh = True
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """Sets the knobs where a decision interval begins, then plans every env."""
+        is_due = observation.tick % self.setting.control.ticks_per_decision == 0
+        if self._is_fresh:
+            # A controller that starts between two intervals would else hold zeros until the next.
+            is_due = np.ones_like(is_due)
+            self._is_fresh = False
+        if is_due.any():
+            self.knobs[is_due] = self._actions(observation)[is_due]
+        return super().decide(observation)
+
+    def _actions(self, observation: ObservationArrays) -> F64:
+        """The network's output for every env, (N, K) in [-1, 1]."""
+        from controller.kernels.network import dense
+
+        view = RuleView(self.arrays, self.forecast, self.state, self.knobs, self.dial, self._plan)
+        values: F64 = encode_observation(self.setting, view, observation).astype(np.float64)
+        for layer, (weight, bias) in enumerate(self._layers):
+            out = np.empty((len(values), len(bias)))
+            dense(values, weight, bias, layer == len(self._layers) - 1, out, 0, len(values))
+            values = out
+        return values
+
+
+def content_of(
+    setting: Setting,
+    tensors: Mapping[str, NDArray[np.float32]],
+    *,
+    settings: MpcSettings,
+    forecast: ForecastArrays,
+    hidden: tuple[int, ...],
+    catalog: Literal["fixed", "any"],
+    training: TrainingRecord,
+    metrics: Mapping[str, Any],
+) -> PolicyContent:
+    """What a policy file holds of a network (`knobs.*` tensors) around a rule."""
+    levels, width = tuple(float(level) for level in forecast.levels), forecast.w1.shape[1]
+    manifest = Manifest(
+        observation=observation_reference(),
+        knobs=knob_references(),
+        hidden=hidden,
+        settings=settings.model_dump(mode="json"),
+        forecaster=ForecasterReference(features=features_reference(), levels=levels, hidden=width),
+        dial_default=settings.miss_multiplier,
+        catalog=catalog,
+        catalog_sha256=setting.source.fingerprint,
+        training=training,
+        metrics=dict(metrics),
+    )
+    fields = forecast._asdict()
+    del fields["levels"]
+    return PolicyContent(
+        manifest,
+        {name: np.asarray(array, np.float32) for name, array in tensors.items()}
+        | {f"forecaster.{name}": np.asarray(array, np.float32) for name, array in fields.items()},
+    )
+
+
+def observation_reference() -> SpecReference:
+    """Identity of the observation this version encodes."""
+    return SpecReference(name=NAME, size=OBSERVATION_SIZE, sha256=observation_sha256())
+
+
+def features_reference() -> SpecReference:
+    """Identity of the forecaster's features."""
+    text = json.dumps(FEATURES)
+    return SpecReference(name="arrivals", size=len(FEATURES), sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def knob_references() -> tuple[KnobReference, ...]:
+    """The knobs this version turns, and how far."""
+    from controller.kernels import mpc
+
+    scales = {
+        "headroom": mpc.FACTOR,
+        "accuracy_tilt": 1.0,
+        "spot_share": mpc.LOGIT,
+        "over_provision": mpc.OVER_FACTOR,
+        "overflow_fraction": mpc.LOGIT,
+        "scale_in_s": mpc.SLOW_FACTOR,
+        "on_demand_floor": mpc.LOGIT,
+    }
+    return tuple(KnobReference(name=name, scale=scales[name]) for name in KNOBS)
+
+
+def check_fits(manifest: Manifest, setting: Setting, where: str) -> None:
+    """Checks that a policy can decide for a setting.
+
+    Raises:
+        PolicyFileError: Naming the field, what this version has and what the file was made for.
+    """
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("observation", observation_reference(), manifest.observation),
+        ("forecaster.features", features_reference(), manifest.forecaster.features),
+        ("knobs", knob_references(), manifest.knobs),
+    )
+    for field, expected, found in pairs:
+        if expected != found:
+            raise PolicyFileError(
+                f"{where}: {field}: expected {expected}, got {found}; train it anew with this version"
+            )
+    fingerprint = setting.source.fingerprint
+    if manifest.catalog == "fixed" and manifest.catalog_sha256 != fingerprint:
+        what = f"{fingerprint} ('{setting.source.name}'), because the policy says `catalog: fixed`"
+        raise PolicyFileError(mismatch(f"{where}: catalog_sha256", what, manifest.catalog_sha256))
+
+
+def rule_settings(manifest: Manifest, where: str, dial: float) -> MpcSettings:
+    """Settings of the base rule at a dial.
+
+    Raises:
+        PolicyFileError: Naming the settings this version does not take.
+    """
+    try:
+        return parse_config({**manifest.settings, "miss_multiplier": dial}, MpcSettings, f"{where}: settings")
+    except ConfigError as error:
+        raise PolicyFileError(str(error)) from error
+
+
+def forecast_of(content: PolicyContent) -> ForecastArrays:
+    """The forecaster."""
+    arrays = {name: content.tensors[f"forecaster.{name}"].astype(np.float64) for name in ForecastArrays._fields[:-1]}
+    return ForecastArrays(**arrays, levels=np.array(content.manifest.forecaster.levels))
