@@ -16,6 +16,7 @@ from controller.config import StrictModel, load_yaml
 from controller.policies.registry import PolicySpec
 from controller.replay import FILE_SUFFIXES
 from controller.scenario import DayRange
+from experiments.train_config import TrainConfig
 from experiments.world import WorldChoice
 
 PolicyChoice = str | PolicySpec
@@ -36,6 +37,7 @@ class RunConfig(StrictModel):
     policies: tuple[PolicyChoice, ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     out: str = Field(default="runs/evaluate", min_length=1)
+    train: TrainConfig = Field(default=TrainConfig(), description="how a policy is trained")
 
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from controller.config import StrictModel
+from controller.policies.predictive import MpcSettings
 from experiments.objective import ObjectiveConfig
 
 
@@ -93,9 +94,9 @@ class TrainConfig(StrictModel):
     episode_decisions: int = Field(default=120, ge=2)
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
-    dial: float = Field(default=1.0, gt=0, description="the dial that validation and the policy file's default use")
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"
+    base: MpcSettings = Field(default=MpcSettings(), description="the rule's settings that tuning begins with")
     checkpoint_every_rollouts: int = Field(default=1, ge=1)
     forecast: ForecastConfig = ForecastConfig()
     tune: TuneConfig = TuneConfig()
