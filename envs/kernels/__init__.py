@@ -1,4 +1,7 @@
-"""Compiled kernels of the simulated world. Import on use only: the numba cache folder is set first, as for the decision kernels."""
+"""Compiled kernels of the simulated world.
+
+Import on use only: the numba cache folder is set first, as for the decision kernels.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """State of the simulated world as plain arrays, env axis N in front.
 
-Because it is plain arrays, a snapshot is a copy and nothing depends on how envs are batched. Instances and held requests live in slots
-of fixed tables; lists are linked by slot numbers (-1 ends a list).
+Because it is plain arrays, a snapshot is a copy and nothing depends on how envs are batched. Instances and held
+requests live in slots of fixed tables; lists are linked by slot numbers (-1 ends a list).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class SupplyArrays(NamedTuple):
     spot_bin_s: float
 
 
-class SimState(NamedTuple):
-    """All that changes while a world runs."""
+class Clock(NamedTuple):
+    """Time, randomness and the position in the trace."""
 
     seed: I64  # (N,)
     keys: U64  # (N, STREAMS)
@@ -50,36 +50,58 @@ class SimState(NamedTuple):
     next_request: I64  # (N,) id of the next arrival
     gap_left: F64  # (N,) intensity left until it, in unit gaps
     launches: I64  # (N,) counter that keys launch draws
-    # instances
-    instance_option: I64  # (N, M) v * P + p
-    instance_state: I64  # (N, M)
-    instance_launch_s: F64  # (N, M)
-    instance_ready_s: F64  # (N, M)
-    instance_kill_s: F64  # (N, M) inf without a notice
-    flight_option: I64  # (N, M) option under which the batches in service were sent
+
+
+class Fleet(NamedTuple):
+    """Instances in M slots, each with K credits."""
+
+    option: I64  # (N, M) v * P + p
+    state: I64  # (N, M)
+    launch_s: F64  # (N, M)
+    ready_s: F64  # (N, M)
+    kill_s: F64  # (N, M) inf without a notice
+    flight_option: I64  # (N, M) option under which the batches in service were sent, -1 for none
     credit_free_s: F64  # (N, M, K) end of the batch in service
     credit_start_s: F64  # (N, M, K) its beginning
     credit_flight: I32  # (N, M, K) first held request of it
-    # serverless execution environments
-    env_option: I64  # (N, E) v * P + p, -1 unused
-    env_free_s: F64  # (N, E)
-    env_flight: I32  # (N, E)
-    env_count: I64  # (N, O) environments of the option
-    provisioned: I64  # (N, O) reserved environments
-    # held requests
-    held_arrival_s: F64  # (N, Q)
-    held_id: I64  # (N, Q)
-    held_class: I32  # (N, Q)
-    held_attempt: I32  # (N, Q)
-    held_next: I32  # (N, Q)
-    held_free: I32  # (N,) head of the free list
-    held_count: I32  # (N,)
-    queue_head: I32  # (N, O)
-    queue_tail: I32  # (N, O)
-    queue_length: I32  # (N, O)
-    # market
     unavailable_until_s: F64  # (N, P)
-    # routing in force
+    used: I64  # (N,) slots from here on are free
+
+
+class Containers(NamedTuple):
+    """Serverless execution environments in E slots; O options."""
+
+    option: I64  # (N, E) v * P + p, -1 unused
+    free_s: F64  # (N, E)
+    flight: I32  # (N, E)
+    alive: I64  # (N, O) environments of the option
+    provisioned: I64  # (N, O) reserved environments
+    used: I64  # (N,) slots from here on are unused
+
+
+class Held(NamedTuple):
+    """Requests that live across ticks, in Q slots: queued, or in service."""
+
+    arrival_s: F64  # (N, Q)
+    id: I64  # (N, Q)
+    klass: I32  # (N, Q)
+    attempt: I32  # (N, Q)
+    next: I32  # (N, Q)
+    free: I32  # (N,) head of the free list
+    taken: I32  # (N,) slots in use
+
+
+class Queue(NamedTuple):
+    """FIFO of each option, as a list of held requests."""
+
+    head: I32  # (N, O)
+    tail: I32  # (N, O)
+    length: I32  # (N, O)
+
+
+class Rules(NamedTuple):
+    """Plan and shares in force."""
+
     shares: F64  # (N, C, O)
     overflow_after_s: F64  # (N, C)
     overflow_fraction: F64  # (N, C)
@@ -87,6 +109,17 @@ class SimState(NamedTuple):
     shed_limit: I64  # (N, C)
     batch_size: I64  # (N, O)
     batch_wait_s: F64  # (N, O)
+
+
+class SimState(NamedTuple):
+    """All that changes while a world runs. A kernel works on one env's row: the same tuple without the env axis."""
+
+    clock: Clock
+    fleet: Fleet
+    containers: Containers
+    held: Held
+    queue: Queue
+    rules: Rules
 
 
 class TotalArrays(NamedTuple):
@@ -128,6 +161,7 @@ class Scratch(NamedTuple):
     over_attempt: I32  # (L,)
     over_option: I32  # (L,)
     over_order: I64  # (L,)
+    over_work: I64  # (L,)
     heap_s: F64  # (M * K + 2,)
     heap_credit: I64  # (M * K + 2,)
     class_next: I64  # (C,)
@@ -148,48 +182,62 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
     n, (v, p, c), (m, k, e, q) = num_envs, shape, sizes
     o = v * p
     return SimState(
-        seed=np.zeros(n, np.int64),
-        keys=np.zeros((n, STREAMS), np.uint64),
-        trace=np.zeros(n, np.int64),
-        start_s=np.zeros(n),
-        spot_start_s=np.zeros(n),
-        now_s=np.zeros(n),
-        tick=np.zeros(n, np.int64),
-        next_request=np.zeros(n, np.int64),
-        gap_left=np.zeros(n),
-        launches=np.zeros(n, np.int64),
-        instance_option=np.full((n, m), -1, np.int64),
-        instance_state=np.zeros((n, m), np.int64),
-        instance_launch_s=np.zeros((n, m)),
-        instance_ready_s=np.zeros((n, m)),
-        instance_kill_s=np.full((n, m), np.inf),
-        flight_option=np.full((n, m), -1, np.int64),
-        credit_free_s=np.zeros((n, m, k)),
-        credit_start_s=np.zeros((n, m, k)),
-        credit_flight=np.full((n, m, k), -1, np.int32),
-        env_option=np.full((n, e), -1, np.int64),
-        env_free_s=np.zeros((n, e)),
-        env_flight=np.full((n, e), -1, np.int32),
-        env_count=np.zeros((n, o), np.int64),
-        provisioned=np.zeros((n, o), np.int64),
-        held_arrival_s=np.zeros((n, q)),
-        held_id=np.zeros((n, q), np.int64),
-        held_class=np.zeros((n, q), np.int32),
-        held_attempt=np.zeros((n, q), np.int32),
-        held_next=np.zeros((n, q), np.int32),
-        held_free=np.zeros(n, np.int32),
-        held_count=np.zeros(n, np.int32),
-        queue_head=np.full((n, o), -1, np.int32),
-        queue_tail=np.full((n, o), -1, np.int32),
-        queue_length=np.zeros((n, o), np.int32),
-        unavailable_until_s=np.zeros((n, p)),
-        shares=np.zeros((n, c, o)),
-        overflow_after_s=np.zeros((n, c)),
-        overflow_fraction=np.zeros((n, c)),
-        hedge_after_s=np.full((n, c), np.inf),
-        shed_limit=np.full((n, c), np.iinfo(np.int64).max),
-        batch_size=np.ones((n, o), np.int64),
-        batch_wait_s=np.zeros((n, o)),
+        Clock(
+            seed=np.zeros(n, np.int64),
+            keys=np.zeros((n, STREAMS), np.uint64),
+            trace=np.zeros(n, np.int64),
+            start_s=np.zeros(n),
+            spot_start_s=np.zeros(n),
+            now_s=np.zeros(n),
+            tick=np.zeros(n, np.int64),
+            next_request=np.zeros(n, np.int64),
+            gap_left=np.zeros(n),
+            launches=np.zeros(n, np.int64),
+        ),
+        Fleet(
+            option=np.full((n, m), -1, np.int64),
+            state=np.zeros((n, m), np.int64),
+            launch_s=np.zeros((n, m)),
+            ready_s=np.zeros((n, m)),
+            kill_s=np.full((n, m), np.inf),
+            flight_option=np.full((n, m), -1, np.int64),
+            credit_free_s=np.zeros((n, m, k)),
+            credit_start_s=np.zeros((n, m, k)),
+            credit_flight=np.full((n, m, k), -1, np.int32),
+            unavailable_until_s=np.full((n, p), -1.0),
+            used=np.zeros(n, np.int64),
+        ),
+        Containers(
+            option=np.full((n, e), -1, np.int64),
+            free_s=np.zeros((n, e)),
+            flight=np.full((n, e), -1, np.int32),
+            alive=np.zeros((n, o), np.int64),
+            provisioned=np.zeros((n, o), np.int64),
+            used=np.zeros(n, np.int64),
+        ),
+        Held(
+            arrival_s=np.zeros((n, q)),
+            id=np.zeros((n, q), np.int64),
+            klass=np.zeros((n, q), np.int32),
+            attempt=np.zeros((n, q), np.int32),
+            next=np.tile(np.append(np.arange(1, q), -1).astype(np.int32), (n, 1)),
+            free=np.zeros(n, np.int32),
+            taken=np.zeros(n, np.int32),
+        ),
+        Queue(
+            head=np.full((n, o), -1, np.int32),
+            tail=np.full((n, o), -1, np.int32),
+            length=np.zeros((n, o), np.int32),
+        ),
+        Rules(
+            shares=np.zeros((n, c, o)),
+            overflow_after_s=np.zeros((n, c)),
+            overflow_fraction=np.zeros((n, c)),
+            hedge_after_s=np.full((n, c), np.inf),
+            shed_limit=np.full((n, c), np.iinfo(np.int64).max),
+            batch_size=np.ones((n, o), np.int64),
+            batch_wait_s=np.zeros((n, o)),
+        ),
     )
 
 
@@ -237,6 +285,7 @@ def new_scratch(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], m
         over_attempt=np.zeros(length, np.int32),
         over_option=np.zeros(length, np.int32),
         over_order=np.zeros(length, np.int64),
+        over_work=np.zeros(length, np.int64),
         heap_s=np.zeros(m * k + e + 2),
         heap_credit=np.zeros(m * k + e + 2, np.int64),
         class_next=np.zeros(c, np.int64),

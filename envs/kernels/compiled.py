@@ -1,0 +1,24 @@
+"""The decorators of the simulator's kernels.
+
+Kernels own no memory: every array comes from outside and work space is passed in. So reference counting is switched
+off (`_nrt`), which matters: a field read from a tuple of arrays inside a loop otherwise costs two atomic operations,
+four times the useful work. A kernel that allocates does not compile, which is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+njit: Callable[..., Any] = numba.njit  # `_nrt` is a compiler flag that the published signature leaves out
+
+kernel: Callable[..., Any] = njit(_nrt=False, error_model="numpy")
+"""A function that other kernels call."""
+
+inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always")
+"""A small function on the path of every request."""
+
+entry: Callable[..., Any] = njit(_nrt=False, error_model="numpy", cache=True, nogil=True)
+"""A function that Python calls: cached on disk, free of the interpreter lock."""

@@ -1,0 +1,383 @@
+"""The fast kernel: options are independent within a tick, so each is one pass over its own arrivals.
+
+No event calendar: a batch leaves at max(earliest free credit, min(arrival of its last member, oldest + wait)), and
+everything that leaves before the next arrival is sent before that arrival is looked at. So queue lengths at an
+arrival are exact, and predicted waits, shedding and overflow are decided as a router would. Starts never decrease,
+which is what makes one pass enough.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import EGRESS, F64, SERVERLESS_USE, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.bill import serverless_usd
+from controller.kernels.random import uniform
+from controller.keyed_random import COLD_START, OVERFLOW, SERVICE
+from envs.kernels.compiled import inlined, kernel
+from envs.kernels.requests import answer, draw, hold, pop, push, replace_top, reserve
+from envs.kernels.state import DOOMED, SERVING, Scratch, SimState
+
+_predicted_wait_s = inlined(routing.predicted_wait_s)
+_overflows = inlined(routing.overflows)
+_is_shed = inlined(routing.is_shed)
+_serverless_usd = inlined(serverless_usd)
+
+
+@kernel
+def _expire(
+    wl: WorkloadArrays, obs: ObservationArrays, sc: Scratch, head: int, appended: int, at_s: float, num_waiting: int
+) -> tuple[int, float]:
+    """Drops queued requests whose deadline has passed; returns (requests still waiting, next deadline)."""
+    next_expiry_s = np.inf
+    for klass in range(wl.slo_s.shape[0]):
+        if sc.class_expiry_s[klass] <= at_s:
+            index = max(sc.class_next[klass], head)
+            sc.class_expiry_s[klass] = np.inf
+            while index < appended:
+                if sc.seg_class[index] == klass and not sc.seg_gone[index]:
+                    deadline_s = sc.seg_arrival_s[index] + wl.slo_s[klass]
+                    if deadline_s > at_s:
+                        sc.class_expiry_s[klass] = deadline_s
+                        break
+                    sc.seg_gone[index] = True
+                    num_waiting -= 1
+                    sc.class_waiting[klass] -= 1
+                    obs.missed[klass] += 1
+                    obs.failed[klass] += 1
+                index += 1
+            sc.class_next[klass] = index
+        next_expiry_s = min(next_expiry_s, sc.class_expiry_s[klass])
+    return num_waiting, next_expiry_s
+
+
+@kernel
+def serve_machines(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    option: int,
+    start_s: float,
+    end_s: float,
+    num_over: int,
+) -> int:
+    """Serves one option of a machine pool for one tick.
+
+    Its requests stand in the segment arrays from seg_start[option], carried ones first; requests sent to serverless
+    are appended to the overflow arrays. Returns the new length of those.
+    """
+    num_pools = cat.market.shape[0]
+    v, p = option // num_pools, option % num_pools
+    first, end = sc.seg_start[option], sc.seg_start[option] + sc.seg_fill[option]
+    batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
+    batch_wait_s = st.rules.batch_wait_s[option]
+    mean_s = cat.service_s[v, p]
+    item_s = mean_s[batch] / batch
+    table = cat.shapes[cat.service_shape[v, p]]
+    service_key, overflow_key = st.clock.keys[SERVICE], st.clock.keys[OVERFLOW]
+    accuracy = cat.accuracy[v]
+    heap_s, heap_credit = sc.heap_s, sc.heap_credit
+    arrivals, classes, gone, identities, attempts = (
+        sc.seg_arrival_s,
+        sc.seg_class,
+        sc.seg_gone,
+        sc.seg_id,
+        sc.seg_attempt,
+    )
+    # Locals, because every field read from a tuple inside the loop costs two atomic reference counts.
+    answered, accuracy_sum, latency, missed, shed = obs.answered, obs.accuracy_sum, obs.latency, obs.missed, obs.shed
+    class_waiting, class_expiry_s, class_next = sc.class_waiting, sc.class_expiry_s, sc.class_next
+    slos_s, network_s, egress_each_usd = wl.slo_s, wl.network_s[:, v, p], wl.egress_usd[:, v, p]
+    queue_limit, drop_at_deadline, overflow_option = wl.queue_limit, wl.drop_at_deadline, wl.overflow_option
+    shed_limit, overflow_fraction, overflow_after_s = (
+        st.rules.shed_limit,
+        st.rules.overflow_fraction,
+        st.rules.overflow_after_s,
+    )
+    credits_per_instance = st.fleet.credit_free_s.shape[1]
+
+    size = 0
+    heap_s[1] = np.inf
+    for m in range(sc.member_start[option], sc.member_start[option + 1]):
+        i = sc.member[m]
+        if st.fleet.state[i] == SERVING or st.fleet.state[i] == DOOMED:
+            for k in range(cat.concurrency[v, p]):
+                size = push(heap_s, heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
+    for klass in range(wl.slo_s.shape[0]):
+        sc.class_expiry_s[klass] = np.inf
+        sc.class_next[klass] = first
+        sc.class_waiting[klass] = 0
+
+    head, num_waiting, next_expiry_s = first, 0, np.inf
+    full_s = last_start_s = start_s
+    busy_s = egress_usd = 0.0
+    for index in range(first, end + 1):
+        is_last = index == end
+        now_s = end_s if is_last else arrivals[index]
+        while num_waiting > 0 and now_s >= start_s:
+            while gone[head]:
+                head += 1
+            if batch == 1:
+                leave_s = max(heap_s[1], arrivals[head])
+            elif num_waiting >= batch:
+                leave_s = max(heap_s[1], full_s)
+            else:
+                leave_s = max(heap_s[1], arrivals[head] + batch_wait_s)
+            leave_s = max(leave_s, last_start_s)
+            if leave_s > now_s or (is_last and leave_s >= now_s):
+                break
+            if leave_s >= next_expiry_s:
+                num_waiting, next_expiry_s = _expire(wl, obs, sc, head, index, leave_s, num_waiting)
+                continue
+            count = min(batch, num_waiting)
+            service_s = mean_s[count] * draw(table, uniform(service_key, identities[head], attempts[head]))
+            finish_s = leave_s + service_s
+            credit = heap_credit[1]
+            flight = -1
+            sent = 0
+            while sent < count:
+                if not gone[head]:
+                    klass = classes[head]
+                    class_waiting[klass] -= 1
+                    sent += 1
+                    if finish_s <= end_s:
+                        arrival_s, slo_s = arrivals[head], slos_s[klass]
+                        latency_s = finish_s - arrival_s + network_s[klass]
+                        deadline_s = arrival_s + slo_s
+                        answer(
+                            answered,
+                            accuracy_sum,
+                            latency,
+                            missed,
+                            klass,
+                            latency_s,
+                            slo_s,
+                            deadline_s,
+                            start_s,
+                            accuracy,
+                        )
+                        egress_usd += egress_each_usd[klass]
+                    else:
+                        slot = hold(st, arrivals[head], identities[head], klass, attempts[head])
+                        st.held.next[slot] = flight
+                        flight = slot
+                head += 1
+            num_waiting -= count
+            busy_s += min(finish_s, end_s) - leave_s
+            replace_top(heap_s, heap_credit, size, finish_s, credit)
+            if flight >= 0:
+                i, k = credit // credits_per_instance, credit % credits_per_instance
+                st.fleet.credit_flight[i, k] = flight
+                st.fleet.credit_start_s[i, k] = leave_s
+                st.fleet.flight_option[i] = option
+            full_s = last_start_s = leave_s
+        if is_last:
+            break
+        if now_s >= next_expiry_s:
+            num_waiting, next_expiry_s = _expire(wl, obs, sc, head, index, now_s, num_waiting)
+        klass = classes[index]
+        gone[index] = False
+        if now_s >= start_s:  # carried requests were admitted in an earlier tick
+            if _is_shed(class_waiting[klass], shed_limit[klass], queue_limit[klass]):
+                gone[index] = True
+                shed[klass] += 1
+                missed[klass] += 1
+                continue
+            fraction = overflow_fraction[klass]
+            if fraction > 0.0 and overflow_option[klass] >= 0:
+                in_use = size if heap_s[1] > now_s else _count_busy(heap_s, size, now_s)
+                wait_s = _predicted_wait_s(num_waiting, in_use, size, item_s)
+                if _overflows(wait_s, overflow_after_s[klass], fraction, uniform(overflow_key, identities[index], 0)):
+                    gone[index] = True
+                    sc.over_arrival_s[num_over] = now_s
+                    sc.over_id[num_over] = identities[index]
+                    sc.over_class[num_over] = klass
+                    sc.over_attempt[num_over] = attempts[index]
+                    sc.over_option[num_over] = overflow_option[klass]
+                    num_over += 1
+                    continue
+        num_waiting += 1
+        class_waiting[klass] += 1
+        if num_waiting == batch:
+            full_s = max(now_s, start_s)
+        if drop_at_deadline[klass] and class_expiry_s[klass] == np.inf:
+            class_next[klass] = index
+            class_expiry_s[klass] = now_s + slos_s[klass]
+            next_expiry_s = min(next_expiry_s, class_expiry_s[klass])
+
+    _expire(wl, obs, sc, head, end, end_s, num_waiting)
+    obs.busy_s[v, p] += busy_s
+    obs.spend_usd[EGRESS] += egress_usd
+    for at in range(1, size + 1):
+        i, k = heap_credit[at] // credits_per_instance, heap_credit[at] % credits_per_instance
+        st.fleet.credit_free_s[i, k] = heap_s[at]
+    _carry(wl, st, obs, sc, option, head, end, start_s, end_s)
+    return num_over
+
+
+@kernel
+def _count_busy(heap_s: F64, size: int, now_s: float) -> int:
+    busy = 0
+    for at in range(1, size + 1):
+        busy += heap_s[at] > now_s
+    return busy
+
+
+@kernel
+def _carry(
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    option: int,
+    head: int,
+    end: int,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Puts what still waits at the end of the tick into the option's queue."""
+    most = st.held.arrival_s.shape[0] - reserve(st)
+    for index in range(head, end):
+        if sc.seg_gone[index]:
+            continue
+        klass = sc.seg_class[index]
+        deadline_s = sc.seg_arrival_s[index] + wl.slo_s[klass]
+        if start_s < deadline_s <= end_s:  # only a class that is not dropped at its deadline gets here late
+            obs.missed[klass] += 1
+        if st.held.taken[0] >= most:
+            obs.shed[klass] += 1
+            if deadline_s > end_s:
+                obs.missed[klass] += 1
+            continue
+        slot = hold(st, sc.seg_arrival_s[index], sc.seg_id[index], klass, sc.seg_attempt[index])
+        tail = st.queue.tail[option]
+        if tail < 0:
+            st.queue.head[option] = slot
+        else:
+            st.held.next[tail] = slot
+        st.queue.tail[option] = slot
+        st.queue.length[option] += 1
+        obs.waiting[klass] += 1
+
+
+@kernel
+def serve_serverless(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    option: int,
+    start_s: float,
+    end_s: float,
+    num_over: int,
+) -> None:
+    """Serves the requests of the overflow arrays that name one serverless option, in order of `over_order`.
+
+    An idle environment is reused most recent first; without one a new one starts cold, up to the pool's limit; beyond
+    it the request is refused. The call is billed when it is made.
+    """
+    num_pools = cat.market.shape[0]
+    v, p = option // num_pools, option % num_pools
+    heap_s, heap_env = sc.heap_s, sc.heap_credit
+    service_table, cold_table = cat.shapes[cat.service_shape[v, p]], cat.shapes[cat.cold_shape[v, p]]
+    keep_alive_s = cat.keep_alive_s[p]
+    num_envs = st.containers.option.shape[0]
+    size, low, high = 0, 0, 0
+    heap_s[1] = np.inf
+    if st.containers.alive[option] > 0:
+        for e in range(st.containers.used[0]):
+            if st.containers.option[e] == option:
+                if st.containers.free_s[e] > start_s:
+                    size = push(heap_s, heap_env, size, st.containers.free_s[e], e)
+                else:
+                    at = high
+                    while at > 0 and sc.idle_s[at - 1] > st.containers.free_s[e]:
+                        sc.idle_s[at], sc.idle_env[at] = sc.idle_s[at - 1], sc.idle_env[at - 1]
+                        at -= 1
+                    sc.idle_s[at], sc.idle_env[at] = st.containers.free_s[e], e
+                    high += 1
+    unused = 0
+    for order in range(num_over + 1):
+        is_last = order == num_over
+        index = 0 if is_last else sc.over_order[order]
+        if not is_last and sc.over_option[index] != option:
+            continue
+        now_s = end_s if is_last else max(sc.over_arrival_s[index], start_s)
+        while size > 0 and heap_s[1] <= now_s:
+            sc.idle_s[high], sc.idle_env[high] = heap_s[1], heap_env[1]
+            high += 1
+            size = pop(heap_s, heap_env, size)
+            if high == num_envs:  # keep room at the top of the stack
+                for at in range(low, high):
+                    sc.idle_s[at - low], sc.idle_env[at - low] = sc.idle_s[at], sc.idle_env[at]
+                low, high = 0, high - low
+        while (
+            low < high
+            and high - low + size > st.containers.provisioned[option]
+            and sc.idle_s[low] + keep_alive_s <= now_s
+        ):
+            st.containers.option[sc.idle_env[low]] = -1
+            while st.containers.used[0] > 0 and st.containers.option[st.containers.used[0] - 1] < 0:
+                st.containers.used[0] -= 1
+            st.containers.alive[option] -= 1
+            unused = 0
+            low += 1
+        if is_last:
+            break
+        klass, identity, attempt = sc.over_class[index], sc.over_id[index], sc.over_attempt[index]
+        duration_s = cat.service_s[v, p, 1] * draw(service_table, uniform(st.clock.keys[SERVICE], identity, attempt))
+        env = -1
+        if low < high:
+            high -= 1
+            env = sc.idle_env[high]
+        elif size < cat.quota[p]:
+            while unused < num_envs and st.containers.option[unused] >= 0:
+                unused += 1
+            if unused < num_envs:
+                env = unused
+                st.containers.used[0] = max(st.containers.used[0], env + 1)
+                st.containers.option[env] = option
+                st.containers.alive[option] += 1
+                duration_s += cat.cold_start_s[v, p] * draw(
+                    cold_table, uniform(st.clock.keys[COLD_START], identity, attempt)
+                )
+                obs.cold_starts[p] += 1
+        if env < 0:
+            obs.throttled[p] += 1
+            obs.shed[klass] += 1
+            obs.missed[klass] += 1
+            continue
+        rate = (
+            cat.provisioned_compute_usd_per_gb_s[p] if size < st.containers.provisioned[option] else cat.usd_per_gb_s[p]
+        )
+        obs.spend_usd[SERVERLESS_USE] += _serverless_usd(
+            duration_s, cat.billing_step_s[p], cat.memory_gb[p], rate, cat.usd_per_request[p]
+        )
+        obs.invocations[p] += 1
+        finish_s = now_s + duration_s
+        obs.busy_s[v, p] += min(finish_s, end_s) - now_s
+        st.containers.free_s[env] = finish_s
+        size = push(heap_s, heap_env, size, finish_s, env)
+        if finish_s <= end_s:
+            arrival_s = sc.over_arrival_s[index]
+            latency_s = finish_s - arrival_s + wl.network_s[klass, v, p]
+            slo_s = wl.slo_s[klass]
+            answer(
+                obs.answered,
+                obs.accuracy_sum,
+                obs.latency,
+                obs.missed,
+                klass,
+                latency_s,
+                slo_s,
+                arrival_s + slo_s,
+                start_s,
+                cat.accuracy[v],
+            )
+            obs.spend_usd[EGRESS] += wl.egress_usd[klass, v, p]
+        else:
+            st.containers.flight[env] = hold(st, sc.over_arrival_s[index], identity, klass, attempt)

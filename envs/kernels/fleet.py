@@ -1,0 +1,425 @@
+"""Instances: launch, swap, drain, stop, preemption, release and their rent; all of it at tick edges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import (
+    COMPUTE,
+    F64,
+    IDLE,
+    PREEMPTION_WASTE,
+    SERVERLESS,
+    SERVERLESS_USE,
+    SPOT,
+    START_UP,
+    ActionArrays,
+    CatalogArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.bill import release_charge_s
+from controller.kernels.random import uniform
+from controller.keyed_random import LAUNCH
+from envs.kernels.compiled import inlined, kernel
+from envs.kernels.requests import draw, enqueue, let_go
+from envs.kernels.state import (
+    DOOMED,
+    DRAINING,
+    FREE,
+    MAX_ATTEMPTS,
+    SERVING,
+    STARTING,
+    SimState,
+    SupplyArrays,
+    TotalArrays,
+)
+
+_release_charge_s = inlined(release_charge_s)
+_may_retry = inlined(routing.may_retry)
+
+
+@kernel
+def pool_capacity(cat: CatalogArrays, supply: SupplyArrays, st: SimState, p: int, at_s: float) -> int:
+    """Instances of a pool that can exist at env time `at_s`: the quota, for spot times what the zone offers."""
+    if cat.market[p] != SPOT or cat.zone[p] < 0:
+        return cat.quota[p]
+    ticks = supply.spot_share.shape[1]
+    tick = min(max(int((st.clock.spot_start_s[0] + at_s) / supply.spot_bin_s), 0), ticks - 1)
+    return int(supply.spot_share[cat.zone[p], tick] * cat.quota[p] + 0.5)
+
+
+@kernel
+def _release(cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int) -> None:
+    """Gives an instance back at the current edge and books what the minimum and the release lag add."""
+    p = st.fleet.option[i] % cat.market.shape[0]
+    extra_s = _release_charge_s(st.clock.now_s[0] - st.fleet.launch_s[i], cat.min_billing_s[p], cat.release_lag_s[p])
+    term = START_UP if st.fleet.state[i] == STARTING else IDLE
+    obs.spend_usd[term] += extra_s * cat.price_usd_per_s[p]
+    tot.instance_s[p] += extra_s
+    st.fleet.state[i] = FREE
+    st.fleet.option[i] = -1
+    st.fleet.flight_option[i] = -1
+    st.fleet.kill_s[i] = np.inf
+    while st.fleet.used[0] > 0 and st.fleet.state[st.fleet.used[0] - 1] == FREE:
+        st.fleet.used[0] -= 1
+
+
+@kernel
+def _has_flight(st: SimState, i: int) -> bool:
+    for k in range(st.fleet.credit_flight.shape[1]):  # noqa: SIM110 - kernels have no generators
+        if st.fleet.credit_flight[i, k] >= 0:
+            return True
+    return False
+
+
+@kernel
+def _free_at_s(st: SimState, i: int) -> float:
+    """When the last batch in service on an instance ends."""
+    latest_s = st.clock.now_s[0]
+    for k in range(st.fleet.credit_flight.shape[1]):
+        if st.fleet.credit_flight[i, k] >= 0:
+            latest_s = max(latest_s, st.fleet.credit_free_s[i, k])
+    return latest_s
+
+
+@kernel
+def _pick(st: SimState, option: int, state: int) -> int:
+    """Instance of an option in a state that is free soonest, the latest launched among equals; -1 for none."""
+    best, best_free_s, best_launch_s = -1, np.inf, -np.inf
+    for i in range(st.fleet.used[0]):
+        if st.fleet.option[i] == option and st.fleet.state[i] == state:
+            free_s = _free_at_s(st, i)
+            if free_s < best_free_s or (free_s == best_free_s and st.fleet.launch_s[i] > best_launch_s):
+                best, best_free_s, best_launch_s = i, free_s, st.fleet.launch_s[i]
+    return best
+
+
+@kernel
+def _alive(cat: CatalogArrays, st: SimState, p: int) -> int:
+    """Instances of a pool that exist and are not under notice."""
+    count = 0
+    for i in range(st.fleet.used[0]):
+        if st.fleet.state[i] != FREE and st.fleet.state[i] != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
+            count += 1
+    return count
+
+
+@kernel
+def add_instance(st: SimState, option: int, state: int, ready_s: float) -> int:
+    """Fills a free slot; returns it, or -1 where the table is full."""
+    for i in range(st.fleet.state.shape[0]):
+        if st.fleet.state[i] == FREE:
+            st.fleet.used[0] = max(st.fleet.used[0], i + 1)
+            st.fleet.option[i] = option
+            st.fleet.state[i] = state
+            st.fleet.launch_s[i] = st.clock.now_s[0]
+            st.fleet.ready_s[i] = ready_s
+            st.fleet.kill_s[i] = np.inf
+            st.fleet.flight_option[i] = -1
+            for k in range(st.fleet.credit_flight.shape[1]):
+                st.fleet.credit_flight[i, k] = -1
+                st.fleet.credit_free_s[i, k] = st.clock.now_s[0]
+            return i
+    return -1
+
+
+@kernel
+def _launch(
+    cat: CatalogArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    v: int,
+    p: int,
+    count: int,
+    retry_after_s: float,
+) -> None:
+    option = v * cat.market.shape[0] + p
+    room = pool_capacity(cat, supply, st, p, st.clock.now_s[0]) - _alive(cat, st, p)
+    for _ in range(count):
+        start_s = cat.launch_s[p] * draw(
+            cat.shapes[cat.launch_shape[p]], uniform(st.clock.keys[LAUNCH], st.clock.launches[0], 0)
+        )
+        st.clock.launches[0] += 1
+        if room <= 0 or add_instance(st, option, STARTING, st.clock.now_s[0] + start_s + cat.load_s[v, p]) < 0:
+            obs.launch_failed[p] += 1
+            tot.launch_failed[p] += 1
+            st.fleet.unavailable_until_s[p] = st.clock.now_s[0] + retry_after_s
+            continue
+        room -= 1
+
+
+@kernel
+def _provision(cat: CatalogArrays, st: SimState, option: int, v: int, p: int, change: int) -> None:
+    """Raises or lowers the number of reserved serverless environments; new ones initialise before they serve."""
+    st.containers.provisioned[option] = max(0, st.containers.provisioned[option] + change)
+    e = 0
+    while st.containers.alive[option] < st.containers.provisioned[option] and e < st.containers.option.shape[0]:
+        if st.containers.option[e] < 0:
+            st.containers.option[e] = option
+            st.containers.used[0] = max(st.containers.used[0], e + 1)
+            st.containers.alive[option] += 1
+            st.containers.free_s[e] = st.clock.now_s[0] + cat.cold_start_s[v, p]
+            st.containers.flight[e] = -1
+        e += 1
+
+
+@kernel
+def apply_one(
+    cat: CatalogArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    n: int,
+    actions: ActionArrays,
+    plan: PlanArrays,
+    shares: F64,
+    retry_after_s: float,
+) -> None:
+    """Starts the actions and puts plan and shares into force for the next tick."""
+    num_variants, num_pools = cat.usable.shape
+    for p in range(num_pools):
+        for v in range(num_variants):
+            option = v * num_pools + p
+            if cat.market[p] == SERVERLESS:
+                change = actions.launch[n, v, p] - actions.drain[n, v, p] - actions.stop[n, v, p]
+                if change != 0:
+                    _provision(cat, st, option, v, p, change)
+                continue
+            for _ in range(actions.stop[n, v, p]):
+                i = _pick(st, option, STARTING)
+                if i >= 0 and not _has_flight(st, i):
+                    _release(cat, st, obs, tot, i)
+            for to in range(num_variants):
+                for _ in range(actions.swap[n, p, v, to]):
+                    i = _pick(st, option, SERVING)
+                    if i >= 0:
+                        st.fleet.ready_s[i] = _free_at_s(st, i) + cat.swap_s[to, p]
+                        st.fleet.option[i] = to * num_pools + p
+                        st.fleet.state[i] = STARTING
+            for _ in range(actions.drain[n, v, p]):
+                i = _pick(st, option, SERVING)
+                if i >= 0:
+                    st.fleet.state[i] = DRAINING
+                    if not _has_flight(st, i):
+                        _release(cat, st, obs, tot, i)
+    for p in range(num_pools):
+        if cat.market[p] != SERVERLESS:
+            for v in range(num_variants):
+                if actions.launch[n, v, p] > 0:
+                    _launch(cat, supply, st, obs, tot, v, p, actions.launch[n, v, p], retry_after_s)
+    for klass in range(shares.shape[1]):
+        st.rules.overflow_after_s[klass] = plan.overflow_after_s[n, klass]
+        st.rules.overflow_fraction[klass] = plan.overflow_fraction[n, klass]
+        st.rules.hedge_after_s[klass] = plan.hedge_after_s[n, klass]
+        st.rules.shed_limit[klass] = plan.shed_limit[n, klass]
+        for v in range(num_variants):
+            for p in range(num_pools):
+                st.rules.shares[klass, v * num_pools + p] = shares[n, klass, v, p]
+    for v in range(num_variants):
+        for p in range(num_pools):
+            st.rules.batch_size[v * num_pools + p] = plan.batch_size[n, v, p]
+            st.rules.batch_wait_s[v * num_pools + p] = plan.batch_wait_s[n, v, p]
+
+
+@kernel
+def rent(
+    cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, start_s: float, end_s: float
+) -> None:
+    """Books the rent of every instance for the tick, split into start-up, compute (credits in use) and idle."""
+    num_variants, num_pools = cat.usable.shape
+    span_s = end_s - start_s
+    for p in range(num_pools):
+        price = cat.price_usd_per_s[p]
+        if cat.market[p] == SERVERLESS:
+            for v in range(num_variants):
+                reserved = st.containers.provisioned[v * num_pools + p]
+                if reserved > 0:
+                    gb_s = reserved * cat.memory_gb[p] * span_s
+                    obs.spend_usd[SERVERLESS_USE] += gb_s * cat.provisioned_usd_per_gb_s[p]
+            continue
+        in_use_s = 0.0
+        for v in range(num_variants):
+            if cat.usable[v, p]:
+                in_use_s += obs.busy_s[v, p] / cat.concurrency[v, p]
+        obs.spend_usd[COMPUTE] += in_use_s * price
+        obs.spend_usd[IDLE] -= in_use_s * price
+    for i in range(st.fleet.used[0]):
+        state = st.fleet.state[i]
+        if state == FREE:
+            continue
+        p = st.fleet.option[i] % num_pools
+        price = cat.price_usd_per_s[p]
+        if state == STARTING and st.fleet.flight_option[i] < 0:
+            obs.spend_usd[START_UP] += span_s * price
+            tot.instance_s[p] += span_s
+            continue
+        lived_s = span_s
+        if state == DRAINING:
+            lived_s = min(max(_drained_at_s(st, i) - start_s, 0.0), span_s)
+        obs.spend_usd[IDLE] += lived_s * price
+        tot.instance_s[p] += lived_s
+
+
+@kernel
+def _drained_at_s(st: SimState, i: int) -> float:
+    latest_s = -np.inf
+    for k in range(st.fleet.credit_free_s.shape[1]):
+        latest_s = max(latest_s, st.fleet.credit_free_s[i, k])
+    return latest_s
+
+
+@kernel
+def _kill(
+    cat: CatalogArrays, wl: WorkloadArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int
+) -> None:
+    """Takes an instance back: its requests are queued again where time and attempts allow, its paid work is waste."""
+    option = st.fleet.flight_option[i]
+    num_pools = cat.market.shape[0]
+    if option >= 0:
+        v, p = option // num_pools, option % num_pools
+        for k in range(cat.concurrency[v, p]):
+            slot = st.fleet.credit_flight[i, k]
+            if slot < 0:
+                continue
+            lost_usd = (
+                (st.clock.now_s[0] - st.fleet.credit_start_s[i, k]) / cat.concurrency[v, p] * cat.price_usd_per_s[p]
+            )
+            obs.spend_usd[COMPUTE] -= lost_usd
+            obs.spend_usd[PREEMPTION_WASTE] += lost_usd
+            st.fleet.credit_flight[i, k] = -1
+            while slot >= 0:
+                following = st.held.next[slot]
+                klass = st.held.klass[slot]
+                deadline_s = st.held.arrival_s[slot] + wl.slo_s[klass]
+                late_ok = not wl.drop_at_deadline[klass]
+                if _may_retry(
+                    st.clock.now_s[0], np.inf if late_ok else deadline_s, st.held.attempt[slot], MAX_ATTEMPTS
+                ):
+                    st.held.attempt[slot] += 1
+                    enqueue(st, option, slot)
+                else:
+                    obs.failed[klass] += 1
+                    if deadline_s > st.clock.now_s[0]:
+                        obs.missed[klass] += 1
+                    let_go(st, slot)
+                slot = following
+    p = st.fleet.option[i] % num_pools
+    obs.preempted[p] += 1
+    _release(cat, st, obs, tot, i)
+
+
+@kernel
+def edge(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    retry_after_s: float,
+) -> None:
+    """Tick edge: drained instances go, starting ones become ready, notices are given and instances taken back."""
+    num_pools = cat.market.shape[0]
+    now_s = st.clock.now_s[0]
+    for i in range(st.fleet.used[0]):
+        state = st.fleet.state[i]
+        if state == FREE:
+            continue
+        if st.fleet.flight_option[i] >= 0 and not _has_flight(st, i):
+            st.fleet.flight_option[i] = -1
+        if state == DRAINING and st.fleet.flight_option[i] < 0:
+            _release(cat, st, obs, tot, i)
+        elif state == STARTING and st.fleet.ready_s[i] <= now_s:
+            st.fleet.state[i] = SERVING
+            for k in range(st.fleet.credit_free_s.shape[1]):
+                st.fleet.credit_free_s[i, k] = now_s
+        elif state == DOOMED and st.fleet.kill_s[i] <= now_s:
+            st.fleet.unavailable_until_s[st.fleet.option[i] % num_pools] = now_s + retry_after_s
+            _kill(cat, wl, st, obs, tot, i)
+    for p in range(num_pools):
+        if cat.market[p] == SPOT and cat.zone[p] >= 0:
+            _give_notice(cat, wl, supply, st, obs, tot, p, retry_after_s)
+
+
+@kernel
+def _give_notice(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    p: int,
+    retry_after_s: float,
+) -> None:
+    """Marks or takes the instances that the zone will not offer within the notice span."""
+    alive = _alive(cat, st, p)
+    if alive == 0:
+        return
+    now_s = st.clock.now_s[0]
+    position_s = st.clock.spot_start_s[0] + now_s
+    tick = int(position_s / supply.spot_bin_s)
+    last = int((position_s + cat.notice_s[p]) / supply.spot_bin_s)
+    for at in range(tick, last + 1):
+        at_s = now_s + max(at * supply.spot_bin_s - position_s, 0.0)
+        excess = alive - pool_capacity(cat, supply, st, p, at_s + 1e-6)
+        i = st.fleet.used[0] - 1
+        while excess > 0 and i >= 0:
+            state = st.fleet.state[i]
+            if state != FREE and state != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
+                excess -= 1
+                alive -= 1
+                st.fleet.unavailable_until_s[p] = max(st.fleet.unavailable_until_s[p], at_s + retry_after_s)
+                if at_s <= now_s or state == STARTING:
+                    _kill(cat, wl, st, obs, tot, i)
+                else:
+                    st.fleet.state[i] = DOOMED
+                    st.fleet.kill_s[i] = at_s
+            i -= 1
+
+
+@kernel
+def count_fleet(cat: CatalogArrays, st: SimState, obs: ObservationArrays) -> None:
+    """Writes the counts of the observation from the instance table."""
+    num_variants, num_pools = cat.usable.shape
+    for v in range(num_variants):
+        for p in range(num_pools):
+            obs.ready[v, p] = 0
+            obs.starting[v, p] = 0
+            obs.draining[v, p] = 0
+            obs.doomed[v, p] = 0
+            obs.queue[v, p] = st.queue.length[v * num_pools + p]
+    for p in range(num_pools):
+        obs.warm[p] = 0
+        obs.available[p] = st.clock.now_s[0] >= st.fleet.unavailable_until_s[p]
+    for i in range(st.fleet.used[0]):
+        state = st.fleet.state[i]
+        if state == FREE:
+            continue
+        v, p = st.fleet.option[i] // num_pools, st.fleet.option[i] % num_pools
+        if state == STARTING:
+            obs.starting[v, p] += 1
+        elif state == SERVING:
+            obs.ready[v, p] += 1
+        elif state == DOOMED:
+            obs.doomed[v, p] += 1
+        else:
+            obs.draining[v, p] += 1
+    for e in range(st.containers.used[0]):
+        option = st.containers.option[e]
+        if option >= 0:
+            v, p = option // num_pools, option % num_pools
+            obs.warm[p] += 1
+            is_starting = st.containers.flight[e] < 0 and st.containers.free_s[e] > st.clock.now_s[0]
+            if is_starting and obs.starting[v, p] < st.containers.provisioned[option]:
+                obs.starting[v, p] += 1
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if cat.market[p] == SERVERLESS:
+                obs.ready[v, p] = st.containers.provisioned[v * num_pools + p] - obs.starting[v, p]
