@@ -70,6 +70,9 @@ class MpcArrays(NamedTuple):
     batch_slack: float
     shed_slack: float
     prior_rps: float
+    batch_size: I64  # (V, P) largest batch that fits the SLOs
+    rps: F64  # (V, P) of one replica always busy with such batches; 0 where unusable
+    usd: F64  # (V, P) per request at that; infinite where unusable and for serverless
 
 
 class MpcState(NamedTuple):
@@ -99,6 +102,7 @@ class RuleArrays(NamedTuple):
     burstiness: float
     calm_headroom: float
     prior_rps: float
+    batch_size: I64  # (V, P) largest batch that fits the SLOs
 
 
 class RuleState(NamedTuple):

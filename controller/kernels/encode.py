@@ -104,7 +104,7 @@ def _put_promises(
     arrived, shed, answered, served, height = 0.0, 0.0, 0.0, 0.0, 0.0
     tightest, slack_mean = np.inf, 0.0
     for c in range(num_classes):
-        least, most = accuracy_span(cat, wl, c)
+        least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
         span = max(most - least, 1e-3)
         fastest = np.inf
         for v in range(cat.usable.shape[0]):

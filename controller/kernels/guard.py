@@ -119,13 +119,6 @@ def _in_pool(replicas: I64, n: int, p: int) -> int:
 
 
 @kernel
-def _ceiling(limits: LimitArrays, cat: CatalogArrays, obs: ObservationArrays, n: int, p: int) -> int:
-    """Most instances of a pool that this tick's plan may name."""
-    have = _in_pool(obs.ready, n, p) + _in_pool(obs.starting, n, p)
-    return max(0, min(limits.pool_max[p], cat.quota[p], have + limits.max_launch[p]))
-
-
-@kernel
 def _cut_additions(plan: PlanArrays, obs: ObservationArrays, n: int, p: int, excess: int) -> int:
     """Takes `excess` off what the plan adds in a pool, last variant first; returns what could not be taken."""
     for i in range(plan.replicas.shape[1]):
@@ -169,41 +162,41 @@ def _filler_variant(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n:
 
 
 @kernel
-def _on_demand(cat: CatalogArrays, plan: PlanArrays, n: int) -> int:
+def _on_demand(market: I64, replicas: I64, n: int) -> int:
     total = 0
-    for p in range(cat.market.shape[0]):
-        if cat.market[p] == ON_DEMAND:
-            total += _in_pool(plan.replicas, n, p)
+    for p in range(market.shape[0]):
+        if market[p] == ON_DEMAND:
+            total += _in_pool(replicas, n, p)
     return total
 
 
 @kernel
 def _raise_to_minima(
-    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
+    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64
 ) -> None:
+    """Raises pools to their minima and the on-demand pools together to their floor, cheapest pool first."""
     num_pools = cat.market.shape[0]
     for p in range(num_pools):
-        lacking = min(limits.pool_min[p], _ceiling(limits, cat, obs, n, p)) - _in_pool(plan.replicas, n, p)
+        lacking = min(limits.pool_min[p], ceiling[p]) - _in_pool(plan.replicas, n, p)
         v = _filler_variant(cat, wl, plan, n, p) if lacking > 0 else -1
         if v >= 0:
             plan.replicas[n, v, p] += lacking
             plan.reasons[n] |= _POOL_MIN
-    lacking = limits.on_demand_floor - _on_demand(cat, plan, n)
+    lacking = limits.on_demand_floor - _on_demand(cat.market, plan.replicas, n)
+    if lacking <= 0:
+        return
     full = np.zeros(num_pools, np.bool_)
     while lacking > 0:
         best = -1
         for p in range(num_pools):
-            if (
-                cat.market[p] == ON_DEMAND
-                and not full[p]
-                and (best < 0 or cat.price_usd_per_s[p] < cat.price_usd_per_s[best])
-            ):
+            is_open = cat.market[p] == ON_DEMAND and not full[p]
+            if is_open and (best < 0 or cat.price_usd_per_s[p] < cat.price_usd_per_s[best]):
                 best = p
         if best < 0:
             return
         full[best] = True
         v = _filler_variant(cat, wl, plan, n, best)
-        added = min(lacking, _ceiling(limits, cat, obs, n, best) - _in_pool(plan.replicas, n, best))
+        added = min(lacking, ceiling[best] - _in_pool(plan.replicas, n, best))
         if v >= 0 and added > 0:
             plan.replicas[n, v, best] += added
             lacking -= added
@@ -225,7 +218,7 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
             if not (over > 0.0):
                 return
             best, best_cost, best_most = -1, -1.0, 0
-            on_demand = _on_demand(cat, plan, n)
+            on_demand = _on_demand(cat.market, plan.replicas, n)
             for p in range(cat.market.shape[0]):
                 usd = hourly_usd(cat, p)
                 v = _dearest_variant(cat, plan, n, p)
@@ -249,55 +242,78 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
 
 
 @kernel
-def _slow_drain(cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int) -> None:
-    """Keeps replicas that the plan would drop faster than the ramp, as far as maximum and budget leave room."""
+def _slow_drain(
+    cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, lacking: int
+) -> None:
+    """Keeps `lacking` replicas of a pool that the plan would drop faster than the ramp, as far as the budget allows."""
     budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
-    for p in range(cat.market.shape[0]):
-        have = _in_pool(obs.ready, n, p) + _in_pool(obs.starting, n, p)
-        planned = _in_pool(plan.replicas, n, p)
-        lacking = min(have - limits.max_drain[p], _ceiling(limits, cat, obs, n, p)) - planned
-        for v in range(cat.usable.shape[0]):
-            if lacking <= 0:
-                break
-            kept = min(lacking, obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p])
-            if kept <= 0 or not cat.usable[v, p]:
-                continue
-            usd = hourly_usd(cat, p)
-            room = budget - plan_usd_per_hour(cat, plan, n)
-            if usd > 0.0 and room < kept * usd:
-                kept = int(max(0.0, np.floor(room / usd)))
-            if kept > 0:
-                plan.replicas[n, v, p] += kept
-                lacking -= kept
-                plan.reasons[n] |= _RAMP
+    for v in range(cat.usable.shape[0]):
+        if lacking <= 0:
+            return
+        kept = min(lacking, obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p])
+        if kept <= 0 or not cat.usable[v, p]:
+            continue
+        usd = hourly_usd(cat, p)
+        room = budget - plan_usd_per_hour(cat, plan, n)
+        if usd > 0.0 and room < kept * usd:
+            kept = int(max(0.0, np.floor(room / usd)))
+        if kept > 0:
+            plan.replicas[n, v, p] += kept
+            lacking -= kept
+            plan.reasons[n] |= _RAMP
+
+
+@kernel
+def _cut_pool(
+    cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, ceiling: int
+) -> None:
+    """Cuts a pool to its ceiling: additions first, then the variant of least capacity."""
+    planned = _in_pool(plan.replicas, n, p)
+    plan.reasons[n] |= _POOL_MAX if planned > min(limits.pool_max[p], cat.quota[p]) else _RAMP
+    excess = _cut_additions(plan, obs, n, p, planned - ceiling)
+    while excess > 0:
+        v = _dearest_variant(cat, plan, n, p)
+        if v < 0:
+            return
+        taken = min(excess, plan.replicas[n, v, p])
+        plan.replicas[n, v, p] -= taken
+        excess -= taken
 
 
 @kernel
 def guard_one(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
 ) -> None:
-    """Changes env n's plan in place so that it is valid and within every limit, and sets the reasons of what it
-    changed.
-    """
+    """Changes env n's plan in place so that it is valid and within every limit, and sets the reasons of what it changed."""
     _sanitise(cat, wl, limits, plan, n)
-    for p in range(cat.market.shape[0]):
-        planned = _in_pool(plan.replicas, n, p)
-        most = max(0, min(limits.pool_max[p], cat.quota[p]))
-        excess = planned - _ceiling(limits, cat, obs, n, p)
-        if excess <= 0:
-            continue
-        plan.reasons[n] |= _POOL_MAX if planned > most else _RAMP
-        excess = _cut_additions(plan, obs, n, p, excess)
-        while excess > 0:
-            v = _dearest_variant(cat, plan, n, p)
-            if v < 0:
-                break
-            taken = min(excess, plan.replicas[n, v, p])
-            plan.replicas[n, v, p] -= taken
-            excess -= taken
-    _raise_to_minima(cat, wl, limits, obs, plan, n)
-    _cut_to_budget(cat, limits, plan, n)
-    _slow_drain(cat, limits, obs, plan, n)
+    num_variants, num_pools = cat.usable.shape
+    have = np.zeros(num_pools, np.int64)
+    ceiling = np.zeros(num_pools, np.int64)
+    needs_minima = False
+    on_demand = 0
+    for p in range(num_pools):
+        planned = 0
+        for v in range(num_variants):
+            have[p] += obs.ready[n, v, p] + obs.starting[n, v, p]
+            planned += plan.replicas[n, v, p]
+        ceiling[p] = max(0, min(limits.pool_max[p], cat.quota[p], have[p] + limits.max_launch[p]))
+        if planned > ceiling[p]:
+            _cut_pool(cat, limits, obs, plan, n, p, ceiling[p])
+            planned = ceiling[p]
+        needs_minima = needs_minima or planned < limits.pool_min[p]
+        if cat.market[p] == ON_DEMAND:
+            on_demand += planned
+    if needs_minima or on_demand < limits.on_demand_floor:
+        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+    if limits.budget_usd_per_hour < np.inf:
+        _cut_to_budget(cat, limits, plan, n)
+    for p in range(num_pools):
+        planned = 0
+        for v in range(num_variants):
+            planned += plan.replicas[n, v, p]
+        lacking = min(have[p] - limits.max_drain[p], ceiling[p]) - planned
+        if lacking > 0:
+            _slow_drain(cat, limits, obs, plan, n, p, lacking)
 
 
 @kernel

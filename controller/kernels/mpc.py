@@ -14,6 +14,7 @@ from controller.arrays import (
     SERVERLESS,
     CatalogArrays,
     ControlArrays,
+    Bool,
     LimitArrays,
     ObservationArrays,
     PlanArrays,
@@ -30,7 +31,7 @@ from controller.kernels.provision import (
     unit_cost,
     whole_replicas,
 )
-from controller.kernels.rates import class_weights, planned_rps, replica_rps
+from controller.kernels.rates import class_weights
 from controller.plan import Reason
 from controller.rule_arrays import (
     ACCURACY_TILT,
@@ -109,32 +110,6 @@ def dial_log_odds(dial: F64, n: int) -> float:
 
 
 @kernel
-def choose_batches(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, batch_slack: float) -> None:
-    """Largest batch of each option whose service, after waiting for one batch before it, takes at most `batch_slack` of
-    every SLO.
-    """
-    num_classes, num_variants, num_pools = wl.allowed.shape
-    for v in range(num_variants):
-        for p in range(num_pools):
-            plan.batch_wait_s[n, v, p] = 0.0
-            plan.batch_size[n, v, p] = 1
-            if cat.batch_max[v, p] <= 1:
-                continue
-            budget_s = np.inf
-            for c in range(num_classes):
-                if wl.allowed[c, v, p]:
-                    budget_s = min(budget_s, batch_slack * (wl.slo_s[c] - wl.network_s[c, v, p]))
-            least, most = 1, cat.batch_max[v, p]
-            while least < most:
-                middle = (least + most + 1) // 2
-                if 2.0 * cat.service_s[v, p, middle] <= budget_s:
-                    least = middle
-                else:
-                    most = middle - 1
-            plan.batch_size[n, v, p] = least
-
-
-@kernel
 def needed_accuracy(
     wl: WorkloadArrays,
     ctl: ControlArrays,
@@ -165,55 +140,59 @@ def needed_accuracy(
 
 
 @kernel
-def accuracy_span(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> tuple[float, float]:
+def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[float, float]:
     """Least and most accurate variant that a class may use on a machine (on anything where there is no machine for it)."""
     for machines_only in (True, False):
         least, most = np.inf, -np.inf
-        for v in range(cat.usable.shape[0]):
-            for p in range(cat.usable.shape[1]):
-                if wl.allowed[c, v, p] and (cat.market[p] != SERVERLESS or not machines_only):
-                    least = min(least, cat.accuracy[v])
-                    most = max(most, cat.accuracy[v])
+        for v in range(accuracy.shape[0]):
+            for p in range(market.shape[0]):
+                if allowed[c, v, p] and (market[p] != SERVERLESS or not machines_only):
+                    least = min(least, accuracy[v])
+                    most = max(most, accuracy[v])
+                    break
         if most > -np.inf:
             return least, most
     return 0.0, 0.0
 
 
 @kernel
-def _set_routing(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
+def class_slack(
+    allowed: Bool,
+    market: I64,
+    service_s: F64,
+    network_s: F64,
+    batch_size: I64,
+    replicas: I64,
+    slo_s: F64,
     n: int,
     c: int,
-    weight: float,
-    need_rps: float,
-    fraction: float,
-    overflow_slack: float,
-    shed_slack: float,
-) -> None:
-    """Overflow threshold and shed limit of one class from the slack its planned options leave within the SLO."""
-    slowest_s, fastest_s, ready_rps = -1.0, np.inf, 0.0
-    for v in range(cat.usable.shape[0]):
-        for p in range(cat.usable.shape[1]):
-            if not wl.allowed[c, v, p]:
+) -> float:
+    """Seconds that a request may wait: its SLO less the slowest service among the planned machine options.
+
+    Where none is planned, the fastest option that the class may use counts.
+    """
+    slowest_s, fastest_s = -1.0, np.inf
+    for v in range(allowed.shape[1]):
+        for p in range(allowed.shape[2]):
+            if not allowed[c, v, p]:
                 continue
-            size = max(1, min(plan.batch_size[n, v, p], cat.batch_max[v, p]))
-            taken_s = cat.service_s[v, p, size] + wl.network_s[c, v, p]
+            taken_s = service_s[v, p, batch_size[v, p]] + network_s[c, v, p]
             fastest_s = min(fastest_s, taken_s)
-            if cat.market[p] == SERVERLESS:
-                continue
-            if plan.replicas[n, v, p] > 0:
+            if replicas[n, v, p] > 0 and market[p] != SERVERLESS:
                 slowest_s = max(slowest_s, taken_s)
-            ready_rps += (obs.ready[n, v, p] + obs.doomed[n, v, p]) * replica_rps(cat, v, p, size)
     taken_s = slowest_s if slowest_s >= 0.0 else fastest_s
-    slack_s = max(0.0, wl.slo_s[c] - taken_s) if taken_s < np.inf else 0.0
-    plan.overflow_after_s[n, c] = overflow_slack * slack_s
-    plan.overflow_fraction[n, c] = fraction
-    plan.hedge_after_s[n, c] = np.inf
-    room = shed_slack * slack_s * max(ready_rps * weight, need_rps)
-    plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
+    return max(0.0, slo_s[c] - taken_s) if taken_s < np.inf else 0.0
+
+
+@kernel
+def serving_rps(market: I64, ready: I64, doomed: I64, rps: F64, n: int) -> float:
+    """Capacity of the machines that serve, those under notice included, requests/s."""
+    total = 0.0
+    for v in range(rps.shape[0]):
+        for p in range(rps.shape[1]):
+            if market[p] != SERVERLESS:
+                total += (ready[n, v, p] + doomed[n, v, p]) * rps[v, p]
+    return total
 
 
 @kernel
@@ -259,7 +238,10 @@ def mpc_one(
 
     plan.reasons[n] = _FOLLOW
     plan.fixed_shares[n] = False
-    choose_batches(cat, wl, plan, n, settings.batch_slack)
+    for v in range(num_variants):
+        for p in range(num_pools):
+            plan.batch_size[n, v, p] = settings.batch_size[v, p]
+            plan.batch_wait_s[n, v, p] = 0.0
     rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, state.growth[n])
     log_odds = np.log(settings.quantile / (1.0 - settings.quantile)) + value_of_miss
     grown = rps * np.exp(min(5.0, quantile_at(forecast.levels, state.growth[n], log_odds)))
@@ -273,7 +255,7 @@ def mpc_one(
     for c in range(num_classes):
         need_rps = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
         total_rps += need_rps
-        least, most = accuracy_span(cat, wl, c)
+        least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
         target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
             plan.reasons[n] |= _DEBT
@@ -283,9 +265,13 @@ def mpc_one(
         state.target_accuracy[n, c] = target
         has_machines = False
         for v in range(num_variants):
-            pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, True)
+            pool, on_demand_usd, spot_usd = best_pools(
+                wl.allowed, cat.market, settings.usd, obs.available, n, c, v, True
+            )
             if pool < 0 and spot_usd == np.inf:
-                pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, False)
+                pool, on_demand_usd, spot_usd = best_pools(
+                    wl.allowed, cat.market, settings.usd, obs.available, n, c, v, False
+                )
             part = (1.0 - base_part) * spot_share
             cost[v] = unit_cost(on_demand_usd, spot_usd, part, over_provision)
             has_machines = has_machines or cost[v] < np.inf
@@ -294,50 +280,34 @@ def mpc_one(
             for v in range(num_variants):
                 if mix[v] > 0.0:
                     is_blocked = allot(
-                        cat, wl, obs, plan, n, c, v, mix[v] * need_rps,
+                        wl.allowed, cat.market, settings.usd, obs.available, n, c, v, mix[v] * need_rps,
                         base_part, spot_share, over_provision, settings.spot_spread, capacity,
                     )  # fmt: skip
                     if is_blocked:
                         plan.reasons[n] |= _UNAVAILABLE
     ranked = np.empty(num_variants, np.int64)
-    rank_variants(cat, ranked)
-    for v in range(num_variants):
-        for p in range(num_pools):
-            plan.replicas[n, v, p] = 0
-    whole_replicas(cat, wl, limits, obs, plan, n, capacity, ranked)
+    rank_variants(cat.accuracy, ranked)
+    whole_replicas(
+        wl.allowed, settings.rps, cat.market, limits.pool_max, obs.available, n, capacity, ranked, plan.replicas
+    )
     keep = np.exp(-ctl.tick_s / scale_in_s) if scale_in_s > 0.0 else 0.0
-    if hold_machines(cat, obs, plan, n, keep, state.held, ranked):
+    if hold_machines(cat.market, obs.ready, obs.starting, n, keep, state.held, ranked, plan.replicas):
         plan.reasons[n] |= _HOLD
     plan.need_rps[n] = total_rps
+    ready_rps = serving_rps(cat.market, obs.ready, obs.doomed, settings.rps, n)
     for c in range(num_classes):
-        _set_routing(
-            cat,
-            wl,
-            obs,
-            plan,
-            n,
-            c,
-            weights[c],
-            weights[c] * rps,
-            fraction,
-            settings.overflow_slack,
-            settings.shed_slack,
+        slack_s = class_slack(
+            wl.allowed, cat.market, cat.service_s, wl.network_s, settings.batch_size, plan.replicas, wl.slo_s, n, c
         )
-    _add_reasons(cat, obs, plan, n, rps, fraction)
-
-
-@kernel
-def _add_reasons(
-    cat: CatalogArrays, obs: ObservationArrays, plan: PlanArrays, n: int, rps: float, fraction: float
-) -> None:
-    ready_rps, doomed = 0.0, 0
-    for v in range(cat.usable.shape[0]):
-        for p in range(cat.usable.shape[1]):
-            doomed += obs.doomed[n, v, p]
-            if cat.market[p] != SERVERLESS:
-                ready_rps += (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
-    if doomed > 0:
-        plan.reasons[n] |= _PREEMPTION
+        plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
+        plan.overflow_fraction[n, c] = fraction
+        plan.hedge_after_s[n, c] = np.inf
+        room = settings.shed_slack * slack_s * weights[c] * max(ready_rps, rps)
+        plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
+    for p in range(num_pools):
+        for v in range(num_variants):
+            if obs.doomed[n, v, p] > 0:
+                plan.reasons[n] |= _PREEMPTION
     if fraction > 0.0 and ready_rps < rps:
         plan.reasons[n] |= _OVERFLOW
 

@@ -1,25 +1,14 @@
-"""Demand and knobs to replicas: the cheapest mix of variants of the needed accuracy, on the cheapest pools, in whole
-replicas.
+"""Demand to replicas: the cheapest mix of variants of the needed accuracy, on the cheapest pools, in whole replicas.
+
+Helpers take single arrays, not tuples of them: a call with a whole catalog costs more than what they do.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import (
-    F64,
-    I64,
-    ON_DEMAND,
-    SERVERLESS,
-    SPOT,
-    CatalogArrays,
-    LimitArrays,
-    ObservationArrays,
-    PlanArrays,
-    WorkloadArrays,
-)
+from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, SPOT, Bool
 from controller.kernels.compiled import kernel
-from controller.kernels.rates import planned_rps
 
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
@@ -27,30 +16,33 @@ SLACK_REPLICAS = 1e-6
 
 @kernel
 def best_pools(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
-    n: int,
-    c: int,
-    v: int,
-    needs_available: bool,
+    allowed: Bool, market: I64, usd: F64, available: Bool, n: int, c: int, v: int, needs_available: bool
 ) -> tuple[int, float, float]:
-    """Cheapest on-demand pool (-1 for none) for a class and variant, its cost, and that of the cheapest spot pool, $
-    per request.
+    """Cheapest machine pools for a class and variant.
+
+    Args:
+        allowed: (C, V, P).
+        market: (P,).
+        usd: (V, P) per request, infinite for what is no machine.
+        available: (N, P).
+        n: Env.
+        c: Class.
+        v: Variant.
+        needs_available: Whether unavailable pools are left out.
+
+    Returns:
+        On-demand pool (-1 for none), its cost, and the cost of the cheapest spot pool; $ per request, infinite for
+        none.
     """
     pool, on_demand_usd, spot_usd = -1, np.inf, np.inf
-    for p in range(cat.market.shape[0]):
-        if not wl.allowed[c, v, p] or cat.market[p] == SERVERLESS or (needs_available and not obs.available[n, p]):
+    for p in range(market.shape[0]):
+        if not allowed[c, v, p] or not usd[v, p] < np.inf or (needs_available and not available[n, p]):
             continue
-        rps = planned_rps(cat, plan, n, v, p)
-        if rps <= 0.0:
-            continue
-        usd = cat.price_usd_per_s[p] / rps
-        if cat.market[p] == ON_DEMAND and usd < on_demand_usd:
-            pool, on_demand_usd = p, usd
-        if cat.market[p] == SPOT and usd < spot_usd:
-            spot_usd = usd
+        if market[p] == ON_DEMAND:
+            if usd[v, p] < on_demand_usd:
+                pool, on_demand_usd = p, usd[v, p]
+        elif usd[v, p] < spot_usd:
+            spot_usd = usd[v, p]
     return pool, on_demand_usd, spot_usd
 
 
@@ -114,10 +106,10 @@ def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
 
 @kernel
 def allot(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
+    allowed: Bool,
+    market: I64,
+    usd: F64,
+    available: Bool,
     n: int,
     c: int,
     v: int,
@@ -131,17 +123,17 @@ def allot(
     """Adds the capacity for `rps` of class c on variant v to `capacity`, (V, P).
 
     `base_part` of it is bought on demand in any case, `spot_share` of the rest on spot: over-provisioned, and spread
-    evenly over the available spot pools that cost at most (1 + `spot_spread`) times the cheapest. Spot that would cost
-    more than on-demand is not bought.
+    evenly over the available spot pools that cost at most (1 + `spot_spread`) times the cheapest. Spot dearer than
+    on-demand is not bought. The other arguments are those of `best_pools`.
 
     Returns:
         Whether every pool of the variant is unavailable, so that the cheapest was taken all the same.
     """
     is_blocked = False
-    pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, True)
+    pool, on_demand_usd, spot_usd = best_pools(allowed, market, usd, available, n, c, v, True)
     if pool < 0 and spot_usd == np.inf:
         is_blocked = True
-        pool, on_demand_usd, spot_usd = best_pools(cat, wl, obs, plan, n, c, v, False)
+        pool, on_demand_usd, spot_usd = best_pools(allowed, market, usd, available, n, c, v, False)
     if pool >= 0 and (spot_usd == np.inf or spot_usd * over_provision >= on_demand_usd):
         capacity[v, pool] += rps
         return is_blocked
@@ -151,13 +143,12 @@ def allot(
         capacity[v, pool] += rps - on_spot
     if on_spot <= 0.0 or spot_usd == np.inf:
         return is_blocked
+    most_usd = spot_usd * (1.0 + spot_spread) * (1.0 + 1e-12)
     num_chosen = 0
     for write in range(2):
-        for p in range(cat.market.shape[0]):
-            if cat.market[p] != SPOT or not wl.allowed[c, v, p] or not (is_blocked or obs.available[n, p]):
-                continue
-            usd = cat.price_usd_per_s[p] / planned_rps(cat, plan, n, v, p)
-            if usd > spot_usd * (1.0 + spot_spread) * (1.0 + 1e-12):
+        for p in range(market.shape[0]):
+            is_open = market[p] == SPOT and allowed[c, v, p] and (is_blocked or available[n, p])
+            if not is_open or not usd[v, p] <= most_usd:
                 continue
             if write == 0:
                 num_chosen += 1
@@ -168,63 +159,72 @@ def allot(
 
 @kernel
 def whole_replicas(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    limits: LimitArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
+    allowed: Bool,
+    rps: F64,
+    market: I64,
+    pool_max: I64,
+    available: Bool,
     n: int,
     capacity: F64,
     ranked: I64,
+    replicas: I64,
 ) -> None:
-    """Rounds `capacity`, (V, P) requests/s, to whole replicas in `plan.replicas[n]`, machine pools only.
+    """Rounds `capacity`, (V, P) requests/s, to whole replicas in `replicas[n]`; serverless gets none.
 
-    From the most accurate variant down, what a rounded-up replica can do beyond its demand is carried on, and taken off
-    the demand of less accurate variants whose classes may all use it; so only one replica in all is rounded up. What a
-    full pool cannot take is carried on as a lack.
+    From the most accurate variant down, what a rounded-up replica can do beyond its demand is carried on, and taken
+    off the demand of less accurate variants if every class may use it; so only one replica in all is rounded up. What
+    a full pool cannot take is carried on as a lack, to the pools that are available.
+
+    Args:
+        allowed: (C, V, P).
+        rps: (V, P) of one replica.
+        market: (P,).
+        pool_max: (P,).
+        available: (N, P).
+        n: Env.
+        capacity: (V, P) wanted.
+        ranked: (V,) variants by falling accuracy.
+        replicas: (N, V, P), row n is written.
     """
-    num_classes, num_variants, num_pools = wl.allowed.shape
+    num_variants, num_pools = rps.shape
     carried = 0.0
     used = np.zeros(num_pools, np.int64)
     for i in range(num_variants):
         v = ranked[i]
         for p in range(num_pools):
-            if cat.market[p] == SERVERLESS:
+            replicas[n, v, p] = 0
+            if market[p] == SERVERLESS or rps[v, p] <= 0.0:
                 continue
-            plan.replicas[n, v, p] = 0
-            rps = planned_rps(cat, plan, n, v, p)
-            if rps <= 0.0:
+            if capacity[v, p] <= 0.0 and (carried >= 0.0 or not available[n, p]):
                 continue
             wanted = capacity[v, p] - carried
-            if capacity[v, p] <= 0.0 and (carried >= 0.0 or not obs.available[n, p]):
-                continue
-            count = max(0, int(np.ceil(min(wanted / rps - SLACK_REPLICAS, 1e9))))
-            count = max(0, min(count, limits.pool_max[p] - used[p]))
+            count = max(0, int(np.ceil(min(wanted / rps[v, p] - SLACK_REPLICAS, 1e9))))
+            count = max(0, min(count, pool_max[p] - used[p]))
             used[p] += count
-            plan.replicas[n, v, p] = count
-            carried = count * rps - wanted
-        if carried > 0.0 and not _is_shared(cat, wl, v):
+            replicas[n, v, p] = count
+            carried = count * rps[v, p] - wanted
+        if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
 
 
 @kernel
-def _is_shared(cat: CatalogArrays, wl: WorkloadArrays, v: int) -> bool:
+def _suits_all(allowed: Bool, market: I64, v: int) -> bool:
     """Whether every class may use variant v on some machine pool."""
-    for c in range(wl.allowed.shape[0]):
+    for c in range(allowed.shape[0]):
         found = False
-        for p in range(wl.allowed.shape[2]):
-            found = found or (wl.allowed[c, v, p] and cat.market[p] != SERVERLESS)
+        for p in range(market.shape[0]):
+            found = found or (allowed[c, v, p] and market[p] != SERVERLESS)
         if not found:
             return False
     return True
 
 
 @kernel
-def rank_variants(cat: CatalogArrays, ranked: I64) -> None:
+def rank_variants(accuracy: F64, ranked: I64) -> None:
     """Writes variant indices by falling accuracy, catalog order among equals."""
-    for v in range(cat.accuracy.shape[0]):
+    for v in range(accuracy.shape[0]):
         at = v
-        while at > 0 and cat.accuracy[ranked[at - 1]] < cat.accuracy[v]:
+        while at > 0 and accuracy[ranked[at - 1]] < accuracy[v]:
             ranked[at] = ranked[at - 1]
             at -= 1
         ranked[at] = v
@@ -232,7 +232,7 @@ def rank_variants(cat: CatalogArrays, ranked: I64) -> None:
 
 @kernel
 def hold_machines(
-    cat: CatalogArrays, obs: ObservationArrays, plan: PlanArrays, n: int, keep: float, held: F64, ranked: I64
+    market: I64, ready: I64, starting: I64, n: int, keep: float, held: F64, ranked: I64, replicas: I64
 ) -> bool:
     """Holds existing machines that the plan no longer needs, fewer every tick; returns whether any is held.
 
@@ -240,23 +240,24 @@ def hold_machines(
     accurate first.
 
     Args:
-        cat: Catalog.
-        obs: Observation.
-        plan: Plan of this tick, raised in place.
+        market: (P,).
+        ready: (N, V, P).
+        starting: (N, V, P).
         n: Env.
         keep: Factor per tick in [0, 1].
         held: (N, P) machines held so far, updated.
         ranked: (V,) variants by falling accuracy.
+        replicas: (N, V, P) planned so far, raised in place.
     """
-    num_variants, num_pools = cat.usable.shape
+    num_variants, num_pools = replicas.shape[1], replicas.shape[2]
     has_held = False
     for p in range(num_pools):
-        if cat.market[p] == SERVERLESS:
+        if market[p] == SERVERLESS:
             continue
         planned, existing = 0, 0
         for v in range(num_variants):
-            planned += plan.replicas[n, v, p]
-            existing += obs.ready[n, v, p] + obs.starting[n, v, p]
+            planned += replicas[n, v, p]
+            existing += ready[n, v, p] + starting[n, v, p]
         level = planned + max(0.0, min(held[n, p], float(existing)) - planned) * keep
         held[n, p] = level
         extra = int(np.floor(level + 0.5)) - planned
@@ -264,9 +265,9 @@ def hold_machines(
             if extra <= 0:
                 break
             v = ranked[i]
-            kept = min(extra, obs.ready[n, v, p] + obs.starting[n, v, p] - plan.replicas[n, v, p])
+            kept = min(extra, ready[n, v, p] + starting[n, v, p] - replicas[n, v, p])
             if kept > 0:
-                plan.replicas[n, v, p] += kept
+                replicas[n, v, p] += kept
                 extra -= kept
                 has_held = True
     return has_held

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.arrays import CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
 from controller.kernels.compiled import kernel
-from controller.kernels.mpc import choose_batches
 from controller.kernels.rates import history_sum, peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import EXASCALE, MIXED, PARAGON, RATE_TICKS, UTIL_AWARE, RuleArrays, RuleState
-
-BATCH_SLACK = 0.5
-"""Largest share of an SLO that two batches in a row may take."""
 
 _FOLLOW = int(Reason.FOLLOW_DEMAND)
 _HOLD = int(Reason.HOLD_SCALE_IN)
@@ -166,7 +162,10 @@ def scheme_one(
     num_classes, num_variants, num_pools = wl.allowed.shape
     plan.reasons[n] = _FOLLOW
     plan.fixed_shares[n] = False
-    choose_batches(cat, wl, plan, n, BATCH_SLACK)
+    for v in range(num_variants):
+        for p in range(num_pools):
+            plan.batch_size[n, v, p] = settings.batch_size[v, p]
+            plan.batch_wait_s[n, v, p] = 0.0
     is_bursty = kind == PARAGON and burstiness(obs, n, settings.window_ticks) > settings.burstiness
     demand = np.zeros((num_variants, num_pools))
     total = 0.0

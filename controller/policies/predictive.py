@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
+from controller.batching import capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.forecast import persistence_forecast
@@ -78,7 +79,10 @@ class MpcSettings(StrictModel):
         speed = setting.scenario.speed
         given = self.model_dump(exclude={"miss_multiplier"})
         values = {name: value / speed if name in spans else value for name, value in given.items()}
-        return MpcArrays(**values, prior_rps=setting.scenario.mean_rps)
+        batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
+        rps = capacity_rps(setting.catalog, batch_size)
+        usd = machine_usd(setting.catalog, rps)
+        return MpcArrays(**values, prior_rps=setting.scenario.mean_rps, batch_size=batch_size, rps=rps, usd=usd)
 
 
 class MpcPolicy:

@@ -14,10 +14,14 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, ON_DEMAND, SERVERLESS, SPOT, ObservationArrays, PlanArrays, empty_plan
+from controller.batching import largest_batches
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.errors import ConfigError, mismatch
 from controller.rule_arrays import SCHEMES, RuleArrays, new_rule_state
+
+BATCH_SLACK = 0.5
+"""Largest share of an SLO that two batches in a row may take."""
 
 
 class FixedChoice(StrictModel):
@@ -267,6 +271,7 @@ class _Scheme:
             burstiness=value("burstiness", 1.0),
             calm_headroom=value("calm_headroom", 1.0),
             prior_rps=setting.scenario.mean_rps,
+            batch_size=largest_batches(setting.catalog, setting.workload, BATCH_SLACK),
         )
 
 

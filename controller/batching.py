@@ -1,0 +1,47 @@
+"""Batch sizes of a rule, and what a replica can do with them; fixed by catalog and SLOs, so worked out once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, WorkloadArrays
+
+
+def largest_batches(cat: CatalogArrays, wl: WorkloadArrays, batch_slack: float) -> I64:
+    """Largest batch of each option that suits every class that may use it.
+
+    A batch suits a class if two in a row (the one in service on arrival, then its own) take at most `batch_slack` of
+    the SLO, network time taken off. Batches leave as soon as a credit is free, so a large limit costs nothing while
+    load is low.
+
+    Args:
+        cat: Catalog.
+        wl: Workload.
+        batch_slack: Share of the SLO, in (0, 1].
+
+    Returns:
+        (V, P), at least 1.
+    """
+    budget_s = np.where(wl.allowed, batch_slack * (wl.slo_s[:, None, None] - wl.network_s), np.inf).min(axis=0)
+    sizes = np.arange(cat.service_s.shape[2])
+    fits = (2 * cat.service_s <= budget_s[:, :, None]) & (sizes >= 1) & (sizes <= cat.batch_max[:, :, None])
+    return np.asarray(np.maximum(np.where(fits, sizes, 1).max(axis=2), 1), np.int64)
+
+
+def capacity_rps(cat: CatalogArrays, batch_size: I64) -> F64:
+    """Requests/s of one replica of each option that is always busy with batches of the given size, (V, P); 0 where unusable."""
+    seconds = np.take_along_axis(
+        cat.service_s, np.minimum(batch_size, np.maximum(cat.batch_max, 1))[:, :, None], axis=2
+    )[:, :, 0]
+    rps = np.zeros(cat.usable.shape)
+    usable = cat.usable & np.isfinite(seconds) & (seconds > 0)
+    rps[usable] = (cat.concurrency * batch_size)[usable] / seconds[usable]
+    return rps
+
+
+def machine_usd(cat: CatalogArrays, rps: F64) -> F64:
+    """Rent per request of a machine that is always busy, $, (V, P); infinite where unusable and for serverless."""
+    usd = np.full(rps.shape, np.inf)
+    machines = (rps > 0) & (cat.market != SERVERLESS)
+    usd[machines] = np.broadcast_to(cat.price_usd_per_s, rps.shape)[machines] / rps[machines]
+    return usd
