@@ -29,10 +29,9 @@ def largest_batches(cat: CatalogArrays, wl: WorkloadArrays, batch_slack: float) 
 
 
 def capacity_rps(cat: CatalogArrays, batch_size: I64) -> F64:
-    """Requests/s of one replica of each option that is always busy with batches of the given size, (V, P); 0 where unusable."""
-    seconds = np.take_along_axis(
-        cat.service_s, np.minimum(batch_size, np.maximum(cat.batch_max, 1))[:, :, None], axis=2
-    )[:, :, 0]
+    """Requests/s of one replica always busy with batches of the given size, (V, P); 0 where unusable."""
+    size = np.minimum(batch_size, np.maximum(cat.batch_max, 1))
+    seconds = np.take_along_axis(cat.service_s, size[:, :, None], axis=2)[:, :, 0]
     rps = np.zeros(cat.usable.shape)
     usable = cat.usable & np.isfinite(seconds) & (seconds > 0)
     rps[usable] = (cat.concurrency * batch_size)[usable] / seconds[usable]

@@ -7,6 +7,8 @@ any size. Features are computed by the kernel that decides (`controller.kernels.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from controller.arrays import F64
@@ -86,11 +88,7 @@ def new_forecast(levels: tuple[float, ...], hidden: int = 32) -> ForecastArrays:
     Raises:
         UsageError: Levels are not rising within (0, 1).
     """
-    if (
-        not levels
-        or any(not 0 < q < 1 for q in levels)
-        or any(b <= a for a, b in zip(levels, levels[1:], strict=False))
-    ):
+    if not levels or any(not 0 < q < 1 for q in levels) or any(b <= a for a, b in itertools.pairwise(levels)):
         raise UsageError(mismatch("levels", "rising probabilities within (0, 1)", levels))
     num_features, num_levels = len(FEATURES), len(levels)
     return ForecastArrays(
@@ -118,7 +116,7 @@ def persistence_forecast(
     Raises:
         UsageError: Lengths differ or growth does not rise.
     """
-    if len(growth) != len(levels) or any(b <= a for a, b in zip(growth, growth[1:], strict=False)):
+    if len(growth) != len(levels) or any(b <= a for a, b in itertools.pairwise(growth)):
         raise UsageError(mismatch("growth", f"{len(levels)} rising numbers", growth))
     steps = np.diff(np.array(growth))
     raw = np.log(np.expm1(steps))
@@ -126,8 +124,7 @@ def persistence_forecast(
 
 
 def growth_of(forecast: ForecastArrays, features: F64) -> F64:
-    """Growth quantiles in numpy for many feature rows: the reference that the kernel is tested against, and a loss can
-    be based on.
+    """Growth quantiles in numpy for many feature rows: the reference that the kernel is tested against.
 
     Args:
         forecast: The network.

@@ -15,7 +15,7 @@ from controller.ports import Policy
 
 @dataclass(frozen=True)
 class Decision:
-    """What one tick decided. The arrays are buffers of the loop, overwritten by the next decision: copy what must last."""
+    """What one tick decided. The arrays are buffers of the loop, overwritten by the next: copy what must last."""
 
     plan: PlanArrays
     actions: ActionArrays

@@ -36,8 +36,7 @@ REACTIVE, UTIL_AWARE, EXASCALE, MIXED, PARAGON = range(len(SCHEMES))
 
 
 class ForecastArrays(NamedTuple):
-    """Quantiles of log(largest rate over the horizon / rate now) as a one-hidden-layer network on catalog-free
-    features.
+    """Quantiles of log(largest rate over the horizon / rate now): a one-hidden-layer network on catalog-free features.
 
     Quantiles are `bias + cumulative softplus of increments`, so they never cross: output 0 is the lowest quantile,
     output q > 0 adds softplus(raw_q) to the one before.

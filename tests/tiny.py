@@ -31,8 +31,7 @@ def _figure(value: float) -> dict[str, Any]:
     return {"value": value, "derived": "chosen for tests"}
 
 
-def _machine(name: str, market: str, zone: str | None, batch_max: int) -> dict[str, Any]:
-    del batch_max
+def _machine(name: str, market: str, zone: str | None) -> dict[str, Any]:
     pool: dict[str, Any] = {
         "name": name,
         "site": "home",
@@ -52,11 +51,11 @@ def _machine(name: str, market: str, zone: str | None, batch_max: int) -> dict[s
 
 
 def catalog_document(batch_max: int = 1, concurrency: int = 1) -> dict[str, Any]:
-    """The tiny catalog as plain values; a batch of b takes (1 + b) / 2 single service times, so batches gain up to 2x."""
+    """The tiny catalog as plain values; with batches, one of b takes (1 + b) / 2 single service times."""
     pools = [
-        _machine("od", "on_demand", None, batch_max),
-        _machine("spot-a", "spot", "zone-a", batch_max),
-        _machine("spot-b", "spot", "zone-b", batch_max),
+        _machine("od", "on_demand", None),
+        _machine("spot-a", "spot", "zone-a"),
+        _machine("spot-b", "spot", "zone-b"),
         {
             "name": "fn",
             "site": "home",
@@ -77,19 +76,19 @@ def catalog_document(batch_max: int = 1, concurrency: int = 1) -> dict[str, Any]
     names = ("small", "medium", "large")
     profiles = []
     for v, variant in enumerate(names):
-        for pool in ("od", "spot-a", "spot-b"):
-            profiles.append(
-                {
-                    "variant": variant,
-                    "pool": pool,
-                    "service_intercept_s": _figure(SERVICE_S[v] / 2 if batch_max > 1 else 0.0),
-                    "service_slope_s": _figure(SERVICE_S[v] / 2 if batch_max > 1 else SERVICE_S[v]),
-                    "batch_max": batch_max,
-                    "concurrency": concurrency,
-                    "load_s": _figure(10),
-                    "swap_s": _figure(10),
-                }
-            )
+        profiles.extend(
+            {
+                "variant": variant,
+                "pool": pool,
+                "service_intercept_s": _figure(SERVICE_S[v] / 2 if batch_max > 1 else 0.0),
+                "service_slope_s": _figure(SERVICE_S[v] / 2 if batch_max > 1 else SERVICE_S[v]),
+                "batch_max": batch_max,
+                "concurrency": concurrency,
+                "load_s": _figure(10),
+                "swap_s": _figure(10),
+            }
+            for pool in ("od", "spot-a", "spot-b")
+        )
         profiles.append(
             {
                 "variant": variant,

@@ -1,6 +1,4 @@
-"""The one way kernels are compiled: cached on disk, free of the GIL, and with IEEE division, so that no input raises
-inside one.
-"""
+"""The one way kernels are compiled: cached on disk, free of the GIL, with IEEE division so that none raises."""
 
 from __future__ import annotations
 

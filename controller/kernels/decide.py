@@ -1,6 +1,4 @@
-"""The whole decision path in one compiled call, for training; `controller.loop` calls the same pieces one env at a
-time.
-"""
+"""The whole decision path in one compiled call, for training; `controller.loop` calls the same pieces."""
 
 from __future__ import annotations
 

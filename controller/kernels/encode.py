@@ -1,4 +1,4 @@
-"""Encodes an observation for a policy; `controller.observation` declares what is written here, field by field in the same order."""
+"""Encodes an observation for a policy, field by field as `controller.observation` declares them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, MpcStat
 
 CLIP = 5.0
 LEAST_SHARE = 0.01
-"""Ratios to the rate now use at least this share of the scenario's mean rate, so that a silent minute has finite ones."""
+"""Ratios to the rate now use at least this share of the scenario's mean rate, so silence gives finite ones."""
 
 F32 = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def _log(ratio: float) -> float:
 
 @kernel
 def _ratio(part: float, whole: float) -> float:
-    """part / whole, 0 where the whole is nothing."""
+    """The ratio of a part to a whole, 0 where the whole is nothing."""
     return part / whole if whole > 0.0 else 0.0
 
 
@@ -97,7 +97,7 @@ def _put_promises(
     at: int,
     out: F32,
 ) -> tuple[int, float]:
-    """Writes misses to floor height; returns the next place and the mean accuracy the untouched rule aims above the floors."""
+    """Writes misses to floor height; returns the next place and what the untouched rule aims at above the floors."""
     num_classes = wl.share.shape[0]
     worst = np.full(6, -np.inf)
     mean = np.zeros(6)
@@ -167,7 +167,7 @@ def _put_capacity(
     at: int,
     out: F32,
 ) -> tuple[int, float, int]:
-    """Writes ready to disturbed; returns the next place, ready machine capacity in requests/s and the number of machines."""
+    """Writes ready to disturbed; returns the next place, ready machine requests/s and the number of machines."""
     num_variants, num_pools = cat.usable.shape
     ready, starting, doomed, draining, planned = np.zeros(3), 0.0, 0.0, 0.0, 0.0
     busy_s, credit_s, machines, warm_rps = 0.0, 0.0, 0, 0.0

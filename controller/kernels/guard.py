@@ -142,9 +142,7 @@ def _dearest_variant(cat: CatalogArrays, plan: PlanArrays, n: int, p: int) -> in
 
 @kernel
 def _filler_variant(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, p: int) -> int:
-    """Variant to fill a minimum of a pool with: the one planned most anywhere, else that of most capacity; -1 for none
-    usable.
-    """
+    """Variant to fill a minimum with: the one planned most anywhere, else that of most capacity; -1 for none."""
     found, most, fastest = -1, -1, -1.0
     for v in range(cat.usable.shape[0]):
         allowed = False
@@ -205,9 +203,7 @@ def _raise_to_minima(
 
 @kernel
 def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
-    """Removes the replica that is dearest per capacity until the rental fits; minima first spared, then given up as
-    well.
-    """
+    """Removes what is dearest per capacity until the rental fits; minima are spared first, then given up as well."""
     budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
     if not (plan_usd_per_hour(cat, plan, n) > budget):
         return
@@ -284,7 +280,7 @@ def _cut_pool(
 def guard_one(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
 ) -> None:
-    """Changes env n's plan in place so that it is valid and within every limit, and sets the reasons of what it changed."""
+    """Changes env n's plan in place until it is valid and within every limit, and sets the reasons."""
     _sanitise(cat, wl, limits, plan, n)
     num_variants, num_pools = cat.usable.shape
     have = np.zeros(num_pools, np.int64)

@@ -1,5 +1,4 @@
-"""The strong rule: capacity for a quantile of the largest demand over the launch delay, at the accuracy that is owed,
-for least money.
+"""The strong rule: capacity for a quantile of the largest demand to come, as accurate as is owed, for least money.
 
 Knobs and the dial move the rule's settings; at zero (knobs) and one (dial) they leave them untouched, bit for bit.
 """
@@ -12,9 +11,9 @@ from controller.arrays import (
     F64,
     I64,
     SERVERLESS,
+    Bool,
     CatalogArrays,
     ControlArrays,
-    Bool,
     LimitArrays,
     ObservationArrays,
     PlanArrays,
@@ -141,7 +140,7 @@ def needed_accuracy(
 
 @kernel
 def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[float, float]:
-    """Least and most accurate variant that a class may use on a machine (on anything where there is no machine for it)."""
+    """Accuracy of the least and most accurate variant that a class may use on a machine, or on anything without one."""
     for machines_only in (True, False):
         least, most = np.inf, -np.inf
         for v in range(accuracy.shape[0]):

@@ -58,8 +58,7 @@ def unit_cost(on_demand_usd: float, spot_usd: float, spot_share: float, over_pro
 
 @kernel
 def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
-    """Writes the cheapest mixture of variants whose mean accuracy is at least `target`; shares sum to 1 (0 where
-    nothing is offered).
+    """Writes the cheapest mixture of variants whose mean accuracy is at least `target`; all 0 where none is offered.
 
     One or two variants are enough: this is a point on the lower convex hull of (accuracy, cost).
 

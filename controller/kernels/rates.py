@@ -31,9 +31,7 @@ def history_sum(obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float
 
 @kernel
 def class_weights(wl: WorkloadArrays, obs: ObservationArrays, n: int, weights: F64) -> None:
-    """Present share of each class in the arrivals: the last minute's counts with the workload's shares as prior. Sums
-    to 1.
-    """
+    """Present share of each class: the last minute's counts with the workload's shares as prior. Sums to 1."""
     total = 0.0
     for c in range(wl.share.shape[0]):
         weights[c] = history_sum(obs, n, c, RATE_TICKS) + PRIOR_REQUESTS * wl.share[c]

@@ -41,9 +41,7 @@ def _spare_capacity(
     n: int,
     spare: F64,
 ) -> None:
-    """Ready machine capacity beyond the need, requests/s: per class over what it may use, and in the last slot over
-    all.
-    """
+    """Ready machine capacity beyond the need, requests/s: per class over what it may use, last over all."""
     num_classes, num_variants, num_pools = wl.allowed.shape
     spare[num_classes] = 0.0
     for c in range(num_classes):
@@ -64,10 +62,10 @@ def _spare_capacity(
 @kernel
 def _spare_of_option(wl: WorkloadArrays, v: int, p: int, spare: F64) -> float:
     """Capacity that option (v, p) may lose without any class falling below its need."""
-    least: float = spare[wl.allowed.shape[0]]
+    least = float(spare[wl.allowed.shape[0]])
     for c in range(wl.allowed.shape[0]):
         if wl.allowed[c, v, p]:
-            least = min(least, spare[c])
+            least = min(least, float(spare[c]))
     return least
 
 

@@ -33,7 +33,7 @@ def recent_rate(
 def line_forecast(
     ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, window_ticks: int, ahead_ticks: int
 ) -> float:
-    """Least-squares line through the last `window_ticks` ticks, read `ahead_ticks` ahead, requests/s; -1 with fewer than 3."""
+    """Least-squares line through the last ticks read `ahead_ticks` ahead, requests/s; -1 with fewer than 3 ticks."""
     length = obs.history.shape[2]
     count = min(window_ticks, obs.tick[n], length)
     if count < 3:
@@ -67,8 +67,8 @@ def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
 @kernel
 def _utilisation(cat: CatalogArrays, ctl: ControlArrays, obs: ObservationArrays, n: int, v: int, p: int) -> float:
     """Busy share of an option's credits in the last window; 1 where it should serve and nothing does."""
-    credits = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * cat.concurrency[v, p]
-    return obs.busy_s[n, v, p] / (credits * ctl.tick_s) if credits > 0 else 1.0
+    num_credits = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * cat.concurrency[v, p]
+    return obs.busy_s[n, v, p] / (num_credits * ctl.tick_s) if num_credits > 0 else 1.0
 
 
 @kernel
@@ -128,7 +128,7 @@ def _route(
     c: int,
     is_bursty: bool,
 ) -> None:
-    """Overflow of one class: none but for `mixed` (all) and `paragon` (while bursty; relaxed classes wait out their slack)."""
+    """Overflow of one class: none but for `mixed` (all) and `paragon` (while bursty; relaxed ones wait first)."""
     v, p = settings.variant[c], settings.pool[c]
     taken_s = cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] + wl.network_s[c, v, p]
     slack_s = max(0.0, wl.slo_s[c] - taken_s)

@@ -170,7 +170,7 @@ def split_one(
     order = np.empty(num_variants * num_pools, np.int64)
     num_options = _sort_options(cat, serving, order)
     _fill_from_the_top(
-        cat, wl, n, serving, total_capacity, weights, pooled_weight, owed, pending, order, num_options, shares
+        wl, n, serving, total_capacity, weights, pooled_weight, owed, pending, order, num_options, shares
     )
     if num_classes > 1:
         _even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
@@ -179,7 +179,6 @@ def split_one(
 
 @kernel
 def _fill_from_the_top(
-    cat: CatalogArrays,
     wl: WorkloadArrays,
     n: int,
     serving: F64,
@@ -192,7 +191,7 @@ def _fill_from_the_top(
     num_options: int,
     shares: F64,
 ) -> None:
-    """Classes by owed accuracy, highest first, take load from the most accurate option down (north-west corner rule)."""
+    """Classes by owed accuracy, highest first, take load from the most accurate option down."""
     num_classes, _, num_pools = wl.allowed.shape
     room = np.empty(num_options)
     for i in range(num_options):

@@ -1,1 +1,1 @@
-"""Policies: rules, the `mpc` rule with knobs, and what a policy file holds. Chosen by name in `controller.policies.registry`."""
+"""Policies: rules, `mpc` with knobs, and policy files; chosen by name in `controller.policies.registry`."""

@@ -16,9 +16,7 @@ from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc
 
 
 class MpcSettings(StrictModel):
-    """Settings of the `mpc` rule. Ranges are those a tuner searches; spans are control time, divided by the scenario's
-    speed.
-    """
+    """Settings of the `mpc` rule; ranges are those a tuner searches, spans are divided by the scenario's speed."""
 
     quantile: float = Field(
         default=0.9, ge=0.05, le=0.999, description="quantile of the largest rate over the horizon planned for"
