@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from controller.errors import UsageError, mismatch
 
-RANDOM_SHARE = 0.2  # of the trials, anywhere in the ranges; the rest mutates the best so far
+RANDOM_SHARE = 0.1  # of the trials, anywhere in the ranges; the rest mutates the best so far
 _LOG_FROM_RATIO = 10.0  # a positive range this wide is searched by its logarithm
 _INSIDE = 0.01  # distance kept from a bound that is itself excluded, as a share of the range
 _FIRST_STEP, _LAST_STEP = 0.25, 0.05  # standard deviation of a mutation, as a share of the range
