@@ -13,13 +13,18 @@ mpl.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.summary import SummaryLine
 from experiments.timeline import Timeline
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C00", "#555555")
+# Paul Tol's muted scheme and two greys, for the many pools of a catalog.
+POOL_COLOURS = ("#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
+_OTHERS_COLOUR = "#b8bec6"
 _STYLE: Any = {
+    "axes.axisbelow": True,
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -90,14 +95,18 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def timeline_svg(timeline: Timeline) -> str:
     """Load, capacity by pool, latency against SLO, and cumulative cost over one cell, one below the other."""
-    rows = 3 + len(timeline.classes)
+    serverless = [p for p in range(len(timeline.pools)) if timeline.is_serverless[p] and timeline.capacity[:, p].any()]
+    rows = 3 + len(timeline.classes) + bool(serverless)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9.4, 1.75 * rows), layout="constrained")
-        panels = figure.subplots(rows, 1, sharex=True)
+        figure = Figure(figsize=(9.4, 1.7 * rows), layout="constrained")
+        heights = [1.0, 1.5, *[1.0] * (rows - 2)]  # many pools are told apart by size
+        panels = list(figure.subplots(rows, 1, sharex=True, height_ratios=heights))
         _load(panels[0], timeline)
-        _capacity(panels[1], timeline)
+        _machines(panels[1], timeline)
+        if serverless:
+            _serverless(panels[2], timeline, serverless)
         for c in range(len(timeline.classes)):
-            _latency(panels[2 + c], timeline, c)
+            _latency(panels[-1 - len(timeline.classes) + c], timeline, c)
         _cost(panels[-1], timeline)
         panels[-1].set_xlabel("hours since the day began")
         panels[-1].set_xlim(0, float(timeline.hours[-1]))
@@ -106,42 +115,55 @@ def timeline_svg(timeline: Timeline) -> str:
 
 
 def _load(axes: Axes, timeline: Timeline) -> None:
-    axes.stackplot(timeline.hours, *timeline.load_rps.T, labels=timeline.classes, colors=COLOURS, alpha=0.75)
+    axes.stackplot(timeline.hours, *timeline.load_rps.T, labels=timeline.classes, colors=COLOURS, alpha=0.8)
     axes.set_title("Load")
     axes.set_ylabel("requests/s")
     _legend(axes)
 
 
-def _capacity(axes: Axes, timeline: Timeline) -> None:
-    capacity = timeline.capacity.T
-    used = [p for p in range(len(timeline.pools)) if capacity[p].max() > 0]
-    machines = [p for p in used if not timeline.is_serverless[p]]
-    if machines:
-        axes.stackplot(
-            timeline.hours,
-            *(capacity[p] for p in machines),
-            labels=[timeline.pools[p] for p in machines],
-            colors=[COLOURS[p % len(COLOURS)] for p in machines],
-            alpha=0.75,
-            step="post",
-        )
-    for p in used:
-        if timeline.is_serverless[p]:
-            label = f"{timeline.pools[p]} (warm environments)"
-            axes.plot(timeline.hours, capacity[p], color="#222222", linewidth=0.9, linestyle=":", label=label)
-    axes.set_title("Serving capacity by pool")
+def _machines(axes: Axes, timeline: Timeline) -> None:
+    """Pools by mean size; those beyond the colours are added up."""
+    mean = timeline.capacity.mean(axis=0)
+    machines = [p for p in range(len(timeline.pools)) if not timeline.is_serverless[p] and mean[p] > 0]
+    machines.sort(key=lambda p: -mean[p])
+    shown, rest = machines[: len(POOL_COLOURS)], machines[len(POOL_COLOURS) :]
+    layers = [timeline.capacity[:, p] for p in shown]
+    names = [timeline.pools[p] for p in shown]
+    colours = [*POOL_COLOURS[: len(shown)], _OTHERS_COLOUR]
+    if rest:
+        layers.append(timeline.capacity[:, rest].sum(axis=1))
+        names.append("another" if len(rest) == 1 else f"{len(rest)} others")
+    if layers:
+        axes.stackplot(timeline.hours, *layers, labels=names, colors=colours, alpha=0.85)
+    axes.set_title("Serving instances by pool")
     axes.set_ylabel("instances")
     axes.set_ylim(bottom=0)
     _legend(axes)
 
 
+def _serverless(axes: Axes, timeline: Timeline, pools: Sequence[int]) -> None:
+    for i, p in enumerate(pools):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(timeline.hours, timeline.capacity[:, p], color=colour, linewidth=1, label=timeline.pools[p])
+    axes.set_title("Warm serverless environments")
+    axes.set_ylabel("environments")
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+
+
 def _latency(axes: Axes, timeline: Timeline, c: int) -> None:
+    slo_s = timeline.slo_s[c]
     axes.plot(timeline.hours, timeline.p95_s[:, c], color=COLOURS[0], linewidth=1, label="p95")
     axes.plot(timeline.hours, timeline.p99_s[:, c], color=COLOURS[3], linewidth=1, label="p99")
-    axes.axhline(timeline.slo_s[c], color="#222222", linewidth=1, linestyle="--", label=f"SLO {timeline.slo_s[c]:g} s")
+    axes.axhline(slo_s, color="#222222", linewidth=1, linestyle="--", label=f"SLO {slo_s:g} s")
     axes.set_title(f"Latency of class {timeline.classes[c]}")
     axes.set_ylabel("seconds")
     axes.set_yscale("log")
+    # Round decades around the SLO keep panels of several policies comparable.
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, slo_s / 10), max(high, slo_s * 3))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     _legend(axes)
 
 
@@ -153,7 +175,7 @@ def _cost(axes: Axes, timeline: Timeline) -> None:
             *(timeline.cost_usd[:, t] for t in used),
             labels=[timeline.terms[t].replace("_", " ") for t in used],
             colors=[COLOURS[t % len(COLOURS)] for t in used],
-            alpha=0.75,
+            alpha=0.8,
         )
     axes.set_title("Cumulative cost")
     axes.set_ylabel("$")

@@ -12,8 +12,8 @@ from controller.compile import Setting
 from controller.latency import quantile
 from controller.loop import Decision
 
-POINTS = 480
-"""Points over a cell: one per three minutes of a day."""
+POINTS = 288
+"""Points over a cell: one per five minutes of a day."""
 
 
 @dataclass(frozen=True, eq=False)
