@@ -13,6 +13,10 @@ settings.register_profile("provisor", deadline=None, derandomize=True, database=
 settings.load_profile("provisor")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the stored journals of tests/golden")
+
+
 @pytest.fixture(autouse=True)
 def numeric_errors_raise() -> Iterator[None]:
     """Division by zero, overflow and invalid operations are failures; underflow to zero is harmless rounding."""
