@@ -77,6 +77,12 @@ class LearnedPolicy(MpcPolicy):
         """Forgets all state; the network looks at the next observation."""
         super().reset(num_envs)
         self._is_fresh = True
+        self._own: F64 = np.zeros_like(self.knobs)  # what the network said last, held between its looks
+        self._forced: F64 | None = None
+
+    def force_raw(self, raw: F64) -> None:
+        """The next plan is made from `raw` (N, K), as a journal recorded it; the network still says its own."""
+        self._forced = np.array(raw, np.float64)
 
     def decide(self, observation: ObservationArrays) -> PlanArrays:
         """Sets the knobs where a decision interval begins, then plans every env."""
@@ -86,8 +92,14 @@ class LearnedPolicy(MpcPolicy):
             is_due = np.ones_like(is_due)
             self._is_fresh = False
         if is_due.any():
-            self.knobs[is_due] = self._actions(observation)[is_due]
+            self._own[is_due] = self._actions(observation)[is_due]
+        self.knobs[...] = self._own if self._forced is None else self._forced
+        self._forced = None
         return super().decide(observation)
+
+    def raw_output(self) -> F64:
+        """The network's knobs of the last plan, (N, K)."""
+        return self._own.copy()
 
     def _actions(self, observation: ObservationArrays) -> F64:
         """The network's output for every env, (N, K) in [-1, 1]."""
