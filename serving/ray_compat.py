@@ -6,10 +6,12 @@
 | `get_serve_instance_details` | state of every replica, 5-8 ms | `serve.status()`: no actor names |
 | `_private.common.DeploymentID` | argument of the first | none |
 | `Deployment._deployment_config.num_replicas` | deploy with 0 replicas | the public option refuses 0 |
+| `GcsClient`, `usage_lib.get_cluster_metadata` | versions of a cluster before joining it | none |
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,3 +114,31 @@ def is_model_fault(error: BaseException) -> bool:
 def deployment_handle(name: str, app: str) -> Any:
     """Handle of a deployment, without asking the Serve controller whether it exists."""
     return serve.get_deployment_handle(name, app, _check_exists=False)
+
+
+def cluster_versions(address: str) -> dict[str, str]:
+    """Versions of `ray` and `python` that a running cluster was started with.
+
+    Args:
+        address: `host:port` of its control store.
+    """
+    from ray._common.usage import usage_lib
+
+    raylet: Any = importlib.import_module("ray._raylet")  # a compiled module without type information
+    found = usage_lib.get_cluster_metadata(raylet.GcsClient(address=address)) or {}
+    return {"ray": str(found.get("ray_version", "")), "python": str(found.get("python_version", ""))}
+
+
+def http_address(details: Any) -> tuple[str, int] | None:
+    """Host and port of Serve's HTTP proxies in its instance details; None while it has none."""
+    options = details.get("http_options")
+    return None if not options else (str(options["host"]), int(options["port"]))
+
+
+def instance_details() -> Any:
+    """Serve's instance details, or None where Serve does not run."""
+    try:
+        controller = serve_controller()
+    except ValueError:
+        return None
+    return ray.get(controller.get_serve_instance_details.remote(), timeout=10)

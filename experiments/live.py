@@ -1,0 +1,125 @@
+"""What a live run is asked for, the stretch of a trace it replays, and how it is compared with its simulated twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from controller.compile import Setting, at_speed, compile_scenario
+from controller.errors import UsageError, mismatch
+from controller.journal import Journal, MeasuredSpans
+from controller.scenario import Scenario, load_scenario
+from envs.world import Cell, World, WorldChoice, build_world
+from experiments.results import ResultRow, Tally
+from experiments.rollout import Start, roll
+from experiments.run_config import PolicyChoice, policy_labels
+
+if TYPE_CHECKING:
+    from serving.load import LoadRecord, Schedule
+
+MOST_RPS = 25.0
+"""Rates above this are thinned: beyond it a run on two cores measures Ray, not the policy."""
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """What `provisor serve` was asked to do."""
+
+    scenario: str = "demo"
+    policy: PolicyChoice = "mpc"
+    rule: str = "mpc"
+    choice: WorldChoice = field(default_factory=WorldChoice)
+    is_replaying: bool = False
+    duration_s: float | None = None
+    speed: float = 1.0
+    start_hour: float = 0.0
+    seed: int = 0
+    address: str | None = None
+    port: int = 8000
+    metrics_port: int = 0
+    is_dry_run: bool = False
+    out: Path = Path("runs/serve")
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LiveResult:
+    """What a live run came to."""
+
+    rows: tuple[ResultRow, ...]  # live, then simulated; empty without a replay
+    journal: Path
+    status: dict[str, Any]
+    record: LoadRecord | None
+    schedule: Schedule | None
+    is_partial: bool
+
+
+def speeded(options: LiveOptions) -> Scenario:
+    """The scenario at the run's speed.
+
+    Raises:
+        UsageError: An option is out of range.
+    """
+    if not (np.isfinite(options.speed) and options.speed > 0):
+        raise UsageError(mismatch("--speed", "a number > 0", options.speed))
+    if options.duration_s is not None and options.duration_s <= 0:
+        raise UsageError(mismatch("--duration", "seconds > 0", options.duration_s))
+    if options.is_replaying and options.duration_s is None:
+        raise UsageError(mismatch("--duration", "seconds, with --replay", None))
+    if not 0 <= options.start_hour < 24:
+        raise UsageError(mismatch("--start-hour", "an hour in 0..24", options.start_hour))
+    scenario = load_scenario(options.scenario)
+    return scenario.model_copy(update={"speed": scenario.speed * options.speed})
+
+
+def setting_at_speed(scenario: Scenario, spans: MeasuredSpans | None) -> Setting:
+    """The setting of both worlds; before anything was measured, with replicas that start at once."""
+    setting = compile_scenario(scenario)
+    start_s, swap_s = (0.0, 0.0) if spans is None else (spans.start_s, spans.swap_s)
+    return replace(setting, catalog=at_speed(setting.catalog, scenario.speed, start_s, swap_s))
+
+
+def live_world(scenario: Scenario, options: LiveOptions, setting: Setting) -> World:
+    """The chosen stretch of the trace, beginning at the start hour and thinned to what two cores can serve."""
+    world = build_world(scenario, options.choice, setting)
+    skipped = round(options.start_hour * 3600 / scenario.speed / world.bin_s)
+    rates = world.rate_rps[:, skipped:]
+    world = replace(world, rate_rps=rates, days=world.days[:1])
+    begin = int(float(world.start_s([Cell(world.days[0], 0)])[0]) / world.bin_s + 1e-9)
+    span = rates.shape[1] - begin if options.duration_s is None else int(options.duration_s / world.bin_s) + 1
+    needed = 0.0 if options.duration_s is None or not options.is_replaying else options.duration_s
+    if begin >= rates.shape[1] or (rates.shape[1] - begin) * world.bin_s < needed - 1e-9:
+        left_s = max(0.0, (rates.shape[1] - begin) * world.bin_s)
+        raise UsageError(mismatch("--duration", f"at most {left_s:.0f} s from the start hour on", options.duration_s))
+    peak = float(rates[0, begin : begin + max(1, span)].max())
+    thin = min(1.0, MOST_RPS / peak) if peak > 0 else 1.0
+    return replace(world, rate_rps=np.ascontiguousarray(rates * thin), scale=world.scale * thin)
+
+
+def result_rows(
+    world: World, start: Start, journal: Path, options: LiveOptions, status: Mapping[str, Any]
+) -> tuple[ResultRow, ...]:
+    """The live minutes as the journal tells them, and what the simulator says of the same ones."""
+    label = policy_labels([options.policy])[0]
+    live = Tally(world.setting, 1)
+    ticks = 0
+    most = int((options.duration_s or np.inf) / world.setting.control.tick_s + 1e-9)
+    for tick in Journal(journal).ticks():
+        if tick.observation.tick[0] > 0:
+            live.observed(tick.observation)
+            ticks += 1
+        if ticks == most:
+            break
+        live.decided(tick.plan)
+    trace, day, seed = world.trace_name, start.cells[0].day, options.seed
+    decide_s = status["decide_s"]
+    decide_ms = float(np.quantile(decide_s, 0.99)) * 1e3 if decide_s else None
+    rows = [live.row(0, policy=f"{label} (live)", trace=trace, day=day, seed=seed, decide_ms_p99=decide_ms)]
+    if ticks:
+        twin = roll(world, start, options.policy, ticks=ticks)
+        rows.append(twin.row(0, policy=f"{label} (simulated)", trace=trace, day=day, seed=seed))
+    return tuple(rows)

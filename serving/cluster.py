@@ -1,0 +1,270 @@
+"""A Ray to serve on: one started here, private to this process, or an existing one that is joined as a guest.
+
+What is started here ends here: `close` leaves no process and no file behind, and a killed parent takes its Ray along
+(the kernel ends the children). On an existing cluster only our own application and controller are ever removed; Serve
+itself is stopped only if we started it. Nothing here calls `ray stop`, which would end every Ray on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller.errors import ClusterError, UsageError, mismatch
+
+HOST = "127.0.0.1"
+
+_CONNECT_TIMEOUT_S = 3.0
+_VERSION_TIMEOUT_S = 10.0
+_OBJECT_STORE_BYTES = 150 << 20
+_SOCKET_ROOT = Path("/tmp")
+_OWN_ENVIRONMENT = {
+    # A private Ray on loopback needs no token, and a stale token of another one would lock us out.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass
+class Cluster:
+    """A joined Ray with Serve running on it."""
+
+    host: str
+    port: int
+    is_own: bool
+    owns_serve: bool
+    folder: Path | None = None
+    _closed: bool = field(init=False, default=False)
+
+    @property
+    def url(self) -> str:
+        """Where the application answers, without a trailing slash."""
+        return f"http://{self.host}:{self.port}{self.route_prefix.rstrip('/')}"
+
+    @property
+    def route_prefix(self) -> str:
+        """`/` on our own Serve; on another's, a prefix that takes no route away from it."""
+        return "/" if self.owns_serve else "/provisor"
+
+    def close(self, app: str) -> None:
+        """Removes our application and controller, and what was started here; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        from ray import serve
+
+        from serving.controller_actor import NAME, NAMESPACE
+
+        shutdown_serve: Any = serve.shutdown
+
+        ray: Any = importlib.import_module("ray")  # its end calls are untyped
+
+        if ray.is_initialized():
+            with contextlib.suppress(Exception):
+                ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
+            with contextlib.suppress(Exception):
+                serve.delete(app)
+            if self.owns_serve and not self.is_own:
+                with contextlib.suppress(Exception):
+                    shutdown_serve()
+            ray.shutdown()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def require_free_port(port: int, option: str) -> None:
+    """Refuses a port that something listens on.
+
+    Raises:
+        UsageError: Naming the option and the port.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UsageError(f"{option}: expected a free port, got {port} ({error.strerror or error})") from error
+
+
+def start_cluster(slots: Mapping[str, float], port: int) -> Cluster:
+    """Starts a private Ray with Serve on loopback.
+
+    Args:
+        slots: Custom resources that replicas take.
+        port: For HTTP.
+
+    Raises:
+        UsageError: The port is taken.
+        ClusterError: Ray does not start.
+    """
+    require_free_port(port, "--port")
+    os.environ.update(_OWN_ENVIRONMENT)
+    # Read by Ray when it is imported, so set before.
+    import ray
+    from ray import serve
+
+    from serving import ray_compat
+
+    ray_compat.check_version()
+    folder = Path(tempfile.mkdtemp(prefix="pv-", dir=_SOCKET_ROOT))
+    cluster = Cluster(HOST, port, is_own=True, owns_serve=True, folder=folder)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            resources=dict(slots),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            namespace="provisor",
+            _temp_dir=str(folder),
+        )
+        _quiet()
+        serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
+    except Exception as error:
+        cluster.close("")
+        raise ClusterError(f"Ray did not start: {type(error).__name__}: {error}"[:600]) from error
+    except BaseException:
+        cluster.close("")
+        raise
+    return cluster
+
+
+def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list[str]) -> Cluster:
+    """Joins a running cluster, after comparing versions, and starts Serve on it where none runs.
+
+    Args:
+        address: `host:port` of its head.
+        slots: Custom resources that its nodes must offer.
+        port: For HTTP, where Serve does not run yet.
+        code: Directories of the packages that are shipped to its workers.
+
+    Raises:
+        ClusterError: Unreachable, other versions, or a resource is missing; what to do is said.
+    """
+    _require_reachable(address)
+    from ray import serve
+
+    from serving import ray_compat
+
+    ray: Any = importlib.import_module("ray")
+    ray_compat.check_version()
+    _require_versions(address, _versions_within(address))
+    try:
+        ray.init(
+            address=address,
+            namespace="provisor",
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env={"py_modules": code},
+        )
+    except Exception as error:
+        raise ClusterError(f"--address {address}: cannot be joined: {type(error).__name__}: {error}"[:600]) from error
+    try:
+        _quiet()
+        offered = ray.cluster_resources()
+        missing = [name for name in slots if offered.get(name, 0) < 1]
+        if missing:
+            wanted = ", ".join(f'"{name}": {int(slots[name])}' for name in missing)
+            raise ClusterError(
+                f"--address {address}: expected nodes that offer {', '.join(missing)}; "
+                f"start them with: ray start --address={address} --resources='{{{wanted}}}'"
+            )
+        details = ray_compat.instance_details()
+        if details is None:
+            require_free_port(port, "--port")
+            serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
+            return Cluster(HOST, port, is_own=False, owns_serve=True)
+        if "provisor" in details.get("applications", {}):
+            raise ClusterError(f"--address {address}: expected no application named provisor, got one that runs")
+        found = ray_compat.http_address(details) or (HOST, port)
+        return Cluster(found[0], found[1], is_own=False, owns_serve=False)
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def own_code() -> list[str]:
+    """Directories of the packages a remote worker needs: decisions and serving, never the experiments."""
+    root = Path(__file__).resolve().parents[1]
+    return [str(root / "controller"), str(root / "serving")]
+
+
+def _require_reachable(address: str) -> None:
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdecimal():
+        raise UsageError(mismatch("--address", "host:port of a Ray head (such as 127.0.0.1:6379)", address))
+    try:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"--address {address}: expected a running Ray head, got: {error}") from error
+
+
+def _versions_within(address: str) -> dict[str, str]:
+    """The cluster's versions, asked in a thread: Ray's client waits very long for what speaks another protocol."""
+    found: dict[str, str] = {}
+
+    def ask() -> None:
+        from serving import ray_compat
+
+        with contextlib.suppress(Exception):
+            found.update(ray_compat.cluster_versions(address))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_VERSION_TIMEOUT_S)
+    return dict(found)
+
+
+def _require_versions(address: str, cluster: Mapping[str, str]) -> None:
+    import ray
+
+    own = {"ray": ray.__version__, "python": platform.python_version()}
+    if not cluster.get("ray"):
+        raise ClusterError(f"--address {address}: expected a Ray head, got something that does not answer as one")
+    for name, number in own.items():
+        if cluster[name] != number:
+            raise ClusterError(f"--address {address}: expected {name} {number} (as here), got {cluster[name]}")
+
+
+def _quiet() -> None:
+    """Ray's loggers print progress to the terminal, where our own lines and tables are read."""
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def flush_output() -> None:
+    """Writes out what was printed, before processes that share the terminal go."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def leftover_processes(folder: Path) -> list[int]:
+    """Ids of processes whose command line names a Ray folder; for tests and for the last check of a local run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def describe(cluster: Cluster) -> dict[str, Any]:
+    """Facts for the run header."""
+    return {"is_own": cluster.is_own, "owns_serve": cluster.owns_serve, "url": cluster.url}
