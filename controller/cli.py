@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("experiments.commands:evaluate", "Compare policies on days they never saw."),
     "simulate": Verb("experiments.commands:simulate", "Run one policy in the simulated world, with a journal."),
     "replay": Verb("experiments.commands:replay", "Decide a journal again and report any difference."),
+    "serve": Verb("experiments.serve_commands:serve", "Serve live on Ray, driven by a policy."),
     "trace": Verb("traces.commands:trace", "Describe, generate and fetch request traces."),
     "version": Verb("controller.cli:version", "Print the versions that can change a result."),
 }
