@@ -113,11 +113,7 @@ class Router:
     async def metrics(self) -> Response:
         """Prometheus text."""
         text = exposition(router_families(self._core.stats(self._now_s()), self._tables))
-        return Response(text, media_type=_HOP_WEIGHT = 0.05
-_LONGEST_HOP_S = 0.05
-# A hop that took longer was a stall of the machine, and must not make the next batches too short.
-
-METRICS_CONTENT_TYPE)
+        return Response(text, media_type=METRICS_CONTENT_TYPE)
 
     @app.get("/healthz")
     async def health(self) -> dict[str, str]:
