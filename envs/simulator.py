@@ -29,7 +29,17 @@ from controller.arrays import (
 from controller.compile import Setting
 from controller.errors import ScenarioError
 from controller.keyed_random import stream_key
-from envs.kernels.state import SERVING, STREAMS, SimState, SupplyArrays, TotalArrays, new_scratch, new_state, new_totals
+from envs.kernels.state import (
+    SERVING,
+    STREAMS,
+    Scratch,
+    SimState,
+    SupplyArrays,
+    TotalArrays,
+    new_scratch,
+    new_state,
+    new_totals,
+)
 from envs.supply import Supply
 
 MAX_SERVERLESS_ENVIRONMENTS = 256
@@ -90,7 +100,7 @@ class Simulator:
         self._blank = Snapshot(
             new_state(1, setting.shape, sizes), empty_observation(1, setting.shape), new_totals(1, setting.shape)
         )
-        self._supply = SupplyArrays(
+        self.supply_arrays = SupplyArrays(
             rate_rps=np.ascontiguousarray(supply.rate_rps, np.float64),
             rate_bin_s=float(supply.rate_bin_s),
             gaps=supply.gap_table(),
@@ -153,7 +163,7 @@ class Simulator:
             setting.catalog,
             setting.workload,
             setting.control,
-            self._supply,
+            self.supply_arrays,
             self.state,
             self.observation,
             self.totals,
@@ -187,7 +197,7 @@ class Simulator:
 
     def _expect_history(self, lo: int, hi: int) -> None:
         """Fills the hour before the start with the arrivals that the trace's rate leads to expect."""
-        supply, workload, clock = self._supply, self.setting.workload, self.state.clock
+        supply, workload, clock = self.supply_arrays, self.setting.workload, self.state.clock
         tick_s = self.setting.control.tick_s
         back = np.arange(HISTORY_TICKS)
         for n in range(lo, hi):
@@ -203,7 +213,7 @@ class Simulator:
         tick.apply(
             self.setting.catalog,
             self.setting.control,
-            self._supply,
+            self.supply_arrays,
             self.state,
             self.observation,
             self.totals,
@@ -244,6 +254,10 @@ class Simulator:
                     slot = held.next[n, slot]
         return counts
 
+    def parts(self) -> list[tuple[int, int, Scratch]]:
+        """Ranges of envs with a work space each, one per thread."""
+        return self._parts
+
     def _advance_part(self, lo: int, hi: int, scratch: Any) -> None:
         from envs.kernels import tick
 
@@ -252,7 +266,7 @@ class Simulator:
             setting.catalog,
             setting.workload,
             setting.control,
-            self._supply,
+            self.supply_arrays,
             self.state,
             self.observation,
             self.totals,

@@ -14,10 +14,13 @@ import numba
 
 njit: Callable[..., Any] = numba.njit  # `_nrt` is a compiler flag that the published signature leaves out
 
-kernel: Callable[..., Any] = njit(_nrt=False, error_model="numpy")
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Called by kernels only: unboxing 150 arrays from Python is most of what there would be to compile."""
+
+kernel: Callable[..., Any] = njit(_nrt=False, error_model="numpy", **_INNER)
 """A function that other kernels call."""
 
-inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always")
+inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always", **_INNER)
 """A small function on the path of every request."""
 
 entry: Callable[..., Any] = njit(_nrt=False, error_model="numpy", cache=True, nogil=True)

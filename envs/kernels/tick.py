@@ -249,8 +249,8 @@ def clear_window(obs: ObservationArrays) -> None:
 @kernel
 def close_window(ctl: ControlArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays) -> None:
     """Advances day sums, totals and the history ring by the window that just ended."""
-    day_before = int((st.clock.now_s[0] - ctl.tick_s) / ctl.day_s + 1e-9)
-    if int((st.clock.now_s[0] - ctl.tick_s * 1e-6) / ctl.day_s) != day_before or st.clock.tick[0] == 1:
+    start_s = st.clock.now_s[0] - ctl.tick_s
+    if start_s > 0.0 and int(start_s / ctl.day_s + 1e-9) != int((start_s - ctl.tick_s) / ctl.day_s + 1e-9):
         for klass in range(obs.arrivals.shape[0]):
             obs.day_arrivals[klass] = 0
             obs.day_answered[klass] = 0

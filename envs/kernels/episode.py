@@ -1,0 +1,57 @@
+"""Several ticks of the whole loop in one call, which training runs instead of the Python loop."""
+
+from __future__ import annotations
+
+import numba
+
+from controller.arrays import (
+    F64,
+    ActionArrays,
+    CatalogArrays,
+    ControlArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
+from controller.kernels.decide import decide_mpc
+from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
+from envs.kernels.fleet import apply_one
+from envs.kernels.rows import observation_row, state_row, totals_row
+from envs.kernels.state import Scratch, SimState, SupplyArrays, TotalArrays
+from envs.kernels.tick import advance_one, clear_window
+
+
+@numba.njit(cache=True, nogil=True)
+def run_mpc(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    ctl: ControlArrays,
+    supply: SupplyArrays,
+    settings: MpcArrays,
+    forecast: ForecastArrays,
+    knobs: F64,
+    dial: F64,
+    rule_state: MpcState,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    plan: PlanArrays,
+    actions: ActionArrays,
+    shares: F64,
+    sc: Scratch,
+    ticks: int,
+    lo: int,
+    hi: int,
+) -> None:
+    """Runs `ticks` ticks of the `mpc` rule under fixed knobs in envs lo..hi-1, one env after the other."""
+    for n in range(lo, hi):
+        for _ in range(ticks):
+            decide_mpc(
+                cat, wl, limits, ctl, settings, forecast, knobs, dial, rule_state, obs, plan, actions, shares, n, n + 1
+            )
+            window, state, totals = observation_row(obs, n), state_row(st, n), totals_row(tot, n)
+            clear_window(window)
+            apply_one(cat, supply, state, window, totals, n, actions, plan, shares, ctl.retry_after_s)
+            advance_one(cat, wl, ctl, supply, state, window, totals, sc)

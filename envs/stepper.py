@@ -1,0 +1,246 @@
+"""Episodes on arrays: what the vector environment and the single one share.
+
+N envs and, where asked for, their N twins with zero knobs live in one simulator; a step is one compiled call.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.arrays import F64, I64, ON_DEMAND, Bool, empty_actions, empty_plan
+from controller.errors import ScenarioError
+from controller.forecast import persistence_forecast
+from controller.observation import CLIP, OBSERVATION_SIZE
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.rule_arrays import NUM_KNOBS, ForecastArrays, new_mpc_state
+from envs.kernels.state import Scratch
+from envs.simulator import Simulator
+from envs.world import World
+
+F32 = NDArray[np.float32]
+_FLEET_RANGE = (0.6, 1.6)
+_DIAL_RANGE = (0.25, 4.0)
+_DEBT_SD = 0.01
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """What an episode is.
+
+    Attributes:
+        episode_decisions: Decisions until it is truncated.
+        miss_weight: Reward lost per request missed, in units of the mean cost of a request on demand.
+        reward_scale: Factor on every reward.
+        twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
+        randomise_dial: Whether the value of a miss is drawn per episode (log-uniform 0.25..4), else 1.
+        random_start: Whether start, fleet and accuracy debt are drawn; else the first day, with a fleet that fits.
+        base: Settings of the rule.
+        forecast: Forecaster of the rule.
+    """
+
+    episode_decisions: int = 120
+    miss_weight: float = 5.0
+    reward_scale: float = 0.1
+    twin: bool = True
+    randomise_dial: bool = True
+    random_start: bool = True
+    base: MpcSettings | None = None
+    forecast: ForecastArrays | None = None
+
+
+class Stepper:
+    """N episodes of one world."""
+
+    def __init__(self, world: World, num_envs: int, options: EnvOptions, seed: int = 0, threads: int = 1) -> None:
+        if num_envs < 1:
+            raise ScenarioError(f"num_envs: expected at least 1, got {num_envs}")
+        self.world, self.options, self.seed, self.num_envs = world, options, seed, num_envs
+        self.setting = setting = world.setting
+        copies = 2 if options.twin else 1
+        self.size = num_envs * copies
+        self.simulator = Simulator(setting, world.supply(), self.size, threads)
+        self.base = options.base or MpcSettings()
+        self.forecast = options.forecast or persistence_forecast()
+        self.rule_arrays = self.base.arrays(setting)
+        self.rule_state = new_mpc_state(self.size, setting.shape, len(self.forecast.levels))
+        self._new_rule_state = new_mpc_state(1, setting.shape, len(self.forecast.levels))
+        self.plan = empty_plan(self.size, setting.shape)
+        self.actions = empty_actions(self.size, setting.shape)
+        num_variants, num_pools, num_classes = setting.shape
+        self.shares: F64 = np.zeros((self.size, num_classes, num_variants, num_pools))
+        self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
+        self.dial: F64 = np.ones(self.size)
+        self.encoded: F32 = np.zeros((self.size, OBSERVATION_SIZE), np.float32)
+        self.decisions: I64 = np.zeros(num_envs, np.int64)
+        self.episodes: I64 = np.zeros(num_envs, np.int64)
+        self.episode_return: F64 = np.zeros(num_envs)
+        self._initial: I64 = np.zeros((self.size, num_variants, num_pools), np.int64)
+        self._seeds: I64 = np.zeros(self.size, np.int64)
+        self._start_s: F64 = np.zeros(self.size)
+        self._spot_start_s: F64 = np.zeros(self.size)
+        self._debt: F64 = np.zeros(self.size)
+        self._sizer = MpcPolicy(setting, self.base, self.forecast)
+        control = setting.control
+        self.step_s = control.tick_s * control.ticks_per_decision
+        on_demand = setting.catalog.market == ON_DEMAND
+        self.usd_per_request = float(self.rule_arrays.usd[:, on_demand].min(initial=np.inf))
+        if not np.isfinite(self.usd_per_request):
+            self.usd_per_request = float(self.rule_arrays.usd.min())
+        self.requests_per_step = setting.scenario.mean_rps * self.step_s
+        self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (NUM_KNOBS,), np.float32)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def reset(self) -> F32:
+        """Starts a new episode in every env; returns observations (N, D)."""
+        for n in range(self.num_envs):
+            self._begin(n)
+        self._encode(0, self.size)
+        return self.encoded[: self.num_envs].copy()
+
+    def restart(self, n: int) -> F32:
+        """Starts a new episode in env n; returns the observations of all envs."""
+        self._begin(n)
+        self._encode(n, n + 1)
+        return self.encoded[: self.num_envs].copy()
+
+    def step(self, knobs: F64) -> tuple[F32, F64, Bool]:
+        """Runs one decision under knobs (N, K).
+
+        Returns:
+            Observations (N, D), rewards (N,), and whether each episode reached its length (N,).
+        """
+        self.knobs[: self.num_envs] = knobs
+        totals = self.simulator.totals
+        spent_usd, missed = totals.spend_usd.sum(axis=1), totals.missed.sum(axis=1)
+        self._run()
+        cost = (totals.spend_usd.sum(axis=1) - spent_usd) / (self.usd_per_request * self.requests_per_step)
+        misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
+        value = -(cost + self.options.miss_weight * self.dial * misses) * self.options.reward_scale
+        rewards = value[: self.num_envs] - value[self.num_envs :] if self.options.twin else value
+        self.episode_return += rewards
+        self.decisions += 1
+        self._encode(0, self.num_envs)
+        return self.encoded[: self.num_envs].copy(), rewards, self.decisions >= self.options.episode_decisions
+
+    def outcome(self, n: int) -> dict[str, float]:
+        """Cost, attainment and accuracy of env n's episode so far."""
+        totals = self.simulator.totals
+        return {
+            "cost_usd": float(totals.spend_usd[n].sum()),
+            "attainment": 1.0 - float(totals.missed[n].sum()) / max(1, int(totals.arrivals[n].sum())),
+            "accuracy": float(totals.accuracy_sum[n].sum()) / max(1, int(totals.answered[n].sum())),
+        }
+
+    def _begin(self, n: int) -> None:
+        """Draws an episode for env n and its twin and puts them at its start."""
+        options, world = self.options, self.world
+        rng = np.random.default_rng([self.seed, n, int(self.episodes[n])])
+        self.episodes[n] += 1
+        day_s = self.setting.control.day_s
+        first_s, last_s = (
+            (world.days[0] - 1) * day_s,
+            min(world.days[-1] * day_s, world.rate_rps.shape[1] * world.bin_s),
+        )
+        room_s = max(0.0, last_s - first_s - options.episode_decisions * self.step_s)
+        spot_room_s = max(0.0, world.spot_share.shape[1] * world.spot_gap_s - options.episode_decisions * self.step_s)
+        draws = rng.random(4)
+        scale = float(rng.uniform(*_FLEET_RANGE)) if options.random_start else 1.0
+        copies = [n, n + self.num_envs] if options.twin else [n]
+        for m in copies:
+            self._seeds[m] = int(rng.integers(0, 2**62)) if m == n else self._seeds[n]
+            self._start_s[m] = first_s + draws[0] * room_s if options.random_start else first_s
+            self._spot_start_s[m] = draws[1] * spot_room_s if options.random_start else 0.0
+            low, high = np.log(_DIAL_RANGE)
+            self.dial[m] = float(np.exp(low + (high - low) * draws[2])) if options.randomise_dial else 1.0
+            self._initial[m] = 0
+        debt = float(rng.normal(0.0, _DEBT_SD)) if options.random_start else 0.0
+        for m in copies:
+            self._place(m, scale, debt)
+        self.knobs[n] = 0.0
+        self.decisions[n] = 0
+        self.episode_return[n] = 0.0
+
+    def _place(self, m: int, scale: float, debt: float) -> None:
+        """Resets env m with `scale` times the rule's machines; `debt` is the accuracy missing so far."""
+        for _ in range(2):  # the first reset only tells what the rule would buy
+            observation = self.simulator.reset(
+                self._seeds, self._start_s, self._spot_start_s, self._initial, envs=(m, m + 1)
+            )
+            if self._initial[m].any():
+                break
+            self._sizer.reset(1)
+            one = ObservationArrays._make(field[m : m + 1] for field in observation)
+            wanted = self._sizer.decide(one).replicas[0]
+            self._initial[m] = np.rint(wanted * scale)
+        answered = int(3600 * self.setting.scenario.mean_rps)
+        if debt != 0.0:
+            observation.day_answered[m] = answered * self.setting.workload.share
+            floors = self.setting.workload.accuracy_floor
+            observation.day_accuracy_sum[m] = observation.day_answered[m] * np.clip(floors - debt, 0.0, 1.0)
+            observation.day_arrivals[m] = observation.day_answered[m]
+        for remembered, value in zip(self.rule_state, self._new_rule_state, strict=True):
+            remembered[m] = value[0]
+        for planned in self.plan:
+            planned[m] = 0
+        self.plan.batch_size[m] = 1
+
+    def _run(self) -> None:
+        parts = self.simulator.parts()
+        if self._pool is None:
+            for lo, hi, scratch in parts:
+                self._run_part(lo, hi, scratch)
+        else:
+            list(self._pool.map(lambda part: self._run_part(*part), parts))
+
+    def _run_part(self, lo: int, hi: int, scratch: Scratch) -> None:
+        from envs.kernels.episode import run_mpc
+
+        setting, simulator = self.setting, self.simulator
+        run_mpc(
+            setting.catalog,
+            setting.workload,
+            setting.limits,
+            setting.control,
+            simulator.supply_arrays,
+            self.rule_arrays,
+            self.forecast,
+            self.knobs,
+            self.dial,
+            self.rule_state,
+            simulator.state,
+            simulator.observation,
+            simulator.totals,
+            self.plan,
+            self.actions,
+            self.shares,
+            scratch,
+            setting.control.ticks_per_decision,
+            lo,
+            hi,
+        )
+
+    def _encode(self, lo: int, hi: int) -> None:
+        from controller.kernels.encode import encode
+
+        setting = self.setting
+        encode(
+            setting.catalog,
+            setting.workload,
+            setting.control,
+            self.rule_arrays,
+            self.forecast,
+            self.knobs,
+            self.dial,
+            self.rule_state,
+            self.simulator.observation,
+            self.plan,
+            self.encoded,
+            lo,
+            hi,
+        )
