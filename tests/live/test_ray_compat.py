@@ -1,0 +1,82 @@
+"""The contract with Ray: every private name we use is there, and takes what we give it."""
+
+import inspect
+
+import pytest
+
+from controller.errors import ClusterError
+from serving import ray_compat
+from serving.replica import ModelFaultError, Replica
+
+
+def test_serve_controller_has_the_methods_and_arguments_we_use():
+    from ray.serve._private.controller import ServeController
+
+    update = inspect.signature(ServeController.update_deployment_replicas)
+    assert list(update.parameters)[1:] == ["deployment_id", "target_num_replicas"]
+    assert callable(ServeController.get_serve_instance_details)
+
+
+def test_serve_controller_is_registered_under_the_name_we_ask_for():
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    assert (SERVE_CONTROLLER_NAME, SERVE_NAMESPACE) == (ray_compat._CONTROLLER, ray_compat._NAMESPACE)
+
+
+def test_deployment_id_takes_name_and_app_name():
+    from ray.serve._private.common import DeploymentID
+
+    identity = DeploymentID(name="a", app_name="b")
+    assert (identity.name, identity.app_name) == ("a", "b")
+
+
+def test_deployment_may_start_with_no_replica():
+    from ray import serve
+
+    deployment = ray_compat.with_no_replicas(serve.deployment(Replica).options(name="x"))
+    assert deployment.num_replicas == 0
+
+
+def test_instance_details_have_the_fields_we_read():
+    from ray.serve.schema import ApplicationDetails, DeploymentDetails, ReplicaDetails, ServeInstanceDetails
+
+    assert {"applications", "http_options"} <= set(ServeInstanceDetails.model_fields)
+    assert "deployments" in ApplicationDetails.model_fields
+    assert "replicas" in DeploymentDetails.model_fields
+    assert {"actor_name", "state", "start_time_s", "pid"} <= set(ReplicaDetails.model_fields)
+
+
+def test_replica_states_are_named_as_we_read_them():
+    from ray.serve._private.common import ReplicaState
+
+    assert {"STARTING", "RUNNING", "STOPPING"} <= {state.value for state in ReplicaState}
+
+
+def test_cluster_metadata_can_be_asked_for():
+    from ray._common.usage import usage_lib
+    from ray._raylet import GcsClient
+
+    assert callable(usage_lib.get_cluster_metadata)
+    assert callable(GcsClient)
+
+
+@pytest.mark.parametrize("version", ["2.49.1", "2.70.0", "3.0.0"])
+def test_ray_outside_the_range_is_refused(version):
+    with pytest.raises(ClusterError, match=version):
+        ray_compat.check_version(version)
+
+
+def test_installed_ray_is_within_the_range():
+    ray_compat.check_version()
+
+
+def test_details_of_an_unknown_application_have_no_replicas():
+    assert ray_compat.states_in({"applications": {}}, "provisor") == []
+
+
+def test_model_fault_is_told_from_a_lost_replica():
+    from ray.exceptions import RayActorError, RayTaskError
+
+    wrapped = RayTaskError("infer", "traceback", ModelFaultError("bad")).as_instanceof_cause()
+    assert ray_compat.is_model_fault(wrapped)
+    assert not ray_compat.is_model_fault(RayActorError())

@@ -1,0 +1,98 @@
+"""`provisor serve` as a user runs it: in a process of its own, ended by signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controller.journal import Journal
+from controller.replay import replay_journal
+from tests.live.conftest import free_port
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
+
+
+def start(*arguments):
+    """Starts the command in a session of its own, so that every process it starts can be found."""
+    words = [sys.executable, "-c", "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))", "serve"]
+    return subprocess.Popen(
+        [*words, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "RAY_AUTH_MODE": ""},
+    )
+
+
+def processes_of_session(session):
+    """Ids of all processes of a session, zombies left out."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def test_replayed_minutes_are_journalled_and_compared_and_nothing_is_left(tmp_path):
+    out = tmp_path / "run"
+    command = start(
+        *("--scenario", "demo", "--policy", "mpc", "--replay", "scenario", "--duration", 10, "--speed", 20),
+        *("--start-hour", 9, "--port", free_port(), "--out", out),
+    )
+    output, _ = command.communicate(timeout=200)
+    assert command.returncode == 0, output
+    rows = json.loads((out / "results.json").read_text())
+    assert [row["policy"] for row in rows] == ["mpc (live)", "mpc (simulated)"]
+    # The same requests in both worlds, but for those on the edge of the last tick.
+    assert rows[0]["requests"] == pytest.approx(rows[1]["requests"], abs=5)
+    assert rows[0]["requests"] > 50
+    assert rows[0]["attainment"] > 0.8
+    assert replay_journal(out / "journal.jsonl").is_equal
+    assert processes_of_session(command.pid) == []
+
+
+def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
+    port = free_port()
+    command = start("--scenario", "demo", "--policy", "static", "--port", port, "--speed", 20, "--dry-run", "--out", tmp_path)
+    try:
+        wait_until_it_answers(port, command)
+        command.send_signal(signal.SIGTERM)
+        output, _ = command.communicate(timeout=60)
+    finally:
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGKILL)
+    assert command.returncode == 130, output
+    assert "draining" in output
+    assert "Traceback" not in output
+    assert processes_of_session(command.pid) == []
+    # Nothing was applied, everything was journalled.
+    ticks = list(Journal(tmp_path / "journal.jsonl").ticks())
+    assert len(ticks) >= 2
+    assert len({tuple(t.observation.ready.reshape(-1)) for t in ticks}) == 1
+
+
+def wait_until_it_answers(port, command):
+    end_s = time.monotonic() + 150
+    while time.monotonic() < end_s and command.poll() is None:
+        try:
+            body = {"input": [0] * 64, "request_class": "relaxed"}
+            response = httpx.post(f"http://127.0.0.1:{port}/v1/infer", json=body, timeout=15)
+        except httpx.HTTPError:
+            time.sleep(0.5)
+            continue
+        if response.status_code == 200:
+            return
+        time.sleep(0.5)
+    output = command.communicate(timeout=30)[0] if command.poll() is not None else "it runs on"
+    pytest.fail(f"no answer: {output}")
