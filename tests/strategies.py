@@ -1,4 +1,4 @@
-"""Hypothesis strategies for observations, plans and limits on the tiny catalog: seeds of numpy draws, so that examples stay small."""
+"""Hypothesis strategies for observations, plans and limits on the tiny catalog, drawn by numpy from seeds."""
 
 from __future__ import annotations
 

@@ -1,0 +1,104 @@
+"""What the kernels compile is what the router runs: both forms agree, and an edit starts a fresh cache."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from controller import keyed_random, routing
+from controller.kernels import random as kernel_random
+
+ROOT = Path(__file__).resolve().parents[4]
+counts = st.integers(0, 50)
+times_s = st.floats(0, 100)
+shares = st.lists(st.floats(0, 1), min_size=0, max_size=6)
+
+COMPILED = {
+    name: njit(getattr(routing, name))
+    for name in ("predicted_wait_s", "overflows", "is_shed", "pick_option", "hedges_at_s", "may_retry")
+}
+
+
+@njit
+def compiled_uniform(key: np.uint64, identity: int, attempt: int) -> float:
+    return kernel_random.uniform(key, identity, attempt)
+
+
+@given(counts, counts, counts, times_s)
+def test_predicted_wait(queued: int, in_service: int, num_credits: int, item_s: float) -> None:
+    plain = routing.predicted_wait_s(queued, in_service, num_credits, item_s)
+    assert COMPILED["predicted_wait_s"](queued, in_service, num_credits, item_s) == plain
+
+
+@given(times_s, times_s, st.floats(0, 1), st.floats(0, 1))
+def test_overflow(wait_s: float, after_s: float, fraction: float, uniform: float) -> None:
+    plain = routing.overflows(wait_s, after_s, fraction, uniform)
+    assert COMPILED["overflows"](wait_s, after_s, fraction, uniform) == plain
+
+
+@given(counts, counts, counts)
+def test_shedding(waiting: int, shed_limit: int, queue_limit: int) -> None:
+    assert COMPILED["is_shed"](waiting, shed_limit, queue_limit) == routing.is_shed(waiting, shed_limit, queue_limit)
+
+
+@given(shares, st.floats(0, 1, exclude_max=True))
+def test_option_choice(parts: list[float], uniform: float) -> None:
+    cumulative = np.cumsum(np.array(parts, np.float64))
+    assert COMPILED["pick_option"](cumulative, uniform) == routing.pick_option(cumulative, uniform)
+
+
+@given(times_s, times_s, times_s)
+def test_hedging(arrival_s: float, after_s: float, deadline_s: float) -> None:
+    assert COMPILED["hedges_at_s"](arrival_s, after_s, deadline_s) == routing.hedges_at_s(
+        arrival_s, after_s, deadline_s
+    )
+
+
+@given(times_s, times_s, counts, counts)
+def test_retries(now_s: float, deadline_s: float, attempt: int, most: int) -> None:
+    assert COMPILED["may_retry"](now_s, deadline_s, attempt, most) == routing.may_retry(
+        now_s, deadline_s, attempt, most
+    )
+
+
+@given(st.integers(0, 2**62), st.integers(0, 20), st.integers(0, 2**40), st.integers(0, 10))
+def test_keyed_draws(seed: int, stream: int, identity: int, attempt: int) -> None:
+    key = keyed_random.stream_key(seed, stream)
+    with np.errstate(over="ignore"):
+        assert int(kernel_random.stream_key(seed, stream)) == key
+        assert compiled_uniform(np.uint64(key), identity, attempt) == keyed_random.uniform(key, identity, attempt)
+
+
+def test_keyed_draws_look_uniform() -> None:
+    key = keyed_random.stream_key(7, keyed_random.SERVICE)
+    draws = np.array([keyed_random.uniform(key, i, 0) for i in range(4000)])
+    # standard deviation of the mean of 4000 uniform draws: 0.2887 / sqrt(4000) = 0.0046; four of them
+    assert abs(draws.mean() - 0.5) < 0.018
+    assert abs(np.corrcoef(draws[1:], draws[:-1])[0, 1]) < 0.065
+
+
+@pytest.mark.parametrize(
+    "edited", ["controller/kernels/rates.py", "controller/routing.py", "controller/rule_arrays.py", None]
+)
+def test_an_edited_kernel_source_changes_the_cache_folder(edited: str | None, tmp_path: Path) -> None:
+    for folder in ("controller", "controller/kernels"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for source in (ROOT / folder).glob("*.py"):
+            shutil.copy(source, tmp_path / folder / source.name)
+    before = hash_in(tmp_path)
+    if edited is not None:
+        with (tmp_path / edited).open("a") as file:
+            file.write("\n# edited\n")
+    assert (hash_in(tmp_path) == before) == (edited is None)
+
+
+def hash_in(root: Path) -> str:
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); import controller.kernel_cache as k; print(k.source_hash())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,106 @@
+"""The cheapest mix and whole replicas, on numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from controller.kernels.provision import cheapest_mix, hold_machines, unit_cost, whole_replicas
+from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, tiny_setting
+
+ACCURACY = np.array([0.70, 0.76, 0.82])
+ALL_OPEN = np.ones((1, 4), np.bool_)
+RANKED = np.array([LARGE, MEDIUM, SMALL])
+
+
+def mix_for(cost: list[float], target: float) -> tuple[list[float], float]:
+    mix = np.empty(3)
+    mean = cheapest_mix(ACCURACY, np.array(cost), target, mix)
+    return mix.round(12).tolist(), mean
+
+
+def test_low_target_takes_the_cheapest_variant() -> None:
+    assert mix_for([1.0, 2.0, 4.0], 0.5) == ([1.0, 0.0, 0.0], 0.70)
+
+
+def test_target_between_variants_mixes_its_neighbours_on_the_hull() -> None:
+    mix, mean = mix_for([1.0, 2.0, 4.0], 0.73)
+    assert mix == [0.5, 0.5, 0.0]
+    assert mean == pytest.approx(0.73)
+
+
+def test_a_variant_above_the_hull_is_left_out() -> None:
+    # 0.76 by halves of small and large costs 2.5, less than medium's 3
+    assert mix_for([1.0, 3.0, 4.0], 0.76)[0] == [0.5, 0.0, 0.5]
+
+
+def test_a_more_accurate_variant_that_is_cheaper_is_taken_even_for_low_targets() -> None:
+    assert mix_for([5.0, 2.0, 4.0], 0.5)[0] == [0.0, 1.0, 0.0]
+
+
+def test_unreachable_target_takes_the_most_accurate_offered_variant() -> None:
+    assert mix_for([1.0, 2.0, np.inf], 0.9) == ([0.0, 1.0, 0.0], 0.76)
+
+
+def test_nothing_offered_gives_no_mix() -> None:
+    assert mix_for([np.inf] * 3, 0.7) == ([0.0, 0.0, 0.0], 0.0)
+
+
+def test_mixed_markets_cost_their_weighted_mean_and_spot_never_more_than_on_demand() -> None:
+    assert unit_cost(4.0, 1.0, 0.5, 2.0) == 3.0
+    assert unit_cost(4.0, 3.0, 0.5, 2.0) == 4.0
+    assert unit_cost(np.inf, 1.0, 0.5, 2.0) == 2.0
+
+
+def whole(capacity: np.ndarray, pool_max: int = 100) -> np.ndarray:
+    setting = tiny_setting()
+    rps = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
+    replicas = np.full((1, 3, 4), -1)
+    whole_replicas(
+        setting.workload.allowed,
+        rps,
+        setting.catalog.market,
+        np.full(4, pool_max),
+        ALL_OPEN,
+        0,
+        capacity,
+        RANKED,
+        replicas,
+    )
+    return replicas[0]
+
+
+def test_surplus_of_accurate_replicas_is_taken_off_less_accurate_demand() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[LARGE, OD], capacity[SMALL, OD] = 6.0, 24.0
+    # two large replicas hold 10, four more than asked: 20 are left for small, one replica instead of two
+    replicas = whole(capacity)
+    assert replicas[LARGE, OD] == 2
+    assert replicas[SMALL, OD] == 1
+    assert replicas.sum() == 3
+
+
+def test_a_full_pool_hands_its_lack_on() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 50.0
+    replicas = whole(capacity, pool_max=3)
+    # 30 on od, the lack of 20 goes to the next pool of the same variant
+    assert replicas[MEDIUM].tolist() == [3, 2, 0, 0]
+
+
+def test_serverless_gets_no_replicas() -> None:
+    assert (whole(np.full((3, 4), 30.0))[:, FN] == 0).all()
+
+
+def test_held_machines_decay_towards_the_plan_and_never_exceed_what_exists() -> None:
+    setting = tiny_setting()
+    ready = np.zeros((1, 3, 4), np.int64)
+    ready[0, MEDIUM, SPOT_A] = 10
+    starting = np.zeros_like(ready)
+    held = np.full((1, 4), np.inf)
+    counts = []
+    for _ in range(4):
+        replicas = np.zeros((1, 3, 4), np.int64)
+        replicas[0, MEDIUM, SPOT_A] = 2
+        hold_machines(setting.catalog.market, ready, starting, 0, 0.5, held, RANKED, replicas)
+        counts.append(int(replicas[0, MEDIUM, SPOT_A]))
+    # above the plan of 2: 8 -> 4 -> 2 -> 1 -> 0.5, rounded half up
+    assert counts == [6, 4, 3, 3]

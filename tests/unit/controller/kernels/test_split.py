@@ -1,0 +1,113 @@
+"""Who is answered by what, on fleets small enough to work out."""
+
+import numpy as np
+import pytest
+
+from controller.arrays import ObservationArrays, PlanArrays, empty_plan
+from controller.compile import Setting
+from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
+
+
+def shares_of(setting: Setting, obs: ObservationArrays, plan: PlanArrays | None = None) -> np.ndarray:
+    from controller.kernels.split import split_one
+
+    shares = np.zeros((1, 2, 3, 4))
+    plan = empty_plan(1, setting.shape) if plan is None else plan
+    split_one(setting.catalog, setting.workload, setting.control, obs, plan, 0, shares)
+    return shares[0]
+
+
+def test_options_of_one_variant_are_loaded_by_capacity() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, MEDIUM, SPOT_A] = 6, 2
+    shares = shares_of(setting, obs)
+    load = shares.sum(axis=0)
+    assert load[MEDIUM, OD] == pytest.approx(2 * 0.75)
+    assert load[MEDIUM, SPOT_A] == pytest.approx(2 * 0.25)
+
+
+def test_the_class_with_the_higher_floor_gets_the_more_accurate_option() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    # 40 requests/s each; relaxed (floor 0.76) needs medium, strict (0.70) is content with small
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 4, 2
+    shares = shares_of(setting, obs)
+    assert shares[RELAXED, MEDIUM, OD] == pytest.approx(1.0)
+    assert shares[STRICT, SMALL, OD] == pytest.approx(1.0)
+
+
+def test_a_class_above_its_floor_gives_to_one_below() -> None:
+    setting = tiny_setting(
+        workload={
+            "workflows": [{"name": "vision", "operators": ["classify"]}],
+            "classes": [
+                {
+                    "name": name,
+                    "slo_s": 2.0,
+                    "attainment_target": 0.99,
+                    "accuracy_floor": floor,
+                    "source_site": "home",
+                    "workflow": "vision",
+                    "share": 0.5,
+                }
+                for name, floor in (("a", 0.76), ("b", 0.75))
+            ],
+        }
+    )
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, LARGE, OD], obs.ready[0, SMALL, OD] = 8, 2
+    # filling from the top alone would give a 0.82 and b 0.70; evened out, both reach what they are owed
+    means = (shares_of(setting, obs) * np.array([0.70, 0.76, 0.82])[:, None]).sum(axis=(1, 2))
+    assert means[0] >= 0.76 - 1e-9
+    assert means[1] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("rps", "expected"), [(6.0, 1.0), (12.0, 0.85 * 5 / 6)])
+def test_a_class_short_of_accuracy_moves_onto_accurate_options_up_to_85_percent_use(
+    rps: float, expected: float
+) -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, rps)
+    # large holds 5/s, medium 10/s: equal use would leave a third of relaxed on medium, below what it owes
+    obs.ready[0, MEDIUM, OD], obs.ready[0, LARGE, OD] = 1, 1
+    obs.day_answered[0, RELAXED] = 100_000
+    obs.day_accuracy_sum[0, RELAXED] = 0.70 * 100_000
+    assert shares_of(setting, obs)[RELAXED, LARGE, OD] == pytest.approx(expected)
+
+
+def test_doomed_replicas_still_serve_and_draining_ones_do_not() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.doomed[0, MEDIUM, SPOT_A], obs.draining[0, MEDIUM, OD] = 1, 5
+    shares = shares_of(setting, obs)
+    assert shares[:, MEDIUM, SPOT_A].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_without_machines_requests_wake_the_cheapest_serverless_option() -> None:
+    setting = tiny_setting()
+    shares = shares_of(setting, steady_observation(setting, 50.0))
+    assert shares[:, SMALL, FN].tolist() == [1.0, 1.0]
+
+
+def test_unplanned_serverless_takes_no_direct_traffic_beside_machines() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, MEDIUM, FN] = 1, 10
+    assert (shares_of(setting, obs)[:, :, FN] == 0).all()
+    plan = empty_plan(1, setting.shape)
+    plan.replicas[0, MEDIUM, FN] = 10
+    # 10 environments at 0.2 s serve 50/s beside 10/s of the machine
+    assert shares_of(setting, obs, plan).sum(axis=0)[MEDIUM, FN] == pytest.approx(2 * 50 / 60)
+
+
+def test_fixed_shares_are_renormalised_over_what_serves() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 1, 1
+    plan = empty_plan(1, setting.shape)
+    plan.fixed_shares[0] = True
+    plan.shares[0, :, MEDIUM, OD], plan.shares[0, :, SMALL, OD], plan.shares[0, :, LARGE, OD] = 0.2, 0.3, 0.5
+    shares = shares_of(setting, obs, plan)
+    assert shares[STRICT, MEDIUM, OD] == pytest.approx(0.4)
+    assert shares[STRICT, SMALL, OD] == pytest.approx(0.6)

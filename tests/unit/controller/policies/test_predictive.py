@@ -1,0 +1,180 @@
+"""The `mpc` rule: what it plans in cases that can be worked out, and what knobs and dial change."""
+
+import copy
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from controller.arrays import ObservationArrays, PlanArrays
+from controller.forecast import persistence_forecast
+from controller.plan import Reason
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.rule_arrays import KNOBS
+from tests.strategies import random_observation
+from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
+
+RPS = np.array([20.0, 10.0, 5.0])[:, None]
+NO_GROWTH = persistence_forecast((0.1, 0.5, 0.9), (-1e-12, 0.0, 1e-12))
+PLAIN = MpcSettings(
+    headroom=1.0, over_provision=1.0, spot_share=0.0, on_demand_floor=0.0, accuracy_margin=0.0, scale_in_s=0.0
+)
+
+
+def plan_for(obs: ObservationArrays, settings: MpcSettings = PLAIN, **knobs: float) -> PlanArrays:
+    policy = MpcPolicy(tiny_setting(), settings, NO_GROWTH)
+    policy.reset(len(obs.tick))
+    for name, value in knobs.items():
+        policy.knobs[:, KNOBS.index(name)] = value
+    return copy.deepcopy(policy.decide(obs))
+
+
+def capacity_rps(plan: PlanArrays) -> float:
+    return float((plan.replicas[0] * RPS).sum())
+
+
+def test_plain_settings_cover_the_rate_with_the_variants_the_floors_ask_for() -> None:
+    plan = plan_for(steady_observation(tiny_setting(), 50.0))
+    # 25/s relaxed on medium (three replicas hold 30), 25/s strict on small less the 5 that are left: one replica
+    assert plan.replicas[0, MEDIUM, OD] == 3
+    assert plan.replicas[0, SMALL, OD] == 1
+    assert plan.replicas.sum() == 4
+    assert plan.need_rps[0] == pytest.approx(50.0)
+
+
+def test_spot_share_is_spread_over_zones_and_over_provisioned() -> None:
+    settings = PLAIN.model_copy(update={"spot_share": 1.0, "over_provision": 1.5})
+    plan = plan_for(steady_observation(tiny_setting(), 400.0), settings)
+    on_spot = (plan.replicas[0] * RPS).sum(axis=0)
+    assert on_spot[OD] == 0
+    assert on_spot[SPOT_A] == pytest.approx(300, abs=20)
+    assert on_spot[SPOT_B] == pytest.approx(300, abs=20)
+
+
+def test_unavailable_zones_are_avoided() -> None:
+    obs = steady_observation(tiny_setting(), 400.0)
+    obs.available[0, SPOT_A] = False
+    settings = PLAIN.model_copy(update={"spot_share": 1.0})
+    plan = plan_for(obs, settings)
+    assert plan.replicas[0, :, SPOT_A].sum() == 0
+    assert plan.replicas[0, :, SPOT_B].sum() > 0
+
+
+def test_with_every_pool_unavailable_the_cheapest_is_still_planned_and_said_so() -> None:
+    obs = steady_observation(tiny_setting(), 50.0)
+    obs.available[:] = False
+    plan = plan_for(obs)
+    assert plan.replicas.sum() > 0
+    assert plan.reasons[0] & Reason.POOL_UNAVAILABLE
+
+
+def test_accuracy_debt_raises_the_mix_and_credit_lowers_it() -> None:
+    means = []
+    for accuracy in (0.74, 0.76, 0.78):
+        obs = steady_observation(tiny_setting(), 400.0, ticks=360)
+        obs.day_answered[0, RELAXED] = 720_000
+        obs.day_accuracy_sum[0, RELAXED] = accuracy * 720_000
+        plan = plan_for(obs)
+        capacity = plan.replicas[0] * RPS
+        means.append(float((capacity * np.array([0.70, 0.76, 0.82])[:, None]).sum() / capacity.sum()))
+    assert means[0] > means[1] + 0.005 > means[2] + 0.01
+
+
+def test_a_debt_that_only_the_best_variant_repays_in_time_asks_for_it_at_once() -> None:
+    obs = steady_observation(tiny_setting(), 50.0, ticks=8640 - 60)  # ten minutes left of the day
+    obs.day_answered[0, RELAXED] = 2_000_000
+    obs.day_accuracy_sum[0, RELAXED] = 0.755 * 2_000_000
+    plan = plan_for(obs, accuracy_tilt=-1.0)
+    assert plan.replicas[0, LARGE].sum() * 5 >= 25
+    assert plan.reasons[0] & Reason.ACCURACY_DEBT
+
+
+def test_scale_in_is_slow_and_scale_out_at_once() -> None:
+    setting = tiny_setting()
+    policy = MpcPolicy(setting, PLAIN.model_copy(update={"scale_in_s": 100.0}), NO_GROWTH)
+    obs = steady_observation(setting, 400.0)
+    obs.ready[:] = policy.decide(obs).replicas
+    before = int(obs.ready.sum())
+    low = steady_observation(setting, 50.0)
+    low.ready[:] = obs.ready
+    plan = policy.decide(low)
+    # the surplus shrinks by exp(-10 / 100) a tick
+    assert int(plan.replicas.sum()) == pytest.approx(4 + (before - 4) * np.exp(-0.1), abs=1.0)
+    assert plan.reasons[0] & Reason.HOLD_SCALE_IN
+    assert policy.decide(obs).replicas.sum() == before
+
+
+def test_zero_knobs_and_dial_one_are_the_rule_bit_for_bit() -> None:
+    setting = tiny_setting()
+    settings = MpcSettings(spot_share=1.0, on_demand_floor=0.0, overflow_fraction=1.0)
+    for seed in range(20):
+        obs = random_observation(setting, seed)
+        rule, knobbed = MpcPolicy(setting, settings), MpcPolicy(setting, settings)
+        rule.reset(4)
+        knobbed.reset(4)
+        knobbed.knobs[:] = -0.0
+        knobbed.dial[:] = np.exp(0.0)
+        for name, first, second in zip(PlanArrays._fields, rule.decide(obs), knobbed.decide(obs), strict=True):
+            assert first.tobytes() == second.tobytes(), name
+        # settings at the edge of their range are left as they are, not moved in for the log-odds
+        assert (knobbed.decide(obs).overflow_fraction == 1.0).all()
+
+
+@pytest.mark.parametrize(("value", "factor"), [(1.0, np.exp(0.7)), (-1.0, np.exp(-0.7))])
+def test_headroom_knob_multiplies_the_need(value: float, factor: float) -> None:
+    obs = steady_observation(tiny_setting(), 50.0)
+    assert plan_for(obs, headroom=value).need_rps[0] == pytest.approx(50.0 * factor)
+
+
+def test_every_knob_changes_the_plan() -> None:
+    obs = steady_observation(tiny_setting(), 400.0)
+    obs.ready[0, MEDIUM] = 60
+    settings = MpcSettings(scale_in_s=100.0)
+    base = plan_for(obs, settings)
+    for name in KNOBS:
+        low, high = plan_for(obs, settings, **{name: -1.0}), plan_for(obs, settings, **{name: 1.0})
+        seen = [plan.replicas.tobytes() + plan.overflow_fraction.tobytes() for plan in (low, base, high)]
+        assert seen[0] != seen[2], name
+
+
+def test_a_dearer_miss_plans_more_capacity_and_more_overflow() -> None:
+    obs = steady_observation(tiny_setting(), 400.0)
+    plans = []
+    for multiplier in (0.2, 1.0, 5.0):
+        policy = MpcPolicy(tiny_setting(), MpcSettings(miss_multiplier=multiplier, overflow_fraction=0.5))
+        plans.append(copy.deepcopy(policy.decide(obs)))
+    assert plans[0].need_rps[0] < plans[1].need_rps[0] < plans[2].need_rps[0]
+    fractions = [float(plan.overflow_fraction[0, 0]) for plan in plans]
+    # log-odds of 0.5 are 0, so a multiplier m gives m / (1 + m)
+    assert fractions == pytest.approx([0.2 / 1.2, 0.5, 5 / 6])
+
+
+def test_overflow_waits_a_share_of_the_slack() -> None:
+    plan = plan_for(steady_observation(tiny_setting(), 50.0), PLAIN.model_copy(update={"overflow_slack": 0.5}))
+    # medium, the slowest planned option, takes 0.1 s: (1.5 - 0.1) / 2 and (10 - 0.1) / 2
+    assert plan.overflow_after_s[0].tolist() == pytest.approx([0.7, 4.95])
+
+
+def test_batches_grow_until_two_in_a_row_fill_the_share_of_the_tightest_slo() -> None:
+    setting = tiny_setting(batch_max=8)
+    plan = MpcPolicy(setting, MpcSettings(batch_slack=0.5)).decide(steady_observation(setting, 50.0))
+    # strict: 2 x service <= 0.75 s. small 0.025 (1 + b) -> 8; medium 0.05 (1 + b) -> 6; large 0.1 (1 + b) -> 2
+    assert plan.batch_size[0, :, OD].tolist() == [8, 6, 2]
+
+
+def test_a_silent_start_plans_for_the_mean_rate_of_the_scenario() -> None:
+    plan = plan_for(steady_observation(tiny_setting(), 50.0, ticks=0))
+    assert plan.need_rps[0] == pytest.approx(50.0)
+    assert capacity_rps(plan) >= 50
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ValidationError, match="quantile"):
+        MpcSettings(quantile=1.0)
+
+
+def test_spans_shrink_with_speed() -> None:
+    fast = MpcSettings().arrays(tiny_setting(speed=10.0))
+    assert fast.scale_in_s == 30.0
+    assert fast.repay_s == 360.0
+    assert fast.headroom == MpcSettings().headroom
