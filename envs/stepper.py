@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import F64, I64, ON_DEMAND, Bool, empty_actions, empty_plan
+from controller.arrays import F64, I64, ON_DEMAND, Bool, ObservationArrays, empty_actions, empty_plan
 from controller.errors import ScenarioError
 from controller.forecast import persistence_forecast
 from controller.observation import CLIP, OBSERVATION_SIZE

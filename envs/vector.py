@@ -40,6 +40,7 @@ class ServingVecEnv(VecEnv):
         self, world: World, num_envs: int, options: EnvOptions | None = None, seed: int = 0, threads: int = 1
     ) -> None:
         self.stepper = Stepper(world, num_envs, options or EnvOptions(), seed, threads)
+        self.render_mode = None
         super().__init__(num_envs, self.stepper.observation_space, self.stepper.action_space)
         self._knobs: F64 = np.zeros((num_envs, NUM_KNOBS))
         self._started_s = time.monotonic()
