@@ -25,7 +25,7 @@ from experiments.objective import Score, score
 from experiments.stretches import Replay, stretched
 from experiments.train_config import TrainConfig
 from experiments.tuning import Tuned, tune
-from experiments.world import World
+from envs.world import World
 
 FIXED = ("accuracy_tilt", "miss_multiplier")
 """Settings left alone: how far a knob reaches, which a rule without knobs cannot feel, and the dial."""

@@ -77,10 +77,10 @@ def simulate(
       provisor simulate default --policy mpc --days 14:14 --seed 1 --out runs/one
     """
     from controller.scenario import load_scenario
+    from envs.world import WorldChoice, parse_days
     from experiments.progress import RichProgress
     from experiments.show import show_simulation
     from experiments.simulate import simulate as run
-    from experiments.world import WorldChoice, parse_days
 
     span = parse_days(days, "--days") if days else None
     if span is None and trace is None:
@@ -124,8 +124,8 @@ def _merged(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
     """The run file with every option that was given in place of its field."""
     from controller.config import parse_config
     from controller.errors import UsageError, mismatch
+    from envs.world import parse_days
     from experiments.run_config import RunConfig
-    from experiments.world import parse_days
 
     fields: dict[str, Any] = {} if config is None else config.model_dump(mode="json")
     if options["scenarios"]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from controller.config import write_run_header
 from controller.errors import UsageError
 from controller.scenario import load_scenario
+from envs.world import World, build_world
 from experiments.outcome import Evaluation
 from experiments.report import write_report
 from experiments.results import ResultRow, write_results
 from experiments.rollout import Progress, Recorder, Ticker, Timer, batches, new_loop, new_simulator, prepare, roll
 from experiments.run_config import PolicyChoice, RunConfig, policy_labels
 from experiments.timeline import Timeline, TimelineRecorder
-from experiments.world import World, build_world
 
 REPORT = "report.html"
 

@@ -17,8 +17,8 @@ import numpy as np
 from controller.arrays import F64, I64, ObservationArrays, empty_observation
 from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
+from envs.world import Cell, World
 from experiments.results import Tally
-from experiments.world import Cell, World
 
 if TYPE_CHECKING:
     from envs.simulator import Simulator

@@ -16,8 +16,8 @@ from controller.config import StrictModel, load_yaml
 from controller.policies.registry import PolicySpec
 from controller.replay import FILE_SUFFIXES
 from controller.scenario import DayRange
+from envs.world import WorldChoice
 from experiments.train_config import TrainConfig
-from experiments.world import WorldChoice
 
 PolicyChoice = str | PolicySpec
 """What `make_policy` takes: a rule with or without settings, a file, a class, or a mapping with `kind:`."""

@@ -12,10 +12,10 @@ from controller.journal import JournalHeader, JournalWriter
 from controller.loop import Decision
 from controller.replay import make_header
 from controller.scenario import load_scenario
+from envs.world import Cell, World, WorldChoice, build_world
 from experiments.results import ResultRow, write_results
 from experiments.rollout import Progress, Recorder, Ticker, Timer, new_loop, new_simulator, prepare, roll
 from experiments.run_config import PolicyChoice, policy_labels
-from experiments.world import Cell, World, WorldChoice, build_world
 
 JOURNAL = "journal.jsonl.gz"
 

@@ -17,7 +17,7 @@ from controller.ports import Policy
 from experiments.objective import Outcome
 from experiments.results import Tally
 from experiments.rollout import begin, new_simulator, prepare
-from experiments.world import Cell, World
+from envs.world import Cell, World
 
 
 @dataclass(frozen=True, eq=False)

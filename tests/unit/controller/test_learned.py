@@ -65,7 +65,7 @@ def make_content(setting, scale=0.0, catalog="any", **changes):
 def play(setting, policy, ticks=40, num_envs=3):
     """Plans of a policy in a simulated world, tick by tick."""
     from envs.simulator import Simulator
-    from experiments.world import build_world
+    from envs.world import build_world
 
     simulator = Simulator(setting, build_world(load_scenario("tiny"), setting=setting).supply(), num_envs)
     seen = simulator.reset(np.arange(num_envs), np.linspace(0, 40_000, num_envs))

@@ -13,10 +13,10 @@ from controller.arrays import ObservationArrays
 from controller.errors import ConfigError, UsageError
 from controller.loop import Decision
 from controller.policies.registry import PolicySpec
+from envs.world import Cell, World
 from experiments.evaluate import evaluate, run_evaluation, write_evaluation
 from experiments.rollout import MOST_ENVS, Progress, batches, prepare
 from experiments.run_config import RunConfig, load_run, policy_labels
-from experiments.world import Cell, World
 
 
 class Counting(Progress):

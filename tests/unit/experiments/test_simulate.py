@@ -10,9 +10,9 @@ from controller import cli
 from controller.errors import PolicyFileError, ProvisorError, UsageError
 from controller.journal import Journal, timings_path
 from controller.replay import make_header, policy_digest, replay_journal, setting_of
+from envs.world import World, WorldChoice
 from experiments.rollout import Progress
 from experiments.simulate import simulate
-from experiments.world import World, WorldChoice
 
 
 @pytest.fixture

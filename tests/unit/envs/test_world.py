@@ -9,7 +9,7 @@ import pytest
 from controller.arrays import HISTORY_TICKS
 from controller.compile import Setting
 from controller.errors import ProvisorError, ScenarioError, TraceError, UsageError
-from experiments.world import Cell, World, WorldChoice, build_world, expand_path, parse_days
+from envs.world import Cell, World, WorldChoice, build_world, expand_path, parse_days
 
 DAY_BINS = 1440  # of 60 s
 
@@ -186,10 +186,10 @@ def test_wrong_choices_are_named(
         built(toy_setting, **choice)
 
 
-def test_splits_beyond_the_trace_are_named(make_setting: Callable) -> None:
-    splits = {"train": [1, 2], "validation": [3, 3], "test": [4, 5]}
-    with pytest.raises(ScenarioError, match=r"splits\.test: expected days within 1:4"):
-        built(make_setting(splits=splits))
+def test_splits_beyond_the_file_are_named(make_setting: Callable, trace_file: Path) -> None:
+    splits = {"train": [1, 1], "validation": [2, 2], "test": [3, 4]}
+    with pytest.raises(ScenarioError, match=r"splits\.test: expected days within 1:3"):
+        built(make_setting(**{**own_trace(trace_file), "splits": splits}))
 
 
 def test_a_market_shorter_than_a_day_is_refused(toy_setting: Setting, trace_file: Path, spot_file: Path) -> None:
