@@ -31,7 +31,8 @@ class ServingEnv(gym.Env[F32, F32]):
 
     Observation: `controller.observation.FIELDS`, float32 in [-5, 5], catalog-free, the same length for any catalog.
     Action: `controller.rule_arrays.KNOBS`, [-1, 1] each; zero is the rule, bit for bit. It holds for one decision.
-    Reward: -(bill / mean on-demand cost of a decision + miss_weight x dial x misses / mean requests) x reward_scale;
+    Reward: -(bill / rent of the rule's machines at the mean rate + miss_weight x dial x misses / mean requests)
+    x reward_scale;
     with `twin`, minus the same of a twin with zero knobs under the same seed.
     Ends: never terminates; truncated after `episode_decisions` decisions.
     Info: cost_usd (by bill term and total), requests, missed, shed and preempted of the episode so far, attainment,

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import F64, I64, ON_DEMAND, Bool, ObservationArrays, empty_actions, empty_plan
+from controller.arrays import F64, I64, Bool, ObservationArrays, empty_actions, empty_observation, empty_plan
 from controller.errors import ScenarioError
 from controller.forecast import persistence_forecast
 from controller.observation import CLIP, OBSERVATION_SIZE
@@ -34,7 +34,7 @@ class EnvOptions:
 
     Attributes:
         episode_decisions: Decisions until it is truncated.
-        miss_weight: Reward lost per request missed, in units of the mean cost of a request on demand.
+        miss_weight: Reward lost per request missed, in units of `reference_usd` / mean requests of a step.
         reward_scale: Factor on every reward.
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
         randomise_dial: Whether the value of a miss is drawn per episode (log-uniform 0.25..4), else 1.
@@ -87,10 +87,7 @@ class Stepper:
         self._sizer = MpcPolicy(setting, self.base, self.forecast)
         control = setting.control
         self.step_s = control.tick_s * control.ticks_per_decision
-        on_demand = setting.catalog.market == ON_DEMAND
-        self.usd_per_request = float(self.rule_arrays.usd[:, on_demand].min(initial=np.inf))
-        if not np.isfinite(self.usd_per_request):
-            self.usd_per_request = float(self.rule_arrays.usd.min())
+        self.reference_usd = self._mean_load_usd()
         self.requests_per_step = setting.scenario.mean_rps * self.step_s
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (NUM_KNOBS,), np.float32)
@@ -119,7 +116,7 @@ class Stepper:
         totals = self.simulator.totals
         spent_usd, missed = totals.spend_usd.sum(axis=1), totals.missed.sum(axis=1)
         self._run()
-        cost = (totals.spend_usd.sum(axis=1) - spent_usd) / (self.usd_per_request * self.requests_per_step)
+        cost = (totals.spend_usd.sum(axis=1) - spent_usd) / self.reference_usd
         misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
         value = -(cost + self.options.miss_weight * self.dial * misses) * self.options.reward_scale
         rewards = value[: self.num_envs] - value[self.num_envs :] if self.options.twin else value
@@ -136,6 +133,18 @@ class Stepper:
             "attainment": 1.0 - float(totals.missed[n].sum()) / max(1, int(totals.arrivals[n].sum())),
             "accuracy": float(totals.accuracy_sum[n].sum()) / max(1, int(totals.answered[n].sum())),
         }
+
+    def _mean_load_usd(self) -> float:
+        """Rent per step of the machines that the rule plans for the scenario's mean rate."""
+        setting = self.setting
+        observation = empty_observation(1, setting.shape)
+        observation.history[0] = (setting.scenario.mean_rps * setting.control.tick_s) * setting.workload.share[:, None]
+        self._sizer.reset(1)
+        replicas = self._sizer.decide(observation).replicas[0]
+        usd = float((replicas * setting.catalog.price_usd_per_s).sum()) * self.step_s
+        if usd <= 0.0:
+            raise ScenarioError(f"{setting.scenario.name}: expected a scenario whose mean rate needs a machine")
+        return usd
 
     def _begin(self, n: int) -> None:
         """Draws an episode for env n and its twin and puts them at its start."""
