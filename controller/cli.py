@@ -36,10 +36,12 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
+    "demo": Verb("experiments.learning_commands:demo", "Do the whole job on a generated trace, in minutes."),
     "evaluate": Verb("experiments.commands:evaluate", "Compare policies on days they never saw."),
     "simulate": Verb("experiments.commands:simulate", "Run one policy in the simulated world, with a journal."),
     "replay": Verb("experiments.commands:replay", "Decide a journal again and report any difference."),
     "serve": Verb("experiments.serve_commands:serve", "Serve live on Ray, driven by a policy."),
+    "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),
     "trace": Verb("traces.commands:trace", "Describe, generate and fetch request traces."),
     "version": Verb("controller.cli:version", "Print the versions that can change a result."),
 }

@@ -20,15 +20,17 @@ from controller.config import parse_config
 from controller.errors import UsageError
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import ForecastArrays
+from envs.world import World
 from experiments.forecasting import RateSeries, fit_forecaster
 from experiments.objective import Score, score
 from experiments.stretches import Replay, stretched
 from experiments.train_config import TrainConfig
 from experiments.tuning import Tuned, tune
-from envs.world import World
 
-FIXED = ("accuracy_tilt", "miss_multiplier")
-"""Settings left alone: how far a knob reaches, which a rule without knobs cannot feel, and the dial."""
+FIXED = ("accuracy_tilt", "accuracy_margin", "miss_multiplier")
+"""Settings left alone: how far a knob reaches, which a rule without knobs cannot feel; the distance kept from a floor,
+which a search would spend because floors are broken by less than its noise; and the dial.
+"""
 
 OnTrial = Callable[[int, float, float], None]
 

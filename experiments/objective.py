@@ -47,7 +47,7 @@ class ObjectiveConfig(StrictModel):
 
     miss_weight: float = Field(default=40.0, ge=0, description="cost rises by this share per unit of excess miss share")
     accuracy_weight: float = Field(
-        default=40.0, ge=0, description="cost rises by this share per unit of accuracy below the floor"
+        default=200.0, ge=0, description="cost rises by this share per unit of accuracy below the floor"
     )
     miss_room: float = Field(default=0.8, gt=0, le=1, description="share of the allowed misses that may be used up")
     accuracy_room: float = Field(default=0.0005, ge=0, description="accuracy kept above the floor")

@@ -23,6 +23,13 @@ from experiments.ppo import KnobPpo, zero_tensors
 from experiments.train_config import TrainConfig
 
 Tensors = Mapping[str, NDArray[np.float32]]
+Validate = Callable[[Tensors, float], Score]
+
+DIAL_STEP = 1.4
+"""Factor between the dial in use and the one tried beside it at each validation."""
+
+DIAL_RANGE = (0.25, 4.0)
+"""Dials that training has seen."""
 
 
 class Progress(Protocol):
@@ -43,6 +50,8 @@ class Selection:
     best: Score
     best_steps: int  # 0: the rule
     best_tensors: dict[str, NDArray[np.float32]]
+    best_dial: float = 1.0
+    dial: float = 1.0  # the one that suits the present weights
     since_best: int = 0  # validations
     last_steps: int = 0  # at the last validation
     curve: list[tuple[int, float]] = field(default_factory=list)  # (steps, value)
@@ -53,7 +62,7 @@ class Selection:
         self.last_steps = steps
         is_better = score.value < min(self.best.value, self.rule.value * (1.0 - least_gain))
         if is_better:
-            self.best, self.best_steps, self.since_best = score, steps, 0
+            self.best, self.best_steps, self.best_dial, self.since_best = score, steps, self.dial, 0
             self.best_tensors = {name: array.copy() for name, array in tensors.items()}
         else:
             self.since_best += 1
@@ -68,6 +77,8 @@ class Selection:
             "best": _plain_score(self.best),
             "best_steps": self.best_steps,
             "best_tensors": {name: torch.from_numpy(array.copy()) for name, array in self.best_tensors.items()},
+            "best_dial": self.best_dial,
+            "dial": self.dial,
             "since_best": self.since_best,
             "last_steps": self.last_steps,
             "curve": [list(point) for point in self.curve],
@@ -81,6 +92,8 @@ class Selection:
             best=_score_of(plain["best"]),
             best_steps=plain["best_steps"],
             best_tensors={name: tensor.numpy() for name, tensor in plain["best_tensors"].items()},
+            best_dial=plain["best_dial"],
+            dial=plain["dial"],
             since_best=plain["since_best"],
             last_steps=plain["last_steps"],
             curve=[(int(steps), float(value)) for steps, value in plain["curve"]],
@@ -92,7 +105,7 @@ def train_seed(
     config: TrainConfig,
     seed: int,
     folder: Path,
-    validate: Callable[[Tensors], Score],
+    validate: Validate,
     *,
     config_sha256: str,
     resume: bool = False,
@@ -106,7 +119,7 @@ def train_seed(
         config: Settings.
         seed: Of weights and exploration.
         folder: Holds `checkpoint.pt` and TensorBoard's files.
-        validate: Deterministic evaluation of a knob network on the validation days.
+        validate: Deterministic evaluation of a knob network at a dial on the validation days.
         config_sha256: Identifies the settings; a checkpoint of others is refused.
         resume: Go on from the checkpoint in `folder`, if there is one.
         progress: Told of every rollout and validation.
@@ -131,7 +144,7 @@ def train_seed(
         assert sizes[0] is not None
         assert sizes[1] is not None
         zero = zero_tensors(sizes[0][0], config.ppo.hidden, sizes[1][0])
-        rule = validate(zero)
+        rule = validate(zero, 1.0)
         selection = Selection(rule, rule, 0, zero)
         held = {}
     rollouts = 0
@@ -162,18 +175,21 @@ def train_seed(
 
 
 def _validate(
-    model: KnobPpo,
-    selection: Selection,
-    validate: Callable[[Tensors], Score],
-    config: TrainConfig,
-    progress: Progress | None,
+    model: KnobPpo, selection: Selection, validate: Validate, config: TrainConfig, progress: Progress | None
 ) -> None:
     if model.rollouts_done <= config.ppo.burn_in_rollouts:
         return  # the actor has not moved
     tensors = model.knob_tensors()
-    score = validate(tensors)
+    score = validate(tensors, selection.dial)
+    if config.randomise_dial:
+        # Too many misses ask for a higher value of a miss, unused room for a lower one.
+        other = selection.dial * (DIAL_STEP if score.excess_miss > 0 else 1.0 / DIAL_STEP)
+        other = min(max(other, DIAL_RANGE[0]), DIAL_RANGE[1])
+        beside = validate(tensors, other)
+        if beside.value < score.value:
+            score, selection.dial = beside, other
     selection.offer(int(model.num_timesteps), tensors, score, config.validation.least_gain)
-    for name, value in (("value", score.value), ("cost_usd", score.cost_usd), ("excess_miss", score.excess_miss)):
+    for name, value in (("value", score.value), ("cost_usd", score.cost_usd), ("dial", selection.dial)):
         model.logger.record(f"validation/{name}", value)
     model.logger.record("validation/gain", 1.0 - score.value / selection.rule.value)
     model.logger.dump(model.num_timesteps)

@@ -1,0 +1,240 @@
+"""Learns policies for a scenario, from nothing to policy files.
+
+The rule comes first: its forecaster is fitted and its settings are tuned. Then PPO learns, seed by seed, to turn the
+rule's knobs, and what is best on the validation days is exported: the network where it beats the rule there, else the
+rule itself. The test days are never opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.config import write_run_header
+from controller.errors import UsageError
+from controller.identity import require_own_packages
+from controller.policies.policy_file import PolicyContent, save_policy_file
+from controller.scenario import load_scenario
+from envs.world import World, build_world
+from experiments.base_rule import BaseRule, make_base_rule, rule_score
+from experiments.objective import Score, score
+from experiments.run_config import RunConfig
+from experiments.stretches import Replay, stretched
+
+Tensors = Mapping[str, NDArray[np.float32]]
+BEST = "policy.provisor"
+RULE = "rule.provisor"
+"""The tuned rule with its fitted forecaster, as a policy file: the rival that a learned policy has to beat."""
+
+
+class TrainProgress(Protocol):
+    """Told what a training does; shows it."""
+
+    def stage(self, text: str, total: int) -> None:
+        """A stage of `total` steps begins (trials, or decisions)."""
+
+    def trial(self, done: int, value: float, best: float) -> None:
+        """A setting of the rule was tried."""
+
+    def rollout(self, steps: int, mean_return: float) -> None:
+        """A rollout and its update are done."""
+
+    def validated(self, steps: int, score: Score, rule: Score) -> None:
+        """The policy was evaluated on the validation days."""
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """One seed's result."""
+
+    seed: int
+    path: Path
+    steps: int  # decisions seen by the exported weights; 0: the rule
+    score: Score
+    rule: Score
+
+    @property
+    def gain(self) -> float:
+        """Share by which the policy is better than the rule on validation; 0 where the rule was exported."""
+        return 1.0 - self.score.value / self.rule.value
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run of `provisor train` came to."""
+
+    policies: tuple[TrainedPolicy, ...]
+    best: Path  # copy of the policy that is best on validation
+    base: BaseRule
+
+
+def train(
+    run: RunConfig, out: Path, *, resume: bool = False, steps: int | None = None, progress: TrainProgress | None = None
+) -> Training:
+    """Trains every seed of a run.
+
+    Args:
+        run: The run; its scenario's training and validation days are used.
+        out: Run folder: `run.json`, `base/`, `seed-N/` with checkpoint and TensorBoard files, `policy-seed-N.provisor`,
+            `rule.provisor`, the tuned rule alone, and `policy.provisor`, the best by validation.
+        resume: Go on with what is in the folder.
+        steps: Decisions per seed in place of the configured ones.
+        progress: Told what goes on.
+
+    Returns:
+        The policies.
+
+    Raises:
+        ProvisorError: Something in the run is wrong, or the folder holds another run.
+        KeyboardInterrupt: As given; `resume` goes on from there.
+    """
+    require_own_packages()
+    if steps is not None:
+        run = run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
+    config = run.train
+    if not resume and any(out.glob("seed-*/checkpoint.pt")):
+        raise UsageError(f"out: expected a folder without a training, got {out} (continue it with --resume)")
+    if not resume and (out / "base").exists():
+        shutil.rmtree(out / "base")
+    scenario = load_scenario(run.scenario)
+    world = build_world(scenario, run.choice.model_copy(update={"days": scenario.splits.train}))
+    held_out = build_world(
+        scenario, run.choice.model_copy(update={"days": scenario.splits.validation}), setting=world.setting
+    )
+    write_run_header(out, run, config.seeds)
+    if progress is not None:
+        progress.stage("tuning the rule", config.tune.trials)
+    base = make_base_rule(world, held_out, config, out / "base", None if progress is None else progress.trial)
+    policies = [_train_one(run, world, held_out, base, seed, out, resume, progress) for seed in config.seeds]
+    save_policy_file(out / RULE, _rule_content(run, world, base))
+    best = min(policies, key=lambda one: one.score.value)
+    shutil.copyfile(best.path, out / f".{BEST}")
+    (out / f".{BEST}").replace(out / BEST)
+    return Training(tuple(policies), out / BEST, base)
+
+
+def _train_one(
+    run: RunConfig,
+    world: World,
+    held_out: World,
+    base: BaseRule,
+    seed: int,
+    out: Path,
+    resume: bool,
+    progress: TrainProgress | None,
+) -> TrainedPolicy:
+    from controller.policies.learned import LearnedPolicy
+    from experiments.trainer import train_seed
+    from experiments.training_env import training_env
+
+    config = run.train
+    span_s = config.validation.window_s / world.setting.scenario.speed
+    replay = Replay(
+        stretched(held_out, config.validation.windows, span_s, config.validation.seed), config.validation.seed
+    )
+    rule, reference_usd = rule_score(replay, base, config)
+
+    def validate(tensors: Tensors, dial: float) -> Score:
+        policy = LearnedPolicy(world.setting, new_content(run, world, base, tensors, seed=seed, dial=dial))
+        return score(replay.outcome(policy), world.setting.workload, config.objective, reference_usd)
+
+    if progress is not None:
+        progress.stage(f"seed {seed}", config.steps)
+    env = training_env(world, config, base, seed)
+    try:
+        digest = settings_digest(run, base)
+        selection = train_seed(
+            env, config, seed, out / f"seed-{seed}", validate, config_sha256=digest, resume=resume, progress=progress
+        )
+    finally:
+        env.close()
+    metrics = {
+        "validation": {
+            "policy": _plain(selection.best),
+            "rule": _plain(rule),
+            "curve": [list(p) for p in selection.curve],
+        },
+        "forecast": base.forecast_report,
+        "tuning": base.tuning_report,
+    }
+    content = new_content(
+        run,
+        world,
+        base,
+        selection.best_tensors,
+        seed=seed,
+        steps=selection.best_steps,
+        dial=selection.best_dial,
+        metrics=metrics,
+    )
+    path = out / f"policy-seed-{seed}.provisor"
+    save_policy_file(path, content)
+    return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
+
+
+def _rule_content(run: RunConfig, world: World, base: BaseRule) -> PolicyContent:
+    from controller.observation import OBSERVATION_SIZE
+    from controller.rule_arrays import NUM_KNOBS
+    from experiments.ppo import zero_tensors
+
+    zero = zero_tensors(OBSERVATION_SIZE, run.train.ppo.hidden, NUM_KNOBS)
+    metrics = {"forecast": base.forecast_report, "tuning": base.tuning_report}
+    return new_content(run, world, base, zero, seed=run.train.tune.seed, metrics=metrics)
+
+
+def new_content(
+    run: RunConfig,
+    world: World,
+    base: BaseRule,
+    tensors: Tensors,
+    *,
+    seed: int,
+    steps: int = 0,
+    dial: float = 1.0,
+    metrics: Mapping[str, Any] | None = None,
+) -> PolicyContent:
+    """Network, forecaster and rule settings as a policy file holds them."""
+    from controller.policies.learned import content_of
+    from controller.policies.policy_file import TrainingRecord
+
+    scenario = world.setting.scenario
+    splits = scenario.splits
+    return content_of(
+        world.setting,
+        tensors,
+        settings=base.settings.model_copy(update={"miss_multiplier": dial * base.settings.miss_multiplier}),
+        forecast=base.forecast,
+        hidden=run.train.ppo.hidden,
+        catalog=run.train.catalog,
+        training=TrainingRecord(
+            trace=world.trace_name,
+            trace_sha256=hashlib.sha256(np.ascontiguousarray(world.rate_rps).tobytes()).hexdigest(),
+            scenario=scenario.name,
+            train_days=splits.train,
+            validation_days=splits.validation,
+            seeds=(seed,),
+            steps=steps,
+        ),
+        metrics=metrics or {},
+    )
+
+
+def settings_digest(run: RunConfig, base: BaseRule) -> str:
+    """Identifies what a checkpoint was made with; a run is not resumed under other settings."""
+    settings = run.model_dump(mode="json", exclude={"out", "policies", "seeds", "days"})
+    digest = hashlib.sha256(json.dumps([settings, base.settings.model_dump(mode="json")], sort_keys=True).encode())
+    for array in base.forecast:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Score) -> dict[str, Any]:
+    return {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in vars(value).items()}
