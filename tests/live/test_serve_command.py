@@ -64,9 +64,12 @@ def test_replayed_minutes_are_journalled_and_compared_and_nothing_is_left(tmp_pa
 
 def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
     port = free_port()
-    command = start("--scenario", "demo", "--policy", "static", "--port", port, "--speed", 20, "--dry-run", "--out", tmp_path)
+    command = start(
+        "--scenario", "demo", "--policy", "static", "--port", port, "--speed", 20, "--dry-run", "--out", tmp_path
+    )
     try:
         wait_until_it_answers(port, command)
+        wait_until(lambda: len((tmp_path / "journal.jsonl").read_text().splitlines()) > 3)
         command.send_signal(signal.SIGTERM)
         output, _ = command.communicate(timeout=60)
     finally:
@@ -80,6 +83,13 @@ def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
     ticks = list(Journal(tmp_path / "journal.jsonl").ticks())
     assert len(ticks) >= 2
     assert len({tuple(t.observation.ready.reshape(-1)) for t in ticks}) == 1
+
+
+def wait_until(condition, timeout_s=30):
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
 
 
 def wait_until_it_answers(port, command):

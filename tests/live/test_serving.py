@@ -197,7 +197,9 @@ def test_request_whose_replica_is_killed_is_answered_by_its_successor(live):
 
 def test_metrics_are_exposed_in_prometheus_text(live):
     text = httpx.get(f"{live.cluster.url}/metrics").text
-    arrived = next(line for line in text.splitlines() if line.startswith('provisor_router_arrived_total{request_class="relaxed"'))
+    arrived = next(
+        line for line in text.splitlines() if line.startswith('provisor_router_arrived_total{request_class="relaxed"')
+    )
     assert float(arrived.split()[-1]) > 20
     assert 'provisor_router_latency_seconds_bucket{le="+Inf",request_class="relaxed"}' in text
 
@@ -229,9 +231,12 @@ def test_controller_decides_every_tick_and_its_journal_replays_equal(live, tmp_p
         await handle.prepare.remote()
         await handle.begin.remote()
         async with httpx.AsyncClient(base_url=live.cluster.url, timeout=30) as client:
+            calls = []
             for i in range(40):
-                asyncio.ensure_future(client.post("/v1/infer", json={"input": live.images[i], "request_class": "relaxed"}))
+                body = {"input": live.images[i], "request_class": "relaxed"}
+                calls.append(asyncio.ensure_future(client.post("/v1/infer", json=body)))
                 await asyncio.sleep(0.1)
+            await asyncio.gather(*calls)
             text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
         return text, await handle.stop.remote()
 

@@ -1,0 +1,76 @@
+import socket
+import threading
+import time
+
+import pytest
+
+from controller.errors import ClusterError, UsageError
+from serving import cluster as clusters
+
+
+@pytest.fixture
+def listener():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server
+
+
+def test_port_in_use_is_named(listener):
+    port = listener.getsockname()[1]
+    with pytest.raises(UsageError, match=f"--port: expected a free port, got {port}"):
+        clusters.require_free_port(port, "--port")
+
+
+def test_free_port_is_accepted(listener):
+    port = listener.getsockname()[1]
+    listener.close()
+    clusters.require_free_port(port, "--port")
+
+
+def test_address_where_nothing_listens_is_refused_at_once(listener):
+    port = listener.getsockname()[1]
+    listener.close()
+    began_s = time.monotonic()
+    with pytest.raises(ClusterError, match=f"--address 127.0.0.1:{port}: expected a running Ray head"):
+        clusters.join_cluster(f"127.0.0.1:{port}", {}, 8000, [])
+    assert time.monotonic() - began_s < 3
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:", ":6379", "host:x", "ray://"])
+def test_address_of_another_form_is_refused(address):
+    with pytest.raises(UsageError, match="--address: expected host:port"):
+        clusters.join_cluster(address, {}, 8000, [])
+
+
+def test_something_that_is_no_ray_is_refused_within_seconds(listener, monkeypatch):
+    monkeypatch.setattr(clusters, "_VERSION_TIMEOUT_S", 0.5)
+    stop = threading.Event()
+
+    def hang_up():
+        while not stop.is_set():
+            try:
+                listener.accept()[0].close()
+            except OSError:
+                return
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    try:
+        with pytest.raises(ClusterError, match="does not answer as one"):
+            clusters.join_cluster(f"127.0.0.1:{listener.getsockname()[1]}", {}, 8000, [])
+    finally:
+        stop.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(("name", "number"), [("ray", "2.51.0"), ("python", "3.9.1")])
+def test_cluster_of_another_version_is_refused(name, number):
+    import platform
+
+    import ray
+
+    versions = {"ray": ray.__version__, "python": platform.python_version(), name: number}
+    with pytest.raises(ClusterError, match=f"expected {name} .* got {number}"):
+        clusters._require_versions("h:1", versions)
