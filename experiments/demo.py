@@ -59,15 +59,12 @@ def demo(out: Path, say: Say, *, is_live: bool = True, progress: TrainProgress |
     run = demo_run()
     _clear(out)
     seconds: dict[str, float] = {}
-    say(
-        f"1/3 learning on days {_days(run, 'train')} of the generated trace, selecting on days {_days(run, 'validation')}"
-    )
+    say(f"1/3 learning on days {_days(run, 'train')} of the generated trace, choosing on {_days(run, 'validation')}")
     began_s = time.monotonic()
     training = train(run, out / "train", progress=progress)
     seconds["train"] = time.monotonic() - began_s
-    say(
-        f"2/3 comparing with rules on days {_days(run, 'test')}, which nothing has seen  (learned in {seconds['train']:.0f} s)"
-    )
+    say(f"learned in {seconds['train']:.0f} s")
+    say(f"2/3 comparing with rules on days {_days(run, 'test')}, which nothing has seen")
     began_s = time.monotonic()
     policies = (*run.policies, str(training.best.with_name(RULE)), str(training.best))
     compared = run.model_copy(update={"policies": policies, "out": str(out / "evaluate")})

@@ -94,7 +94,7 @@ class TrainConfig(StrictModel):
     episode_decisions: int = Field(default=120, ge=2)
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
-    miss_weight: float = Field(default=5.0, ge=0, description="reward lost per miss, in costs of a request on demand")
+    miss_weight: float = Field(default=5.0, ge=0, description="reward lost per miss, in mean costs of a request")
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"
     base: MpcSettings = Field(default=MpcSettings(), description="the rule's settings that tuning begins with")
