@@ -1,6 +1,7 @@
 """The compiled decision path: array kernels with a leading env axis, the same in training, evaluation and live serving.
 
-Importing this package sets numba's cache folder, so import kernels only through it and only on use (numba costs 0.65 s).
+Importing this package sets numba's cache folder, so import kernels only through it and only on use (numba costs 0.65
+s).
 """
 
 from __future__ import annotations

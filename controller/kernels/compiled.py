@@ -1,7 +1,20 @@
-"""The one way kernels are compiled: cached on disk, free of the GIL, with IEEE division so that none raises."""
+"""The two ways kernels are compiled, both with IEEE division so that none raises.
+
+A call from Python has to unpack every array of every tuple, and the code that does so is most of what there would be
+to compile; so only what Python calls gets it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from numba import njit
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")
+"""A function that Python or other kernels call: cached on disk, free of the GIL."""
+
+_WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+inner: Callable[..., Any] = njit(nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
+"""A function that other kernels alone call."""

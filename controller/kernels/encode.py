@@ -17,7 +17,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.forecast import (
     NUM_FEATURES,
     features_of,
@@ -56,7 +56,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0.0 else 0.0
 
 
-@kernel
+@inner
 def _put_demand(
     ctl: ControlArrays,
     settings: MpcArrays,
@@ -84,7 +84,7 @@ def _put_demand(
     return at, max(rps, LEAST_SHARE * settings.prior_rps, 1e-9), np.exp(min(5.0, own))
 
 
-@kernel
+@inner
 def _put_promises(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -155,7 +155,7 @@ def _put_promises(
     return at, mean[3]
 
 
-@kernel
+@inner
 def _put_capacity(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -223,7 +223,7 @@ def _put_capacity(
     return at, ready[0], machines
 
 
-@kernel
+@inner
 def _put_money(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -276,7 +276,7 @@ def _put_money(
     return _put(out, n, at, _ratio(obs.spend_usd[n, SERVERLESS_USE], spent))
 
 
-@kernel
+@inner
 def encode_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,

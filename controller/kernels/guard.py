@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
 
@@ -34,7 +34,7 @@ ROUNDING_USD_PER_HOUR = 1e-9
 """A plan this little above the budget counts as within it."""
 
 
-@kernel
+@inner
 def hourly_usd(cat: CatalogArrays, p: int) -> float:
     """Rental of one instance, or of one provisioned environment, for an hour."""
     if cat.market[p] == SERVERLESS:
@@ -42,7 +42,7 @@ def hourly_usd(cat: CatalogArrays, p: int) -> float:
     return cat.price_usd_per_s[p] * 3600.0
 
 
-@kernel
+@inner
 def plan_usd_per_hour(cat: CatalogArrays, plan: PlanArrays, n: int) -> float:
     """Rental of the planned fleet."""
     total = 0.0
@@ -62,7 +62,7 @@ def _share_or(value: float, otherwise: float) -> float:
     return min(1.0, max(0.0, value))
 
 
-@kernel
+@inner
 def _sanitise(cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
     """Replaces what is no number, negative, out of range or unusable."""
     num_classes, num_variants, num_pools = wl.allowed.shape
@@ -118,7 +118,7 @@ def _in_pool(replicas: I64, n: int, p: int) -> int:
     return total
 
 
-@kernel
+@inner
 def _cut_additions(plan: PlanArrays, obs: ObservationArrays, n: int, p: int, excess: int) -> int:
     """Takes `excess` off what the plan adds in a pool, last variant first; returns what could not be taken."""
     for i in range(plan.replicas.shape[1]):
@@ -130,7 +130,7 @@ def _cut_additions(plan: PlanArrays, obs: ObservationArrays, n: int, p: int, exc
     return excess
 
 
-@kernel
+@inner
 def _dearest_variant(cat: CatalogArrays, plan: PlanArrays, n: int, p: int) -> int:
     """Planned variant of a pool with least capacity per replica; -1 where nothing is planned."""
     found, least = -1, np.inf
@@ -140,7 +140,7 @@ def _dearest_variant(cat: CatalogArrays, plan: PlanArrays, n: int, p: int) -> in
     return found
 
 
-@kernel
+@inner
 def _filler_variant(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, p: int) -> int:
     """Variant to fill a minimum with: the one planned most anywhere, else that of most capacity; -1 for none."""
     found, most, fastest = -1, -1, -1.0
@@ -168,7 +168,7 @@ def _on_demand(market: I64, replicas: I64, n: int) -> int:
     return total
 
 
-@kernel
+@inner
 def _raise_to_minima(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64
 ) -> None:
@@ -201,7 +201,7 @@ def _raise_to_minima(
             plan.reasons[n] |= _FLOOR
 
 
-@kernel
+@inner
 def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
     """Removes what is dearest per capacity until the rental fits; minima are spared first, then given up as well."""
     budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
@@ -237,7 +237,7 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
             plan.replicas[n, v, p] -= max(1, min(best_most, int(min(needed, 1e9))))
 
 
-@kernel
+@inner
 def _slow_drain(
     cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, lacking: int
 ) -> None:
@@ -259,7 +259,7 @@ def _slow_drain(
             plan.reasons[n] |= _RAMP
 
 
-@kernel
+@inner
 def _cut_pool(
     cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, ceiling: int
 ) -> None:
@@ -276,7 +276,7 @@ def _cut_pool(
         excess -= taken
 
 
-@kernel
+@inner
 def guard_one(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
 ) -> None:

@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.forecast import forecast_one, quantile_at
 from controller.kernels.provision import (
     allot,
@@ -108,7 +108,7 @@ def dial_log_odds(dial: F64, n: int) -> float:
     return min(5.0, max(-5.0, np.log(dial[n])))
 
 
-@kernel
+@inner
 def needed_accuracy(
     wl: WorkloadArrays,
     ctl: ControlArrays,
@@ -194,7 +194,7 @@ def serving_rps(market: I64, ready: I64, doomed: I64, rps: F64, n: int) -> float
     return total
 
 
-@kernel
+@inner
 def mpc_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,

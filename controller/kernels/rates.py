@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner
 from controller.rule_arrays import RATE_TICKS
 
 PRIOR_REQUESTS = 30.0
 """Weight of the workload's class shares in the estimate of the present mix, in requests."""
 
 
-@kernel
+@inner
 def history_sum(obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float:
     """Arrivals of a class over the last `num_ticks` ticks (fewer where the run is younger)."""
     length = obs.history.shape[2]
@@ -29,7 +29,7 @@ def history_sum(obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float
     return total
 
 
-@kernel
+@inner
 def class_weights(wl: WorkloadArrays, obs: ObservationArrays, n: int, weights: F64) -> None:
     """Present share of each class: the last minute's counts with the workload's shares as prior. Sums to 1."""
     total = 0.0
@@ -40,7 +40,7 @@ def class_weights(wl: WorkloadArrays, obs: ObservationArrays, n: int, weights: F
         weights[c] /= total
 
 
-@kernel
+@inner
 def peak_rate(ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, num_ticks: int) -> float:
     """Largest arrival rate of one tick among the last `num_ticks`, requests/s."""
     length = obs.history.shape[2]
@@ -53,7 +53,7 @@ def peak_rate(ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, num_ti
     return most / ctl.tick_s
 
 
-@kernel
+@inner
 def replica_rps(cat: CatalogArrays, v: int, p: int, batch: int) -> float:
     """Requests/s of one replica that is always busy with batches of `batch` items; 0 where unusable."""
     if not cat.usable[v, p]:
@@ -65,7 +65,7 @@ def replica_rps(cat: CatalogArrays, v: int, p: int, batch: int) -> float:
     return cat.concurrency[v, p] * size / seconds
 
 
-@kernel
+@inner
 def planned_rps(cat: CatalogArrays, plan: PlanArrays, n: int, v: int, p: int) -> float:
     """Requests/s of one replica at the plan's batch size."""
     return replica_rps(cat, v, p, plan.batch_size[n, v, p])

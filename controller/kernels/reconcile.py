@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -31,7 +31,7 @@ _UNAVAILABLE = int(Reason.POOL_UNAVAILABLE)
 _PREEMPTION = int(Reason.COVER_PREEMPTION)
 
 
-@kernel
+@inner
 def _spare_capacity(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -59,7 +59,7 @@ def _spare_capacity(
                     spare[c] += capacity
 
 
-@kernel
+@inner
 def _spare_of_option(wl: WorkloadArrays, v: int, p: int, spare: F64) -> float:
     """Capacity that option (v, p) may lose without any class falling below its need."""
     least = float(spare[wl.allowed.shape[0]])
@@ -69,7 +69,7 @@ def _spare_of_option(wl: WorkloadArrays, v: int, p: int, spare: F64) -> float:
     return least
 
 
-@kernel
+@inner
 def _swap_in_pool(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -102,7 +102,7 @@ def _swap_in_pool(
                     spare[c] -= count * rps
 
 
-@kernel
+@inner
 def reconcile_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -178,7 +178,7 @@ def reconcile_one(
     _drain(cat, obs, plan, n, surplus, on_its_way, actions)
 
 
-@kernel
+@inner
 def _drain(
     cat: CatalogArrays,
     obs: ObservationArrays,

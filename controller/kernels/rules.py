@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import history_sum, peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import EXASCALE, MIXED, PARAGON, RATE_TICKS, UTIL_AWARE, RuleArrays, RuleState
@@ -19,7 +19,7 @@ _HOLD = int(Reason.HOLD_SCALE_IN)
 _OVERFLOW = int(Reason.OVERFLOW)
 
 
-@kernel
+@inner
 def recent_rate(
     wl: WorkloadArrays, ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, prior_rps: float
 ) -> float:
@@ -29,7 +29,7 @@ def recent_rate(
     return (history_sum(obs, n, c, RATE_TICKS) / ctl.tick_s + prior) / RATE_TICKS
 
 
-@kernel
+@inner
 def line_forecast(
     ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, window_ticks: int, ahead_ticks: int
 ) -> float:
@@ -48,7 +48,7 @@ def line_forecast(
     return (total / count + moment / spread * (middle + ahead_ticks)) / ctl.tick_s
 
 
-@kernel
+@inner
 def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
     """Largest over median arrivals per tick, all classes, over the last `window_ticks`; 1 with fewer than 3 ticks."""
     length = obs.history.shape[2]
@@ -64,7 +64,7 @@ def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
     return totals[count - 1] / median if median > 0.0 else np.inf
 
 
-@kernel
+@inner
 def _utilisation(cat: CatalogArrays, ctl: ControlArrays, obs: ObservationArrays, n: int, v: int, p: int) -> float:
     """Busy share of an option's credits in the last window; 1 where it should serve and nothing does."""
     num_credits = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * cat.concurrency[v, p]
@@ -92,7 +92,7 @@ def _cool_down(state: RuleState, n: int, v: int, p: int, wanted: int, cooldown_t
     return state.target[n, v, p] > wanted
 
 
-@kernel
+@inner
 def _demand_of_class(
     kind: int,
     wl: WorkloadArrays,
@@ -117,7 +117,7 @@ def _demand_of_class(
     return settings.headroom * rate
 
 
-@kernel
+@inner
 def _route(
     kind: int,
     cat: CatalogArrays,
@@ -146,7 +146,7 @@ def _route(
     plan.shed_limit[n, c] = wl.queue_limit[c]
 
 
-@kernel
+@inner
 def scheme_one(
     kind: int,
     cat: CatalogArrays,

@@ -15,7 +15,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import class_weights, history_sum, planned_rps
 from controller.rule_arrays import RATE_TICKS
 
@@ -28,7 +28,7 @@ MOST_UTILISATION = 0.85
 """Up to this share of its capacity an option may be loaded above the common utilisation to repay accuracy."""
 
 
-@kernel
+@inner
 def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float) -> float:
     """Mean accuracy that the next `answers` answers of a class need so that its day's mean reaches the floor."""
     floor = wl.accuracy_floor[c]
@@ -38,7 +38,7 @@ def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, a
     return min(1.0, max(0.0, floor + debt / max(answers, 1.0)))
 
 
-@kernel
+@inner
 def _waiting_option(
     cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int
 ) -> int:
@@ -69,7 +69,7 @@ def _waiting_option(
     return best
 
 
-@kernel
+@inner
 def _fixed_split(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, serving: F64, shares: F64) -> bool:
     """The plan's own shares, renormalised over what serves; False where nothing of them does."""
     num_variants, num_pools = serving.shape
@@ -91,7 +91,7 @@ def _fixed_split(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, serving: 
     return True
 
 
-@kernel
+@inner
 def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     """Writes serving options (v * P + p) by falling accuracy, catalog order within a variant; returns how many."""
     num_variants, num_pools = serving.shape
@@ -112,7 +112,7 @@ def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     return count
 
 
-@kernel
+@inner
 def split_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -177,7 +177,7 @@ def split_one(
     _load_accurate(cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options, shares)
 
 
-@kernel
+@inner
 def _fill_from_the_top(
     wl: WorkloadArrays,
     n: int,
@@ -229,7 +229,7 @@ def _fill_from_the_top(
                     shares[n, c, v, p] += left / weight * serving[v, p] / capacity
 
 
-@kernel
+@inner
 def _even_out(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -276,7 +276,7 @@ def _even_out(
             shares[n, c, v, p] = (1.0 - part) * shares[n, c, v, p] + part * even_share
 
 
-@kernel
+@inner
 def _load_accurate(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -114,19 +114,18 @@ def test_envs_do_not_see_each_other() -> None:
 
 
 def test_every_number_of_an_observation_is_declared() -> None:
-    from controller.kernels.encode import encode_one
+    from controller.kernels.encode import encode
 
     setting = tiny_setting()
     policy = MpcPolicy(setting)
     obs = steady_observation(setting, 50.0)
-    plan = policy.decide(obs)
-    out = np.full((1, OBSERVATION_SIZE), np.nan, np.float32)
-    written = encode_one(
+    out = np.full((1, OBSERVATION_SIZE + 5), np.nan, np.float32)
+    encode(
         setting.catalog, setting.workload, setting.control, policy.arrays, policy.forecast, policy.knobs, policy.dial,
-        policy.state, obs, plan, 0, out,
+        policy.state, obs, policy.decide(obs), out, 0, 1,
     )  # fmt: skip
-    assert written == OBSERVATION_SIZE
-    assert np.isfinite(out).all()
+    assert np.isfinite(out[0, :OBSERVATION_SIZE]).all()
+    assert np.isnan(out[0, OBSERVATION_SIZE:]).all()
     assert describe_observation().count("\n") == len(FIELDS) + 1
 
 

@@ -10,11 +10,11 @@ from tests.tiny import FN, MEDIUM, OD, SMALL, SPOT_A, steady_observation, tiny_s
 
 
 def guarded(limits: LimitArrays, obs: ObservationArrays, **replicas: int) -> PlanArrays:
-    from controller.kernels.guard import guard_one
+    from controller.kernels.guard import guard
 
     setting = tiny_setting()
     plan = plan_of(setting, **replicas)
-    guard_one(setting.catalog, setting.workload, limits, obs, plan, 0)
+    guard(setting.catalog, setting.workload, limits, obs, plan, 0, 1)
     return plan
 
 
@@ -33,11 +33,11 @@ def steps(obs: ObservationArrays, **replicas: int) -> list[object]:
 
 
 def steps_to(obs: ObservationArrays, plan: PlanArrays) -> list[object]:
-    from controller.kernels.reconcile import reconcile_one
+    from controller.kernels.reconcile import reconcile
 
     setting = tiny_setting()
     actions: ActionArrays = empty_actions(1, setting.shape)
-    reconcile_one(setting.catalog, setting.workload, setting.control, obs, plan, 0, actions)
+    reconcile(setting.catalog, setting.workload, setting.control, obs, plan, actions, 0, 1)
     return list(actions_of(actions, 0, setting.variant_names, setting.pool_names))
 
 

@@ -9,11 +9,11 @@ from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, st
 
 
 def shares_of(setting: Setting, obs: ObservationArrays, plan: PlanArrays | None = None) -> np.ndarray:
-    from controller.kernels.split import split_one
+    from controller.kernels.split import split
 
     shares = np.zeros((1, 2, 3, 4))
     plan = empty_plan(1, setting.shape) if plan is None else plan
-    split_one(setting.catalog, setting.workload, setting.control, obs, plan, 0, shares)
+    split(setting.catalog, setting.workload, setting.control, obs, plan, shares, 0, 1)
     return shares[0]
 
 
