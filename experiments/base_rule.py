@@ -103,7 +103,9 @@ def tune_settings(
     if path.exists():
         held = _read(path)
         return parse_config(held["settings"], MpcSettings, str(path)), held["report"]
+    folder.mkdir(parents=True, exist_ok=True)
     if config.tune.trials == 0:
+        _write(path, {"settings": config.base.model_dump(mode="json"), "report": {"trials": 0}})
         return config.base, {"trials": 0}
     count = max(1, config.tune.windows // len(worlds))
     replays = [
@@ -125,7 +127,6 @@ def tune_settings(
         ]
         return float(np.mean([one.value for one in scores]))
 
-    folder.mkdir(parents=True, exist_ok=True)
     recorded = _recorded(trials_path)
     if recorded:
         judged(config.base)  # the reference that later values are relative to

@@ -109,7 +109,7 @@ def tune(
         start: Settings to begin with; the result is never worse by the objective.
         objective: Cost of settings, lower is better; a value that is not finite counts as the worst.
         trials: Most trials, the start included, >= 1.
-        seconds: No new trial begins later than this after the call.
+        seconds: No new trial begins later than this after the first.
         seed: Fixes the proposals.
         fixed: Settings left as they are in `start`.
         recorded: Values of the first trials of an earlier search with equal arguments; they are not computed again.
@@ -131,6 +131,8 @@ def tune(
         value = objective(candidate) if is_new else recorded[trial]
         value = value if math.isfinite(value) else math.inf
         values.append(value)
+        if trial == 0:
+            began_s = time.monotonic()  # the first trial also compiles
         if trial == 0 or value < best_value:
             best, best_value = candidate, value
         if is_new and on_trial is not None:
