@@ -86,8 +86,9 @@ class RuleArrays(NamedTuple):
     """Settings of a published scheme as numbers; see `controller.policies.rules`."""
 
     variant: I64  # (C,) fixed variant of the class
-    pool: I64  # (C,) its machine pool
-    spot_pool: I64  # (C,) pool of the spot part; -1 for none
+    pools: I64  # (C, P) its machine pools in the order they are filled; -1 after the last
+    spot_pools: I64  # (C, P) the same for the spot part
+    pool_max: I64  # (P,)
     spot_share: float
     headroom: float
     cooldown_ticks: int

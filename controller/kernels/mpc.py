@@ -287,8 +287,9 @@ def mpc_one(
     ranked = np.empty(num_variants, np.int64)
     rank_variants(cat.accuracy, ranked)
     whole_replicas(
-        wl.allowed, settings.rps, cat.market, limits.pool_max, obs.available, n, capacity, ranked, plan.replicas
-    )
+        wl.allowed, settings.rps, cat.market, limits.pool_max, obs.available, obs.ready, obs.starting, n,
+        capacity, ranked, plan.replicas,
+    )  # fmt: skip
     keep = np.exp(-ctl.tick_s / scale_in_s) if scale_in_s > 0.0 else 0.0
     if hold_machines(cat.market, obs.ready, obs.starting, n, keep, state.held, ranked, plan.replicas):
         plan.reasons[n] |= _HOLD

@@ -13,6 +13,9 @@ from controller.kernels.compiled import kernel
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
 
+STICKY = 0.5
+"""An option keeps its replicas while this many fewer, or this many and one more, than wanted."""
+
 
 @kernel
 def best_pools(
@@ -157,12 +160,22 @@ def allot(
 
 
 @kernel
+def _sticky(wanted: float, existing: int) -> int:
+    """Whole replicas for a wanted number: what exists where it is near enough, else rounded up."""
+    if wanted - STICKY <= existing <= wanted + 1.0 + STICKY:
+        return existing
+    return max(0, int(np.ceil(min(wanted - SLACK_REPLICAS, 1e9))))
+
+
+@kernel
 def whole_replicas(
     allowed: Bool,
     rps: F64,
     market: I64,
     pool_max: I64,
     available: Bool,
+    ready: I64,
+    starting: I64,
     n: int,
     capacity: F64,
     ranked: I64,
@@ -170,9 +183,10 @@ def whole_replicas(
 ) -> None:
     """Rounds `capacity`, (V, P) requests/s, to whole replicas in `replicas[n]`; serverless gets none.
 
-    From the most accurate variant down, what a rounded-up replica can do beyond its demand is carried on, and taken
-    off the demand of less accurate variants if every class may use it; so only one replica in all is rounded up. What
-    a full pool cannot take is carried on as a lack, to the pools that are available.
+    From the most accurate variant down, what a replica more can do beyond its demand is carried on, and taken off the
+    demand of less accurate variants if every class may use it; a lack is carried on as well. So existing replicas can
+    be kept wherever they are near what is wanted, and still only one replica in all is rounded up. Survivors in pools
+    that take no launches now are used before anything is launched elsewhere.
 
     Args:
         allowed: (C, V, P).
@@ -180,6 +194,8 @@ def whole_replicas(
         market: (P,).
         pool_max: (P,).
         available: (N, P).
+        ready: (N, V, P).
+        starting: (N, V, P).
         n: Env.
         capacity: (V, P) wanted.
         ranked: (V,) variants by falling accuracy.
@@ -188,22 +204,39 @@ def whole_replicas(
     num_variants, num_pools = rps.shape
     carried = 0.0
     used = np.zeros(num_pools, np.int64)
+    last_v, last_p = -1, -1
     for i in range(num_variants):
         v = ranked[i]
+        total = 0.0
         for p in range(num_pools):
             replicas[n, v, p] = 0
-            if market[p] == SERVERLESS or rps[v, p] <= 0.0:
-                continue
-            if capacity[v, p] <= 0.0 and (carried >= 0.0 or not available[n, p]):
+            total += capacity[v, p]
+        for p in range(num_pools):
+            existing = ready[n, v, p] + starting[n, v, p]
+            is_closed = market[p] != SERVERLESS and not available[n, p] and rps[v, p] > 0.0 and capacity[v, p] <= 0.0
+            if is_closed and existing > 0 and total > carried:
+                count = min(existing, int(np.ceil(min((total - carried) / rps[v, p] - SLACK_REPLICAS, 1e9))))
+                count = max(0, min(count, pool_max[p] - used[p]))
+                replicas[n, v, p] = count
+                used[p] += count
+                carried += count * rps[v, p]
+        for p in range(num_pools):
+            is_machine = market[p] != SERVERLESS and rps[v, p] > 0.0
+            if not is_machine or (capacity[v, p] <= 0.0 and (carried >= 0.0 or not available[n, p])):
                 continue
             wanted = capacity[v, p] - carried
-            count = max(0, int(np.ceil(min(wanted / rps[v, p] - SLACK_REPLICAS, 1e9))))
+            count = _sticky(wanted / rps[v, p], ready[n, v, p] + starting[n, v, p])
             count = max(0, min(count, pool_max[p] - used[p]))
             used[p] += count
             replicas[n, v, p] = count
             carried = count * rps[v, p] - wanted
+            if used[p] < pool_max[p]:
+                last_v, last_p = v, p
         if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
+    if last_v >= 0 and carried < 0.0:
+        count = int(np.ceil(min(-carried / rps[last_v, last_p] - SLACK_REPLICAS, 1e9)))
+        replicas[n, last_v, last_p] += max(0, min(count, pool_max[last_p] - used[last_p]))
 
 
 @kernel

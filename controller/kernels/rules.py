@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import history_sum, peak_rate, planned_rps
 from controller.plan import Reason
@@ -129,7 +129,7 @@ def _route(
     is_bursty: bool,
 ) -> None:
     """Overflow of one class: none but for `mixed` (all) and `paragon` (while bursty; relaxed ones wait first)."""
-    v, p = settings.variant[c], settings.pool[c]
+    v, p = settings.variant[c], settings.pools[c, 0]
     taken_s = cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] + wl.network_s[c, v, p]
     slack_s = max(0.0, wl.slo_s[c] - taken_s)
     plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
@@ -144,6 +144,24 @@ def _route(
         plan.reasons[n] |= _OVERFLOW
     plan.hedge_after_s[n, c] = np.inf
     plan.shed_limit[n, c] = wl.queue_limit[c]
+
+
+@inner
+def _fill(
+    cat: CatalogArrays, settings: RuleArrays, plan: PlanArrays, n: int, v: int, p: int, rate: float, demand: F64
+) -> float:
+    """Adds demand to an option as far as its pool has room for whole replicas; returns what is left."""
+    rps = planned_rps(cat, plan, n, v, p)
+    if rps <= 0.0 or rate <= 0.0:
+        return rate
+    room = float(settings.pool_max[p])
+    for other in range(demand.shape[0]):
+        other_rps = planned_rps(cat, plan, n, other, p)
+        if other != v and other_rps > 0.0:
+            room -= np.ceil(demand[other, p] / other_rps - 1e-6)
+    taken = min(rate, max(0.0, room * rps - demand[v, p]))
+    demand[v, p] += taken
+    return rate - taken
 
 
 @inner
@@ -170,13 +188,19 @@ def scheme_one(
     demand = np.zeros((num_variants, num_pools))
     total = 0.0
     for c in range(num_classes):
-        v, pool, spot_pool = settings.variant[c], settings.pool[c], settings.spot_pool[c]
+        v = settings.variant[c]
         rate = _demand_of_class(kind, wl, ctl, settings, obs, n, c, is_bursty)
         total += rate
-        on_spot = settings.spot_share if spot_pool >= 0 and obs.available[n, spot_pool] else 0.0
-        demand[v, pool] += (1.0 - on_spot) * rate
-        if on_spot > 0.0:
-            demand[v, spot_pool] += on_spot * rate
+        left = settings.spot_share * rate
+        for i in range(num_pools):
+            p = settings.spot_pools[c, i]
+            if p >= 0 and obs.available[n, p]:
+                left = _fill(cat, settings, plan, n, v, p, left, demand)
+        left += (1.0 - settings.spot_share) * rate
+        for i in range(num_pools):
+            p = settings.pools[c, i]
+            if p >= 0:
+                left = _fill(cat, settings, plan, n, v, p, left, demand)
         _route(kind, cat, wl, settings, plan, n, c, is_bursty)
     for v in range(num_variants):
         for p in range(num_pools):

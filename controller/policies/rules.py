@@ -32,10 +32,10 @@ class FixedChoice(StrictModel):
         description="variant of every class that may use it; default: per class the cheapest meeting its floor",
     )
     pool: str | None = Field(
-        default=None, description="machine pool; default: the cheapest on-demand pool of the variant"
+        default=None, description="machine pool; default: on-demand pools of the variant, cheapest first"
     )
     spot_share: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="share of demand planned on the cheapest spot pool"
+        default=0.0, ge=0.0, le=1.0, description="share of demand planned on spot pools, cheapest first"
     )
 
 
@@ -101,8 +101,8 @@ class ParagonSettings(MixedSettings):
     calm_headroom: float = Field(default=1.1, ge=1.0, le=3.0, description="extra capacity while serverless is not kept")
 
 
-def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int, int, int]:
-    """Variant, machine pool and spot pool (-1 for none) of class `c`.
+def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int, list[int], list[int]]:
+    """Variant of class `c`, its machine pools in the order they are filled, and its spot pools likewise.
 
     Raises:
         ConfigError: The named variant or pool does not exist, or the class has no machine option that fits the choice.
@@ -112,29 +112,24 @@ def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int,
     pools = _indices("pool", choice.pool, setting.pool_names)
     if choice.variant is not None and not (wl.allowed[c, variants[0]] & (cat.market != SERVERLESS)).any():
         variants = range(len(setting.variant_names))
-    found: list[tuple[float, int, int]] = []
-    spots: list[tuple[float, int, int]] = []
+    named: list[tuple[float, int, int]] = []
+    spot: list[tuple[float, int, int]] = []
     for v in variants:
         if choice.variant is None and cat.accuracy[v] < wl.accuracy_floor[c]:
             continue
-        for p in range(len(setting.pool_names)):
-            if not wl.allowed[c, v, p] or cat.market[p] == SERVERLESS:
-                continue
+        for p in np.flatnonzero(wl.allowed[c, v] & (cat.market != SERVERLESS)).tolist():
             usd = float(cat.price_usd_per_s[p] * cat.service_s[v, p, 1] / cat.concurrency[v, p])
             if p in pools and (choice.pool is not None or cat.market[p] == ON_DEMAND):
-                found.append((usd, v, p))
+                named.append((usd, v, p))
             if cat.market[p] == SPOT:
-                spots.append((usd, v, p))
-    if not found and choice.pool is None:
-        found = spots
-    if not found:
-        name = setting.class_names[c]
-        raise ConfigError(
-            mismatch("pool", f"a machine pool that can answer class '{name}' within its promises", choice.pool)
-        )
-    _, variant, pool = min(found)
-    spot = [(usd, p) for usd, v, p in spots if v == variant]
-    return variant, pool, min(spot)[1] if spot else -1
+                spot.append((usd, v, p))
+    if not named and choice.pool is None:
+        named = spot
+    if not named:
+        expected = f"a machine pool that can answer class '{setting.class_names[c]}' within its promises"
+        raise ConfigError(mismatch("pool", expected, choice.pool))
+    variant = min(named)[1]
+    return variant, [p for _, v, p in sorted(named) if v == variant], [p for _, v, p in sorted(spot) if v == variant]
 
 
 def _indices(field: str, name: str | None, names: tuple[str, ...]) -> range:
@@ -193,15 +188,20 @@ class StaticPolicy:
                     raise ConfigError(mismatch(f"replicas.{option}", "a count >= 0 of an option with a profile", count))
                 fleet[v, p] = count
             return fleet
-        demand = np.zeros((num_variants, num_pools))
+        fleet = np.zeros((num_variants, num_pools), np.int64)
         for c in range(num_classes):
-            v, p, spot = cheapest_choice(setting, self.settings, c)
+            v, pools, spot_pools = cheapest_choice(setting, self.settings, c)
             rps = setting.scenario.mean_rps * setting.workload.share[c] * self.settings.headroom
-            on_spot = self.settings.spot_share if spot >= 0 else 0.0
-            demand[v, p] += rps * (1 - on_spot) * cat.service_s[v, p, 1] / cat.concurrency[v, p]
-            if on_spot:
-                demand[v, spot] += rps * on_spot * cat.service_s[v, spot, 1] / cat.concurrency[v, spot]
-        return np.ceil(demand - 1e-9).astype(np.int64)
+            left = self.settings.spot_share * rps
+            for p, is_spot in [(p, True) for p in spot_pools] + [(p, False) for p in pools]:
+                if not is_spot and p == pools[0]:
+                    left += (1 - self.settings.spot_share) * rps
+                capacity = float(cat.concurrency[v, p] / cat.service_s[v, p, 1])
+                room = int(setting.limits.pool_max[p] - fleet[:, p].sum())
+                count = max(0, min(int(np.ceil(left / capacity - 1e-9)), room))
+                fleet[v, p] += count
+                left = max(0.0, left - count * capacity)
+        return fleet
 
 
 class _Scheme:
@@ -247,7 +247,12 @@ class _Scheme:
 
     def _compile(self) -> RuleArrays:
         setting = self.setting
-        choices = np.array([cheapest_choice(setting, self.settings, c) for c in range(setting.shape[2])], np.int64)
+        _, num_pools, num_classes = setting.shape
+        variant = np.zeros(num_classes, np.int64)
+        pools, spot_pools = np.full((2, num_classes, num_pools), -1, np.int64)
+        for c in range(num_classes):
+            variant[c], own, spot = cheapest_choice(setting, self.settings, c)
+            pools[c, : len(own)], spot_pools[c, : len(spot)] = own, spot
         given = self.settings.model_dump()
         tick_s = setting.scenario.control.tick_s
 
@@ -255,9 +260,10 @@ class _Scheme:
             return float(given.get(name, otherwise))
 
         return RuleArrays(
-            variant=choices[:, 0].copy(),
-            pool=choices[:, 1].copy(),
-            spot_pool=choices[:, 2].copy(),
+            variant=variant,
+            pools=pools.copy(),
+            spot_pools=spot_pools.copy(),
+            pool_max=setting.limits.pool_max,
             spot_share=value("spot_share", 0.0),
             headroom=value("headroom", 1.0),
             cooldown_ticks=round(value("cooldown_s", 0.0) / tick_s),

@@ -50,16 +50,24 @@ def test_mixed_markets_cost_their_weighted_mean_and_spot_never_more_than_on_dema
     assert unit_cost(np.inf, 1.0, 0.5, 2.0) == 2.0
 
 
-def whole(capacity: np.ndarray, pool_max: int = 100) -> np.ndarray:
+def whole(
+    capacity: np.ndarray, pool_max: int = 100, ready: np.ndarray | None = None, closed: int | None = None
+) -> np.ndarray:
     setting = tiny_setting()
     rps = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
     replicas = np.full((1, 3, 4), -1)
+    none = np.zeros((1, 3, 4), np.int64)
+    is_open = ALL_OPEN.copy()
+    if closed is not None:
+        is_open[0, closed] = False
     whole_replicas(
         setting.workload.allowed,
         rps,
         setting.catalog.market,
         np.full(4, pool_max),
-        ALL_OPEN,
+        is_open,
+        none if ready is None else ready,
+        none,
         0,
         capacity,
         RANKED,
@@ -84,6 +92,25 @@ def test_a_full_pool_hands_its_lack_on() -> None:
     replicas = whole(capacity, pool_max=3)
     # 30 on od, the lack of 20 goes to the next pool of the same variant
     assert replicas[MEDIUM].tolist() == [3, 2, 0, 0]
+
+
+@pytest.mark.parametrize(("existing", "planned"), [(3, 4), (4, 4), (5, 5), (6, 4)])
+def test_an_option_keeps_its_replicas_while_they_are_near_what_is_wanted(existing: int, planned: int) -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 36.0  # 3.6 replicas; 3 would do elsewhere, but nothing else takes the lack
+    ready = np.zeros((1, 3, 4), np.int64)
+    ready[0, MEDIUM, OD] = existing
+    assert whole(capacity, ready=ready)[MEDIUM, OD] == planned
+
+
+def test_survivors_of_a_closed_pool_are_used_before_anything_is_launched_elsewhere() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 40.0
+    ready = np.zeros((1, 3, 4), np.int64)
+    ready[0, MEDIUM, SPOT_A] = 3
+    assert whole(capacity, ready=ready, closed=SPOT_A)[MEDIUM].tolist() == [1, 3, 0, 0]
+    ready[0, MEDIUM, SPOT_A] = 9
+    assert whole(capacity, ready=ready, closed=SPOT_A)[MEDIUM].tolist() == [0, 4, 0, 0]
 
 
 def test_serverless_gets_no_replicas() -> None:

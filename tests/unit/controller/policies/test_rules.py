@@ -7,7 +7,7 @@ from controller.arrays import ObservationArrays
 from controller.errors import ConfigError
 from controller.policies.registry import make_policy
 from controller.policies.rules import FixedChoice, cheapest_choice
-from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
+from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, STRICT, steady_observation, tiny_setting
 
 
 def after(changes: dict[int, float], rps: float = 50.0, ticks: int = 60) -> ObservationArrays:
@@ -26,9 +26,18 @@ def fleet(spec: str, obs: ObservationArrays) -> list[list[int]]:
 
 def test_each_class_runs_the_cheapest_variant_that_meets_its_floor() -> None:
     setting = tiny_setting()
-    assert cheapest_choice(setting, FixedChoice(), STRICT) == (SMALL, OD, SPOT_A)
-    assert cheapest_choice(setting, FixedChoice(), RELAXED) == (MEDIUM, OD, SPOT_A)
-    assert cheapest_choice(setting, FixedChoice(variant="large", pool="spot-a"), STRICT) == (LARGE, SPOT_A, SPOT_A)
+    assert cheapest_choice(setting, FixedChoice(), STRICT) == (SMALL, [OD], [SPOT_A, SPOT_B])
+    assert cheapest_choice(setting, FixedChoice(), RELAXED) == (MEDIUM, [OD], [SPOT_A, SPOT_B])
+    named = FixedChoice(variant="large", pool="spot-b")
+    assert cheapest_choice(setting, named, STRICT) == (LARGE, [SPOT_B], [SPOT_A, SPOT_B])
+
+
+@pytest.mark.parametrize("spec", ["static:spot_share=1.0,headroom=1.0", "reactive:spot_share=1.0,headroom=1.0"])
+def test_a_full_pool_spills_over_to_the_next(spec: str) -> None:
+    setting = tiny_setting(limits={"pools": {"spot-a": {"max": 2}, "spot-b": {"max": 1}}})
+    plan = make_policy(spec, setting).decide(after({}))
+    # strict fills spot-a with small; relaxed puts 10 of its 25/s on spot-b, the rest on two on-demand machines
+    assert plan.replicas[0, :, :3].tolist() == [[0, 2, 0], [2, 0, 1], [0, 0, 0]]
 
 
 def test_static_is_sized_for_the_mean_rate_or_as_written() -> None:
@@ -95,7 +104,8 @@ def test_spot_share_moves_demand_while_the_zone_is_available() -> None:
     obs = after({})
     assert fleet("reactive:headroom=1.0,spot_share=1.0", obs)[MEDIUM] == [0, 3]
     obs.available[0, SPOT_A] = False
-    assert fleet("reactive:headroom=1.0,spot_share=1.0", obs)[MEDIUM] == [3, 0]
+    plan = make_policy("reactive:headroom=1.0,spot_share=1.0", tiny_setting()).decide(obs)
+    assert plan.replicas[0, MEDIUM].tolist() == [0, 0, 3, 0]
 
 
 @pytest.mark.parametrize(
