@@ -32,9 +32,10 @@ class Outcome:
 
     @property
     def accuracy(self) -> F64:
-        """Mean accuracy of the answers by episode and class, (E, C); NaN where nothing was answered."""
-        mean = np.full(self.accuracy_sum.shape, np.nan)
-        np.divide(self.accuracy_sum, self.answered, out=mean, where=self.answered > 0)
+        """Mean accuracy of the answers by class over all episodes, (C,); NaN where nothing was answered."""
+        answered = self.answered.sum(axis=0)
+        mean = np.full(answered.shape, np.nan)
+        np.divide(self.accuracy_sum.sum(axis=0), answered, out=mean, where=answered > 0)
         return mean
 
 
@@ -60,15 +61,16 @@ class Score:
     value: float
     cost_usd: float  # per episode
     excess_miss: float  # summed over classes
-    accuracy_gap: float  # summed over classes, mean over episodes
+    accuracy_gap: float  # summed over classes
     miss_share: tuple[float, ...]  # by class
-    accuracy: tuple[float, ...]  # by class, mean over episodes
+    accuracy: tuple[float, ...]  # by class, 0 where nothing was answered
 
 
 def score(outcome: Outcome, workload: WorkloadArrays, config: ObjectiveConfig, reference_usd: float) -> Score:
     """Scores an outcome.
 
-    Misses are pooled over the episodes, accuracy is held to the floor in each, as both are promised.
+    Misses and accuracy are pooled over the episodes: these are hours where the promise speaks of a day, and a
+    deficit of one hour is repaid in the next.
 
     Args:
         outcome: What happened.
@@ -79,19 +81,16 @@ def score(outcome: Outcome, workload: WorkloadArrays, config: ObjectiveConfig, r
     allowed = (1.0 - workload.attainment_target) * config.miss_room
     excess_miss = float(np.maximum(outcome.miss_share - allowed, 0.0).sum())
     accuracy = outcome.accuracy
-    # A floor on each request is kept by the choice of variants; an episode without answers breaks no mean.
-    gaps = np.where(
-        workload.floor_each | np.isnan(accuracy), 0.0, workload.accuracy_floor + config.accuracy_room - accuracy
-    )
-    accuracy_gap = float(np.maximum(gaps, 0.0).mean(axis=0).sum())
+    # A floor on each request is kept by the choice of variants; where nothing is answered, no mean is broken.
+    short = workload.accuracy_floor + config.accuracy_room - accuracy
+    accuracy_gap = float(np.maximum(np.where(workload.floor_each | np.isnan(accuracy), 0.0, short), 0.0).sum())
     cost_usd = float(outcome.cost_usd.mean())
     penalty = config.miss_weight * excess_miss + config.accuracy_weight * accuracy_gap
-    answered = np.maximum(outcome.answered.sum(axis=0), 1)
     return Score(
         value=cost_usd / reference_usd * (1.0 + penalty),
         cost_usd=cost_usd,
         excess_miss=excess_miss,
         accuracy_gap=accuracy_gap,
         miss_share=tuple(float(x) for x in outcome.miss_share),
-        accuracy=tuple(float(x) for x in outcome.accuracy_sum.sum(axis=0) / answered),
+        accuracy=tuple(float(x) for x in np.nan_to_num(accuracy)),
     )

@@ -41,11 +41,13 @@ def test_excess_misses_raise_the_cost_by_their_weight():
     assert score(outcome(missed=((36, 0), (0, 0))), workload(), CONFIG, 30.0).value == pytest.approx(0.5 * 1.4)
 
 
-def test_accuracy_is_held_to_the_floor_in_each_episode():
-    # One of two episodes is 0.02 below 0.78: a mean gap of 0.01, although the mean accuracy is above the floor.
-    found = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.9))), workload(), CONFIG, 30.0)
-    assert found.accuracy_gap == pytest.approx(0.01)
-    assert found.value == pytest.approx(0.5 * 1.4)
+def test_accuracy_below_the_floor_raises_the_cost_and_hours_make_up_for_each_other():
+    # Class 1 means 0.77, 0.01 below its floor: cost x (1 + 40 x 0.01). With 0.76 and 0.80 the mean is 0.78 and enough.
+    short = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.78))), workload(), CONFIG, 30.0)
+    assert short.accuracy_gap == pytest.approx(0.01)
+    assert short.value == pytest.approx(0.5 * 1.4)
+    repaid = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.8001))), workload(), CONFIG, 30.0)
+    assert repaid.value == pytest.approx(0.5)
 
 
 def test_floor_on_each_request_is_not_a_mean_to_hold():
