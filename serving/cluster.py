@@ -34,7 +34,6 @@ _OWN_ENVIRONMENT = {
     # A private Ray on loopback needs no token, and a stale token of another one would lock us out.
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
     "OMP_NUM_THREADS": "1",
 }
 

@@ -9,6 +9,7 @@ restarts meanwhile is found again by name.
 import asyncio
 import contextlib
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Mapping
@@ -60,9 +61,15 @@ class ControllerSpec:
 
 
 class ServingController:
-    """Observes, decides, applies and journals until it is stopped."""
+    """Observes, decides, applies and journals until it is stopped.
 
-    def __init__(self, spec: ControllerSpec) -> None:
+    Args:
+        pickled: A `ControllerSpec`, made by `start_controller` in the same run.
+    """
+
+    def __init__(self, pickled: bytes) -> None:
+        # Ray hands over arrays read-only, which to the compiler is another type: everything would be compiled again.
+        spec: ControllerSpec = pickle.loads(pickled)
         self._spec = spec
         self._began_s = time.monotonic()
         self._fleet = Fleet(spec.setting.catalog, spec.market, spec.seed, spec.setting.control.retry_after_s)
@@ -245,7 +252,7 @@ def start_controller(spec: ControllerSpec) -> Any:
         max_restarts=0,
         max_concurrency=64,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **_passed_on()}},
-    ).remote(spec)
+    ).remote(pickle.dumps(spec))
     return handle
 
 
