@@ -185,11 +185,6 @@ def load_policy_file(path: str | Path) -> PolicyContent:
     return PolicyContent(manifest, tensors, hashlib.sha256(data).hexdigest())
 
 
-def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of a policy file that is whole and unaltered; raises as `load_policy_file` does."""
-    return load_policy_file(path).manifest
-
-
 def _sealed(members: Mapping[str, bytes]) -> bytes:
     """Zip bytes of the members, the archive comment holding the digest of everything before it."""
     stream = io.BytesIO()
