@@ -100,15 +100,13 @@ def live_world(scenario: Scenario, options: LiveOptions, setting: Setting) -> Wo
     return replace(world, rate_rps=np.ascontiguousarray(rates * thin), scale=world.scale * thin)
 
 
-def result_rows(
-    world: World, start: Start, journal: Path, options: LiveOptions, status: Mapping[str, Any]
-) -> tuple[ResultRow, ...]:
-    """The live minutes as the journal tells them, and what the simulator says of the same ones."""
+def result_rows(world: World, start: Start, result: LiveResult, options: LiveOptions) -> tuple[ResultRow, ...]:
+    """The live minutes as the journal tells them, and, unless they were cut short, the simulator's of the same ones."""
     label = policy_labels([options.policy])[0]
     live = Tally(world.setting, 1)
     ticks = 0
     most = int((options.duration_s or np.inf) / world.setting.control.tick_s + 1e-9)
-    for tick in Journal(journal).ticks():
+    for tick in Journal(result.journal).ticks():
         if tick.observation.tick[0] > 0:
             live.observed(tick.observation)
             ticks += 1
@@ -116,10 +114,10 @@ def result_rows(
             break
         live.decided(tick.plan)
     trace, day, seed = world.trace_name, start.cells[0].day, options.seed
-    decide_s = status["decide_s"]
+    decide_s = result.status["decide_s"]
     decide_ms = float(np.quantile(decide_s, 0.99)) * 1e3 if decide_s else None
     rows = [live.row(0, policy=f"{label} (live)", trace=trace, day=day, seed=seed, decide_ms_p99=decide_ms)]
-    if ticks:
+    if ticks and not result.is_partial:
         twin = roll(world, start, options.policy, ticks=ticks)
         rows.append(twin.row(0, policy=f"{label} (simulated)", trace=trace, day=day, seed=seed))
     return tuple(rows)

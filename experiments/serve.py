@@ -76,12 +76,14 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
     else:
         say(f"joining Ray at {options.address}")
         cluster = clusters.join_cluster(options.address, slots, options.port, clusters.own_code())
+    live = _Live(options, scenario, world, cluster, specs, say)
     try:
-        return asyncio.run(_Live(options, scenario, world, cluster, specs, say).run())
+        result = asyncio.run(live.run())
     finally:
         with _signals_ignored():
             say("stopping Ray" if cluster.is_own else "leaving Ray")
             cluster.close(APP_NAME)
+    return live.compared(result)
 
 
 class _Live:
@@ -99,6 +101,7 @@ class _Live:
         self._options, self._scenario, self._world = options, scenario, world
         self._cluster, self._specs, self._say = cluster, specs, say
         self._stop = asyncio.Event()
+        self._ran: tuple[World, Start] | None = None
 
     async def run(self) -> LiveResult:
         """Deploys, measures, serves, drains."""
@@ -134,13 +137,13 @@ class _Live:
         options = self._options
         tick_s = world.setting.control.tick_s
         num_ticks = None if options.duration_s is None else max(1, int(options.duration_s / tick_s + 1e-9))
-        wall_s = await handle.begin.remote()
-        began_at = time.monotonic() - (time.time() - wall_s)
         schedule = record = None
-        if options.is_replaying:
-            assert num_ticks is not None
+        if options.is_replaying and num_ticks is not None:
             schedule = schedule_of(world, self._cell, float(world.start_s([self._cell])[0]), num_ticks * tick_s)
             self._say(f"sending {len(schedule.arrival_s)} requests in {num_ticks * tick_s:.0f} s")
+        wall_s = await handle.begin.remote()
+        began_at = time.monotonic() - (time.time() - wall_s)
+        if schedule is not None:
             record = await self._load(schedule, began_at)
         while not self._stop.is_set():
             status = await handle.status.remote()
@@ -153,10 +156,17 @@ class _Live:
         status = await handle.stop.remote()
         await self._drain()
         journal = await self._fetch_journal(handle)
-        rows = result_rows(world, start, journal, options, status) if options.is_replaying else ()
-        if rows:
-            write_results(rows, options.out)
-        return LiveResult(rows, journal, status, record, schedule, self._stop.is_set())
+        self._ran = world, start
+        return LiveResult((), journal, status, record, schedule, self._stop.is_set())
+
+    def compared(self, result: LiveResult) -> LiveResult:
+        """The result with the live row and that of the simulated twin, which runs once Ray is gone."""
+        if not self._options.is_replaying or self._ran is None:
+            return result
+        world, start = self._ran
+        rows = result_rows(world, start, result, self._options)
+        write_results(rows, self._options.out)
+        return replace(result, rows=rows)
 
     # Steps
 

@@ -28,6 +28,9 @@ from serving.tally import RouterStats
 _CALL_TIMEOUT_S = 3.0
 """A router or Serve controller that does not answer within this is treated as away."""
 
+_ASSERT_S = 5.0
+"""All targets are set anew this often, changed or not: whatever reset them meanwhile is mended."""
+
 AWAY = (RayError, asyncio.TimeoutError, ValueError, OSError, RuntimeError)
 """What a call to an actor that is restarting raises; `ValueError` is Ray's answer for a name that is not registered."""
 
@@ -69,6 +72,8 @@ class RayServe:
         self._rules: Rules | None = None
         self._sent_serving: I64 | None = None
         self._victims: set[str] = set()
+        self._targets: dict[str, int] = {}
+        self._asserted_s = -float("inf")
         self._reading: RouterStats | None = None
 
     # Ports
@@ -146,10 +151,15 @@ class RayServe:
         return True
 
     async def _set_targets(self) -> None:
-        targets = self.fleet.targets().reshape(-1)
-        await ray_compat.set_targets(
-            self._controller, self._app, {name: int(targets[option]) for option, name in self._layout.names.items()}
-        )
+        counts = self.fleet.targets().reshape(-1)
+        targets = {name: int(counts[option]) for option, name in self._layout.names.items()}
+        now_s = self._now_s()
+        is_due = now_s - self._asserted_s >= _ASSERT_S
+        changed = {name: n for name, n in targets.items() if is_due or self._targets.get(name) != n}
+        self._targets = {}  # forgotten until the call is known to have arrived
+        await ray_compat.set_targets(self._controller, self._app, changed)
+        self._targets = targets
+        self._asserted_s = now_s if is_due else self._asserted_s
 
     async def _inform_router(self) -> None:
         serving = self.serving()

@@ -252,8 +252,10 @@ class Fleet:
         settled = [i for i in serving if now_s - i.phase_since_s > _STOP_GRACE_S]
         for instance in settled[::-1][: max(0, len(serving) - num_running)]:
             self._enter(instance, Phase.LOADING, now_s)
-        gone = [i for i in draining if now_s - i.phase_since_s > _STOP_GRACE_S]
-        for instance in gone[: max(0, len(draining) - num_stopping)]:
+        # While a new replica is on its way, one that runs unexpectedly may be either: then only time tells.
+        gone = [i for i in draining if not loading or now_s - i.phase_since_s > _STOP_GRACE_S]
+        lingering = 0 if loading else max(0, num_running - len(serving))
+        for instance in gone[: max(0, len(draining) - num_stopping - lingering)]:
             self._release(instance, now_s)
 
     def _undoomed(self, p: int) -> list[Instance]:

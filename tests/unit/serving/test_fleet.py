@@ -72,12 +72,12 @@ def test_drained_instance_is_billed_until_serve_has_stopped_it():
     world.apply(act(drain={(SMALL, OD): 1}), 20.0)
     assert world.targets().sum() == 0
     world.step(20.5, counts(small_od=1), NONE)  # Serve has not acted yet
-    world.step(22.0, NONE, counts(small_od=1))
+    world.step(20.7, NONE, counts(small_od=1))
     assert world.counts(Phase.DRAINING)[SMALL, OD] == 1
-    world.step(24.0, NONE, NONE)
+    world.step(20.9, NONE, NONE)
     assert world.instances == []
-    # 24 s alive (idle: nothing was served) and 1 s release lag.
-    assert world.window.spend_usd[IDLE] == pytest.approx(25 * PRICE)
+    # 20.9 s alive (idle: nothing was served) and 1 s release lag.
+    assert world.window.spend_usd[IDLE] == pytest.approx(21.9 * PRICE)
 
 
 def test_replica_that_still_runs_after_its_drain_does_not_pass_for_a_new_one():
@@ -89,6 +89,10 @@ def test_replica_that_still_runs_after_its_drain_does_not_pass_for_a_new_one():
     world.step(10.1, counts(small_od=1), NONE)
     assert world.counts(Phase.LOADING)[SMALL, OD] == 1
     assert world.counts(Phase.SERVING)[SMALL, OD] == 0
+    world.step(11.5, counts(small_od=1), NONE)  # Serve had time enough to stop the old one: this is the new one
+    world.step(11.6, counts(small_od=1), NONE)
+    assert world.counts(Phase.SERVING)[SMALL, OD] == 1
+    assert world.counts(Phase.DRAINING)[SMALL, OD] == 0
 
 
 def test_stop_gives_back_a_starting_instance_with_the_minimum_billed():
