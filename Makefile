@@ -42,7 +42,7 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 
 .PHONY: bench
 bench: $(STAMP) ## measure speed, print JSON
-	$(BIN)/python -m pytest -m bench --quiet $(PYTEST_ARGS)
+	$(BIN)/python -m experiments.bench $(BENCH_ARGS)
 
 # constraints.txt changes whenever a dependency does, so it alone says when to install again.
 # A name on PATH may be a shim without an interpreter behind it, hence each candidate is run.

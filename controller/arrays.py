@@ -1,8 +1,9 @@
 """The array form of every type on the decision path, with the env axis N in front.
 
-Axes: N envs, V variants, P pools, C request classes (catalog order), T bill terms, B latency buckets, H history ticks. These tuples
-are what the compiled kernels take; dataclasses and texts elsewhere are views built from them. Counts are int64, money and time
-float64. numba is not imported here: a NamedTuple of numpy arrays is a type it compiles against.
+Axes: N envs, V variants, P pools, C request classes (catalog order), T bill terms, B latency buckets, H history
+ticks. These tuples are what the compiled kernels take; dataclasses and texts elsewhere are views built from them.
+Counts are int64, money and time float64. numba is not imported here: a NamedTuple of numpy arrays is a type it
+compiles against.
 """
 
 from __future__ import annotations

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import MARKETS, SHAPE_CELLS, Bool, CatalogArrays, ControlArrays, F64, I64, LimitArrays, WorkloadArrays
+from controller.arrays import (
+    F64,
+    I64,
+    MARKETS,
+    SHAPE_CELLS,
+    Bool,
+    CatalogArrays,
+    ControlArrays,
+    LimitArrays,
+    WorkloadArrays,
+)
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.errors import ScenarioError
 from controller.scenario import Scenario
@@ -15,7 +25,7 @@ from controller.workload import RequestClass
 
 @dataclass(frozen=True)
 class Setting:
-    """A scenario in array form: all that the decision path and both worlds need besides arrivals and spot availability."""
+    """A scenario in array form: all that both worlds need besides arrivals and spot availability."""
 
     scenario: Scenario
     source: Catalog
@@ -85,8 +95,9 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
 def at_speed(catalog: CatalogArrays, speed: float, measured_start_s: float, measured_swap_s: float) -> CatalogArrays:
     """The catalog as a live run at `speed` sees it, for both worlds.
 
-    Control-time spans (emulated launch delay, notice, keep-alive, billing minimum, release lag) shrink by `speed`; money per second
-    grows by it, since one live second is billed as `speed` seconds. Service times and SLOs stay. The start and swap of a replica are
+    Control-time spans (emulated launch delay, notice, keep-alive, billing minimum, release lag) shrink by `speed`;
+    money per second grows by it, since one live second is billed as `speed` seconds. Service times and SLOs stay. The
+    start and swap of a replica are
     what was measured live, whatever the catalog's load times say.
 
     Args:
@@ -131,7 +142,11 @@ def _compile_catalog(catalog: Catalog, shapes: list[Distribution]) -> tuple[Cata
     by_option = (len(catalog.variants), len(catalog.pools))
     largest = max(p.batch_max for p in catalog.profiles)
     service_s = np.full((*by_option, largest + 1), np.inf)
-    usable, shape_row, cold_row = np.zeros(by_option, np.bool_), np.zeros(by_option, np.int64), np.zeros(by_option, np.int64)
+    usable, shape_row, cold_row = (
+        np.zeros(by_option, np.bool_),
+        np.zeros(by_option, np.int64),
+        np.zeros(by_option, np.int64),
+    )
     batch_max, concurrency = np.zeros(by_option, np.int64), np.zeros(by_option, np.int64)
     load_s, swap_s, cold_start_s = np.zeros(by_option), np.zeros(by_option), np.zeros(by_option)
     for profile in catalog.profiles:
@@ -142,7 +157,11 @@ def _compile_catalog(catalog: Catalog, shapes: list[Distribution]) -> tuple[Cata
         shape_row[at] = _shape_row(shapes, profile.service_shape)
         cold_row[at] = _shape_row(shapes, profile.cold_shape)
         batch_max[at], concurrency[at] = profile.batch_max, profile.concurrency
-        load_s[at], swap_s[at], cold_start_s[at] = profile.load_s.value, _value(profile.swap_s), _value(profile.cold_start_s)
+        load_s[at], swap_s[at], cold_start_s[at] = (
+            profile.load_s.value,
+            _value(profile.swap_s),
+            _value(profile.cold_start_s),
+        )
     pools = catalog.pools
     launch_row = np.array([_shape_row(shapes, p.launch_shape) for p in pools])
 
@@ -190,7 +209,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         operators = workflows[request_class.workflow].operators
         if len(operators) != 1:
             raise ScenarioError(
-                f"workload.workflows[{request_class.workflow}].operators: expected one operator (placement runs larger ones), got {list(operators)}"
+                f"workload.workflows[{request_class.workflow}].operators: expected one operator, got {list(operators)}"
             )
         network_s[c], egress_usd[c] = _network(request_class, catalog)
         fits = compiled.service_s[:, :, 1] + network_s[c] <= request_class.slo_s
@@ -215,11 +234,13 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
 
 
 def _overflow_option(request_class: RequestClass, allowed: Bool, compiled: CatalogArrays) -> int:
-    """Cheapest serverless option whose variant meets the class's floor by itself, else the most accurate one; -1 where none is allowed."""
+    """Cheapest serverless option whose variant meets the class's floor, else the most accurate one; -1 for none."""
     best, best_key = -1, (True, np.inf, np.inf)
     for v, p in np.argwhere(allowed & (compiled.market == MARKETS.index("serverless"))):
         accuracy = float(compiled.accuracy[v])
-        usd = compiled.service_s[v, p, 1] * compiled.memory_gb[p] * compiled.usd_per_gb_s[p] + compiled.usd_per_request[p]
+        usd = (
+            compiled.service_s[v, p, 1] * compiled.memory_gb[p] * compiled.usd_per_gb_s[p] + compiled.usd_per_request[p]
+        )
         is_below = accuracy < request_class.accuracy_floor
         key = (is_below, -accuracy if is_below else usd, usd)
         if key < best_key:
@@ -229,11 +250,15 @@ def _overflow_option(request_class: RequestClass, allowed: Bool, compiled: Catal
 
 def _check_answerable(request_class: RequestClass, allowed: Bool, accuracy: F64) -> None:
     if not allowed.any():
-        raise ScenarioError(f"workload.classes[{request_class.name}].slo_s: expected an option that answers within it, got {request_class.slo_s}")
+        raise ScenarioError(
+            f"workload.classes[{request_class.name}].slo_s: expected an option that answers within it, "
+            f"got {request_class.slo_s}"
+        )
     best = float(accuracy[allowed.any(axis=1)].max())
     if best < request_class.accuracy_floor:
         raise ScenarioError(
-            f"workload.classes[{request_class.name}].accuracy_floor: expected at most {best:.4g} (best variant within the SLO), "
+            f"workload.classes[{request_class.name}].accuracy_floor: "
+            f"expected at most {best:.4g} (best variant within the SLO), "
             f"got {request_class.accuracy_floor}"
         )
 
@@ -243,7 +268,10 @@ def _network(request_class: RequestClass, catalog: Catalog) -> tuple[F64, F64]:
     delay_s = np.zeros((len(catalog.variants), len(catalog.pools)))
     usd = np.zeros_like(delay_s)
     for p, pool in enumerate(catalog.pools):
-        for source, target, is_request in ((request_class.source_site, pool.site, True), (pool.site, request_class.source_site, False)):
+        for source, target, is_request in (
+            (request_class.source_site, pool.site, True),
+            (pool.site, request_class.source_site, False),
+        ):
             link = links.get((source, target))
             if link is None:
                 continue

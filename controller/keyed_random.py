@@ -1,8 +1,8 @@
 """Uniform draws keyed by (seed, stream, request id, attempt), the same in both worlds.
 
-No generator state: a draw depends on its key alone, so two policies under one seed meet the same requests and the same service
-draws, whatever each of them did before. This is the plain form, used by the live router; `controller.kernels.random` is the
-compiled one, and a test holds them equal.
+No generator state: a draw depends on its key alone, so two policies under one seed meet the same requests and the
+same service draws, whatever each of them did before. This is the plain form, used by the live router;
+`controller.kernels.random` is the compiled one, and a test holds them equal.
 
 Source: SplitMix64 finaliser; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """

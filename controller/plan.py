@@ -98,7 +98,10 @@ def actions_of(arrays: ActionArrays, env: int, variants: tuple[str, ...], pools:
     found: list[Action] = []
     for kind, counts in ((Launch, arrays.launch), (Drain, arrays.drain), (Stop, arrays.stop)):
         found += [kind(variants[v], pools[p], int(counts[env, v, p])) for v, p in np.argwhere(counts[env] > 0)]
-    found += [Swap(pools[p], variants[a], variants[b], int(arrays.swap[env, p, a, b])) for p, a, b in np.argwhere(arrays.swap[env] > 0)]
+    found += [
+        Swap(pools[p], variants[a], variants[b], int(arrays.swap[env, p, a, b]))
+        for p, a, b in np.argwhere(arrays.swap[env] > 0)
+    ]
     return found
 
 

@@ -1,7 +1,7 @@
 """The seams between decisions and worlds.
 
-`Policy` maps an observation to a plan, batched over envs. A world is reached through `Actuator` and `MetricsSource`, timed by a
-`Clock`. `WorldModel` predicts; the simulator implements it and the composition root injects it, so no decision imports a world.
+`Policy` maps an observation to a plan, batched over envs. A world is reached through `Actuator` and `MetricsSource`,
+timed by a `Clock`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Actuator(Protocol):
     """Applies actions and routing to a world."""
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
-        """Starts every action and hands plan and shares to the routers. Idempotent: applying satisfied actions changes nothing."""
+        """Starts every action and hands plan and shares to the routers; satisfied actions change nothing."""
 
 
 class MetricsSource(Protocol):
@@ -46,10 +46,3 @@ class Clock(Protocol):
 
     def now_s(self) -> float:
         """Seconds since the start of the run."""
-
-
-class WorldModel(Protocol):
-    """Predicts what plans would lead to."""
-
-    def rollout(self, observation: ObservationArrays, plans: PlanArrays, horizon_s: float) -> F64:
-        """Predicted (cost_usd, attainment, accuracy) of holding each plan for `horizon_s`, shape (number of plans, 3)."""

@@ -1,7 +1,7 @@
 """Per-request rules on scalars: predicted wait, option choice, overflow, shedding, hedging.
 
-The simulator's kernels compile this very source; the live router runs it as it stands. So every function here is plain arithmetic on
-numbers, free of closures and Python objects, and a test feeds both forms.
+The simulator's kernels compile this very source; the live router runs it as it stands. So every function here is
+plain arithmetic on numbers, free of closures and Python objects, and a test feeds both forms.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def predicted_wait_s(queued: int, in_service: int, num_credits: int, item_s: flo
 
 
 def overflows(wait_s: float, overflow_after_s: float, overflow_fraction: float, uniform: float) -> bool:
-    """Whether an arriving request goes to serverless: the predicted wait is too long and its coin falls below the fraction."""
+    """Whether an arriving request goes to serverless: its wait would be too long and its coin says so."""
     return wait_s > overflow_after_s and uniform < overflow_fraction
 
 
