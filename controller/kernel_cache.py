@@ -58,5 +58,5 @@ def use_keyed_cache() -> Path:
     if "numba" in sys.modules:
         from numba.core import config
 
-        config.CACHE_DIR = str(folder)
+        vars(config)["CACHE_DIR"] = str(folder)  # absent from numba's published types
     return folder

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controller.arrays import F64, I64
+from controller.arrays import F64, I64, Bool
 
 KNOBS = (
     "headroom",
@@ -80,6 +80,8 @@ class MpcState(NamedTuple):
     held: F64  # (N, P) machines held against scale-in, decaying; infinite at first: all that exist
     target_accuracy: F64  # (N, C) mean accuracy the last plan was made for
     growth: F64  # (N, Q) forecast quantiles of log(max rate / rate now)
+    trusted: Bool  # (N, P) a replica became ready there since the pool was last unavailable
+    is_open: Bool  # (N, P) available and trusted at the last plan: capacity is planned there
 
 
 class RuleArrays(NamedTuple):
@@ -117,7 +119,11 @@ def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -
     """State of a rule that has not decided yet; `shape` is (V, P, C)."""
     _, num_pools, num_classes = shape
     return MpcState(
-        np.full((num_envs, num_pools), np.inf), np.zeros((num_envs, num_classes)), np.zeros((num_envs, num_levels))
+        held=np.full((num_envs, num_pools), np.inf),
+        target_accuracy=np.zeros((num_envs, num_classes)),
+        growth=np.zeros((num_envs, num_levels)),
+        trusted=np.ones((num_envs, num_pools), np.bool_),
+        is_open=np.ones((num_envs, num_pools), np.bool_),
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numba
 
-kernel: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")
+_njit: Callable[..., Any] = numba.njit
+
+kernel: Callable[..., Any] = _njit(cache=True, nogil=True, error_model="numpy")
 """A function that Python or other kernels call: cached on disk, free of the GIL."""
 
 _WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-inner: Callable[..., Any] = njit(nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
+inner: Callable[..., Any] = _njit(nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 """A function that other kernels alone call."""

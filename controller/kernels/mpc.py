@@ -26,6 +26,8 @@ from controller.kernels.provision import (
     best_pools,
     cheapest_mix,
     hold_machines,
+    open_pools,
+    probe_pools,
     rank_variants,
     unit_cost,
     whole_replicas,
@@ -247,6 +249,8 @@ def mpc_one(
     weights = np.empty(num_classes)
     class_weights(wl, obs, n, weights)
 
+    is_open = state.is_open
+    open_pools(obs.available, obs.ready, n, state.trusted, is_open)
     capacity = np.zeros((num_variants, num_pools))
     cost = np.empty(num_variants)
     mix = np.empty(num_variants)
@@ -264,12 +268,10 @@ def mpc_one(
         state.target_accuracy[n, c] = target
         has_machines = False
         for v in range(num_variants):
-            pool, on_demand_usd, spot_usd = best_pools(
-                wl.allowed, cat.market, settings.usd, obs.available, n, c, v, True
-            )
+            pool, on_demand_usd, spot_usd = best_pools(wl.allowed, cat.market, settings.usd, is_open, n, c, v, True)
             if pool < 0 and spot_usd == np.inf:
                 pool, on_demand_usd, spot_usd = best_pools(
-                    wl.allowed, cat.market, settings.usd, obs.available, n, c, v, False
+                    wl.allowed, cat.market, settings.usd, is_open, n, c, v, False
                 )
             part = (1.0 - base_part) * spot_share
             cost[v] = unit_cost(on_demand_usd, spot_usd, part, over_provision)
@@ -279,7 +281,7 @@ def mpc_one(
             for v in range(num_variants):
                 if mix[v] > 0.0:
                     is_blocked = allot(
-                        wl.allowed, cat.market, settings.usd, obs.available, n, c, v, mix[v] * need_rps,
+                        wl.allowed, cat.market, settings.usd, is_open, n, c, v, mix[v] * need_rps,
                         base_part, spot_share, over_provision, settings.spot_spread, capacity,
                     )  # fmt: skip
                     if is_blocked:
@@ -287,8 +289,12 @@ def mpc_one(
     ranked = np.empty(num_variants, np.int64)
     rank_variants(cat.accuracy, ranked)
     whole_replicas(
-        wl.allowed, settings.rps, cat.market, limits.pool_max, obs.available, obs.ready, obs.starting, n,
+        wl.allowed, settings.rps, cat.market, limits.pool_max, is_open, obs.ready, obs.starting, n,
         capacity, ranked, plan.replicas,
+    )  # fmt: skip
+    probe_pools(
+        wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,
+        is_open, settings.spot_spread, plan.replicas,
     )  # fmt: skip
     keep = np.exp(-ctl.tick_s / scale_in_s) if scale_in_s > 0.0 else 0.0
     if hold_machines(cat.market, obs.ready, obs.starting, n, keep, state.held, ranked, plan.replicas):

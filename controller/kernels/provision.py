@@ -252,6 +252,59 @@ def _suits_all(allowed: Bool, market: I64, v: int) -> bool:
 
 
 @kernel
+def open_pools(available: Bool, ready: I64, n: int, trusted: Bool, is_open: Bool) -> None:
+    """Writes which pools capacity is planned in: those available where a replica became ready since they last were not.
+
+    A pool is available again some time after its last refusal, without anyone knowing whether it really is; planning
+    a fleet there at once would turn the plan over at every retry.
+    """
+    for p in range(available.shape[1]):
+        serving = 0
+        for v in range(ready.shape[1]):
+            serving += ready[n, v, p]
+        if not available[n, p]:
+            trusted[n, p] = False
+        elif serving > 0:
+            trusted[n, p] = True
+        is_open[n, p] = available[n, p] and trusted[n, p]
+
+
+@kernel
+def probe_pools(
+    allowed: Bool,
+    rps: F64,
+    usd: F64,
+    market: I64,
+    pool_max: I64,
+    available: Bool,
+    n: int,
+    is_open: Bool,
+    spot_spread: float,
+    replicas: I64,
+) -> None:
+    """Plans one replica in each pool that may be back, of the most planned variant for which its price is good."""
+    num_variants, num_pools = rps.shape
+    for p in range(num_pools):
+        if market[p] == SERVERLESS or is_open[n, p] or not available[n, p] or pool_max[p] < 1:
+            continue
+        best, most, planned = -1, 0, 0
+        for v in range(num_variants):
+            planned += replicas[n, v, p]
+            suits = False
+            for c in range(allowed.shape[0]):
+                suits = suits or allowed[c, v, p]
+            if not suits or not usd[v, p] <= usd[v].min() * (1.0 + spot_spread):
+                continue
+            count = 0
+            for other in range(num_pools):
+                count += replicas[n, v, other]
+            if count > most:
+                best, most = v, count
+        if planned == 0 and best >= 0:
+            replicas[n, best, p] = 1
+
+
+@kernel
 def rank_variants(accuracy: F64, ranked: I64) -> None:
     """Writes variant indices by falling accuracy, catalog order among equals."""
     for v in range(accuracy.shape[0]):

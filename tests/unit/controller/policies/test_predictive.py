@@ -178,3 +178,17 @@ def test_spans_shrink_with_speed() -> None:
     assert fast.scale_in_s == 30.0
     assert fast.repay_s == 360.0
     assert fast.headroom == MpcSettings().headroom
+
+
+def test_a_pool_that_may_be_back_is_probed_with_one_replica_before_a_fleet_is_planned_there() -> None:
+    setting = tiny_setting()
+    policy = MpcPolicy(setting, PLAIN.model_copy(update={"spot_share": 1.0}), NO_GROWTH)
+    obs = steady_observation(setting, 400.0)
+    fleets = []
+    for is_available, is_ready in ((True, False), (False, False), (True, False), (True, True)):
+        obs.available[0, SPOT_B] = is_available
+        obs.ready[0, MEDIUM, SPOT_B] = 1 if is_ready else 0
+        fleets.append(int(policy.decide(obs).replicas[0, :, SPOT_B].sum()))
+    assert fleets[1:3] == [0, 1]
+    assert fleets[0] > 5
+    assert fleets[3] > 5
