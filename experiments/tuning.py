@@ -23,7 +23,8 @@ from controller.errors import UsageError, mismatch
 RANDOM_SHARE = 0.1  # of the trials, anywhere in the ranges; the rest mutates the best so far
 _LOG_FROM_RATIO = 10.0  # a positive range this wide is searched by its logarithm
 _INSIDE = 0.01  # distance kept from a bound that is itself excluded, as a share of the range
-_FIRST_STEP, _LAST_STEP = 0.25, 0.05  # standard deviation of a mutation, as a share of the range
+_LEAST_STEP, _MOST_STEP = 0.02, 0.4  # standard deviation of a mutation, as a share of the range; drawn per trial
+_MORE_CHANGED = 1.5  # settings changed in a mutation beside the first, on average
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -141,16 +142,16 @@ def tune(
 
 
 def _proposal(best: SettingsT, ranges: Sequence[Range], done: float, rng: np.random.Generator) -> SettingsT:
-    """Settings anywhere in the ranges during the first share of the search, then near the best, ever nearer."""
+    """Settings anywhere in the ranges during the first share of the search, then near the best."""
     # Draws are the same in number for both kinds, so that a search replays from its recorded values.
     anywhere, step, chosen = rng.random(len(ranges)), rng.standard_normal(len(ranges)), rng.random(len(ranges))
     forced = int(rng.integers(len(ranges)))
-    width = _FIRST_STEP * (_LAST_STEP / _FIRST_STEP) ** done
+    width = _LEAST_STEP * (_MOST_STEP / _LEAST_STEP) ** rng.random()
     changed: dict[str, Any] = {}
     for index, one in enumerate(ranges):
         if done < RANDOM_SHARE:
             changed[one.name] = one.value(anywhere[index])
-        elif index == forced or chosen[index] < 3.0 / len(ranges):
+        elif index == forced or chosen[index] < _MORE_CHANGED / len(ranges):
             unit = one.unit(getattr(best, one.name))
             changed[one.name] = one.value(1.0 - unit if one.is_flag else unit + width * step[index])
     return type(best).model_validate({**best.model_dump(), **changed})
