@@ -55,6 +55,8 @@ def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
         make_policy(policy, setting)
     world = live_world(scenario, options, setting)
     with _signals_interrupt():
+        # Compiles the decision path while Ctrl-C still ends everything at once; the controller finds the code stored.
+        prepare(world, [Cell(world.days[0], options.seed)])
         return _on_cluster(options, scenario, world, say)
 
 

@@ -8,15 +8,17 @@ itself is stopped only if we started it. Nothing here calls `ray stop`, which wo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import logging
 import os
 import platform
 import shutil
+import signal
 import socket
-import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from controller.errors import ClusterError, UsageError, mismatch
 HOST = "127.0.0.1"
 
 _CONNECT_TIMEOUT_S = 3.0
+_END_TIMEOUT_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _VERSION_TIMEOUT_S = 10.0
 _OBJECT_STORE_BYTES = 150 << 20
 _SOCKET_ROOT = Path("/tmp")
@@ -47,6 +51,7 @@ class Cluster:
     is_own: bool
     owns_serve: bool
     folder: Path | None = None
+    before: frozenset[int] = frozenset()  # processes below this one that are none of the cluster's
     _closed: bool = field(init=False, default=False)
 
     @property
@@ -80,7 +85,9 @@ class Cluster:
             if self.owns_serve and not self.is_own:
                 with contextlib.suppress(Exception):
                     shutdown_serve()
-            ray.shutdown()
+        ray.shutdown()
+        if self.is_own:
+            _end_children(self.before)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -119,8 +126,10 @@ def start_cluster(slots: Mapping[str, float], port: int) -> Cluster:
     from serving import ray_compat
 
     ray_compat.check_version()
+    _adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="pv-", dir=_SOCKET_ROOT))
-    cluster = Cluster(HOST, port, is_own=True, owns_serve=True, folder=folder)
+    before = frozenset(child_processes())
+    cluster = Cluster(HOST, port, is_own=True, owns_serve=True, folder=folder, before=before)
     try:
         ray.init(
             address="local",
@@ -248,22 +257,36 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def flush_output() -> None:
-    """Writes out what was printed, before processes that share the terminal go."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _adopt_orphans() -> None:
+    """Makes this process the parent of processes whose parent dies, so that none of Ray's gets out of sight (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def leftover_processes(folder: Path) -> list[int]:
-    """Ids of processes whose command line names a Ray folder; for tests and for the last check of a local run."""
-    found = []
+def child_processes() -> set[int]:
+    """Ids of all processes below this one, finished ones left out; empty where there is no `/proc`."""
+    parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
+            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    found: set[int] = set()
+    here = {os.getpid()}
+    while here:
+        here = {pid for pid, parent in parents.items() if parent in here}
+        found |= here
     return found
 
 
-def describe(cluster: Cluster) -> dict[str, Any]:
-    """Facts for the run header."""
-    return {"is_own": cluster.is_own, "owns_serve": cluster.owns_serve, "url": cluster.url}
+def _end_children(before: frozenset[int]) -> None:
+    """Waits until every process that was started since `before` is gone, and kills what does not go by itself."""
+    end_s = time.monotonic() + _END_TIMEOUT_S
+    while (left := child_processes() - before) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    while left:
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        left = child_processes() - before
