@@ -8,11 +8,11 @@ import pytest
 from controller.errors import UsageError
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.scenario import load_scenario
+from envs.world import WorldChoice, build_world
 from experiments.base_rule import FIXED, fit_forecast, tick_rates, tune_settings
 from experiments.objective import ObjectiveConfig, score
 from experiments.stretches import Replay, stretched
 from experiments.train_config import ForecastConfig, TrainConfig, TuneConfig
-from envs.world import WorldChoice, build_world
 
 CONFIG = TrainConfig(
     forecast=ForecastConfig(epochs=1, stride_ticks=20, thinnings=(1.0,)),
