@@ -53,8 +53,10 @@ class FitReport:
     seconds: float
 
     def plain(self) -> dict[str, JsonValue]:
-        """As JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """As JSON values, without the time it took: equal runs give equal policy files."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        del values["seconds"]
+        return values
 
 
 @dataclass(frozen=True, eq=False)
