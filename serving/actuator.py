@@ -9,6 +9,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -96,7 +97,8 @@ class RayServe:
             return
         if not self._is_dry_run:
             self.fleet.apply(actions, self._now_s())
-        sequence = 0 if self._rules is None else self._rules.sequence + 1
+        # Numbered by wall clock at first, so that a controller that takes over is newer than the one before it.
+        sequence = time.time_ns() if self._rules is None else self._rules.sequence + 1
         self._rules = rules_of(plan, shares, self.serving(), self._coming(), self._tables, sequence)
         self._sent_serving = None
 
@@ -140,10 +142,11 @@ class RayServe:
                 self._controller = ray_compat.serve_controller()
             states = await asyncio.wait_for(ray_compat.replica_states(self._controller, self._app), _CALL_TIMEOUT_S)
             self._step(states)
+            # The router first: nothing may be sent to a replica that is about to be told to go.
+            await self._inform_router()
             if is_first or not self._is_dry_run:
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
             self._kill(states)
-            await self._inform_router()
         except AWAY:
             # Handles of a restarted actor are resolved anew by name.
             self._controller = None
@@ -180,8 +183,12 @@ class RayServe:
 
     def _kill(self, states: list[ReplicaState]) -> None:
         """Kills as many stopping replicas as instances were taken back: Serve chose them, the kill does not wait."""
+        targets = self.fleet.targets().reshape(-1)
         for option, count in list(self.fleet.kills.items()):
             name = self._layout.names[option]
+            if sum(s.deployment == name for s in states) <= targets[option]:
+                del self.fleet.kills[option]  # it was idle and stopped before it could be killed
+                continue
             going = [s for s in states if s.deployment == name and s.state == "STOPPING"]
             for state in [s for s in going if s.actor_name not in self._victims][:count]:
                 self._victims.add(state.actor_name)

@@ -24,6 +24,8 @@ from serving.rules import RouterTables, Rules
 from serving.serverless import ServerlessPool, ServerlessTerms
 from serving.tally import RouterStats
 
+_STUCK_S = 10.0
+# A batch this late waits inside Serve for a replica that is gone: it is taken back and counted as lost.
 _HOP_WEIGHT = 0.05
 _LONGEST_HOP_S = 0.05
 # A hop that took longer was a stall of the machine, and must not make the next batches too short.
@@ -216,7 +218,7 @@ class Router:
             call = self._serverless.infer.remote(variant, dispatch.payloads, wait_s, dispatch.cold_s)
         else:
             call = self._handles[dispatch.option].infer.remote(dispatch.payloads, wait_s)
-        outputs: list[Any] = await call
+        outputs: list[Any] = await asyncio.wait_for(call, wait_s + dispatch.cold_s + _STUCK_S)
         hop_s = self._now_s() - began_s - wait_s - dispatch.cold_s
         self._hop_s += _HOP_WEIGHT * (min(max(hop_s, 0.0), _LONGEST_HOP_S) - self._hop_s)
         return outputs

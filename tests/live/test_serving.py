@@ -19,8 +19,8 @@ from serving.app import APP_NAME, build_application, layout_of, slots_needed
 from serving.bring_your_own import model_specs
 from serving.cluster import child_processes, start_cluster
 from serving.controller_actor import ControllerSpec, start_controller
-from serving.fleet import Fleet
-from serving.market import calm_market
+from serving.fleet import Fleet, Phase
+from serving.market import Market, calm_market
 from serving.metrics import ObservationBuilder
 from tests.live.conftest import free_port
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 SPEED = 20.0
 LARGE, MEDIUM, SMALL = 2, 1, 0
-C5, LAMBDA = 0, 3
+C5, SPOT, LAMBDA = 0, 1, 3
 SPANS = MeasuredSpans(start_s=2.0, swap_s=2.0)
 
 
@@ -193,6 +193,33 @@ def test_request_whose_replica_is_killed_is_answered_by_its_successor(live):
     assert [r.status_code for r in responses] == [200] * 4
     assert max(r.json()["attempts"] for r in responses) >= 2
     live.act(lambda: live.serving(SMALL, C5) == 1)
+
+
+def test_preempted_spot_replica_is_noticed_then_killed_and_its_work_done_elsewhere(live):
+    live.act(lambda: live.serving(SMALL, SPOT) == 1, launch={(SMALL, SPOT): 1})
+    # The zone closes 3 s from now; notice of 120 s of control time is 6 s live, so it comes at once.
+    now_s = time.monotonic() - live.began_s
+    live.fleet.market = Market(np.array([[1.0, 0.0]]), bin_s=now_s + 3.0)
+    live.act(lambda: live.fleet.counts(Phase.DOOMED)[SMALL, SPOT] == 1)
+    assert live.serving(SMALL, SPOT) == 1  # it still serves
+    live.act(lambda: not live.fleet.kills and live.serving(SMALL, SPOT) == 0)
+    assert live.fleet.window.preempted[SPOT] == 1
+    assert not live.fleet.available(time.monotonic() - live.began_s)[SPOT]
+    live.share(SMALL, C5)
+    live.act(lambda: True)
+    assert not [s for s in live.states() if s.deployment == "digits-small--c5-large-spot" and s.state == "RUNNING"]
+    live.fleet.market = calm_market(1)
+    assert live.post(request_class="relaxed")[0].json()["pool"] == "c5-large"
+
+
+def test_serve_controller_that_is_killed_is_found_again_and_targets_are_kept(live):
+    import ray
+
+    ray.kill(ray_compat.serve_controller(), no_restart=False)
+    assert live.post(request_class="relaxed")[0].status_code == 200  # the data plane does not notice
+    live.act(lambda: live.serving(SMALL, C5) == 2, launch={(SMALL, C5): 1})
+    live.act(lambda: len(live.fleet.instances) == 1, drain={(SMALL, C5): 1})
+    assert live.post(request_class="relaxed")[0].status_code == 200
 
 
 def test_metrics_are_exposed_in_prometheus_text(live):
