@@ -77,12 +77,13 @@ class Cluster:
 
         ray: Any = importlib.import_module("ray")  # its end calls are untyped
 
-        if ray.is_initialized():
+        # What is ours alone ends with its Ray; taking it apart first would only take longer, and could block.
+        if ray.is_initialized() and not self.is_own:
             with contextlib.suppress(Exception):
                 ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
             with contextlib.suppress(Exception):
                 serve.delete(app)
-            if self.owns_serve and not self.is_own:
+            if self.owns_serve:
                 with contextlib.suppress(Exception):
                     shutdown_serve()
         ray.shutdown()
