@@ -54,7 +54,7 @@ def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
     for policy in (options.policy, options.rule):
         make_policy(policy, setting)
     world = live_world(scenario, options, setting)
-    with _signals_interrupt():
+    with signals_interrupt():
         # Compiles the decision path while Ctrl-C still ends everything at once; the controller finds the code stored.
         prepare(world, [Cell(world.days[0], options.seed)])
         return _on_cluster(options, scenario, world, say)
@@ -300,7 +300,7 @@ class _Live:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """SIGTERM ends the process as Ctrl-C does, so that what was started is always ended."""
 
     def interrupt(_number: int, _frame: Any) -> None:
