@@ -19,6 +19,8 @@ KERNEL_SOURCES = (
     "envs.kernels",
     "controller.routing",
     "controller.latency",
+    "controller.bill",
+    "controller.keyed_random",
     "controller.arrays",
     "controller.rule_arrays",
     "controller.plan",

@@ -22,6 +22,7 @@ from controller.config import parse_config
 from controller.errors import PolicyFileError, mismatch
 from controller.journal import Journal, JournalHeader, JournalTick, MeasuredSpans
 from controller.loop import Decision, DecisionLoop
+from controller.plan import Reason
 from controller.policies.registry import PolicySpec, make_policy
 from controller.scenario import Scenario
 
@@ -64,6 +65,7 @@ class Replay:
     """What deciding again came to."""
 
     ticks: int
+    ticks_on_rule: int  # decided by the fallback rule when the policy failed: shown, not compared
     ticks_different: int
     differences: tuple[Difference, ...]  # the first few
 
@@ -158,16 +160,20 @@ def replay_journal(path: Path | str, policy: str | PolicySpec | None = None) -> 
     setting = setting_of(header)
     made = make_policy(policy, setting)
     loop = DecisionLoop(setting, made, 1)
-    ticks = different = 0
+    ticks = on_rule = different = 0
     shown: list[Difference] = []
     for tick in journal.ticks():
         if isinstance(made, RawReplayable):
             made.force_raw(tick.raw)
-        found = list(_differences(tick, loop.decide(tick.observation)))
+        decision = loop.decide(tick.observation)
         ticks += 1
+        if tick.plan.reasons[0] & Reason.FALLBACK_RULE:
+            on_rule += 1
+            continue
+        found = list(_differences(tick, decision))
         different += bool(found)
         shown += found[: _SHOWN - len(shown)]
-    return Replay(ticks, different, tuple(shown))
+    return Replay(ticks, on_rule, different, tuple(shown))
 
 
 def _differences(tick: JournalTick, decision: Decision) -> Iterator[Difference]:

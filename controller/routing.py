@@ -56,6 +56,38 @@ def pick_option(cumulative_shares: F64, uniform: float) -> int:
     return num_options - 1
 
 
+def pick_other(cumulative_shares: F64, first: int, uniform: float) -> int:
+    """Index of the option that a duplicate goes to, drawn by share among those other than the first copy's.
+
+    Args:
+        cumulative_shares: As for `pick_option`.
+        first: Index of the first copy's option; -1 where it is not among them.
+        uniform: Draw in [0, 1).
+
+    Returns:
+        The index; `first` where no other option has a share, -1 where none has one.
+    """
+    num_options = len(cumulative_shares)
+    if num_options == 0 or cumulative_shares[num_options - 1] <= 0.0:
+        return -1
+    below = cumulative_shares[first - 1] if first > 0 else 0.0
+    own = cumulative_shares[first] - below if first >= 0 else 0.0
+    others = cumulative_shares[num_options - 1] - own
+    if others <= 0.0:
+        return first
+    target = uniform * others
+    if first >= 0 and target >= below:
+        target += own
+    picked = first
+    for option in range(num_options):
+        share = cumulative_shares[option] - (cumulative_shares[option - 1] if option > 0 else 0.0)
+        if option != first and share > 0.0:
+            picked = option
+            if target < cumulative_shares[option]:
+                break
+    return picked
+
+
 def hedges_at_s(arrival_s: float, hedge_after_s: float, deadline_s: float) -> float:
     """Moment at which a duplicate is sent; infinite where hedging is off or the deadline comes first."""
     at = arrival_s + hedge_after_s

@@ -65,6 +65,8 @@ def show_replay(path: str, policy: str | None) -> bool:
     for warning in caught:
         if issubclass(warning.category, TruncatedJournalWarning):
             click.echo(f"warning: {warning.message}", err=True)
+    if replay.ticks_on_rule:
+        click.echo(f"{replay.ticks_on_rule} decisions were the fallback rule's and are not compared")
     if replay.is_equal:
         click.echo(f"{replay.ticks} decisions replayed, all equal")
         return True

@@ -14,10 +14,10 @@ import numpy as np
 from controller.arrays import F64
 from controller.loop import DecisionLoop
 from controller.ports import Policy
+from envs.world import Cell, World
 from experiments.objective import Outcome
 from experiments.results import Tally
 from experiments.rollout import begin, new_simulator, prepare
-from envs.world import Cell, World
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from serving.requests import Copy, Stage
@@ -19,6 +19,7 @@ class OptionQueue:
     credits_used: int = 0
     in_service: int = 0  # copies
     waiting: int = 0  # copies, withdrawn ones left out
+    waiting_of: Counter[int] = field(default_factory=Counter)  # the same by request class
     _copies: deque[Copy] = field(default_factory=deque)
 
     @property
@@ -32,7 +33,7 @@ class OptionQueue:
         while at > 0 and self._copies[at - 1].queued_at_s > copy.queued_at_s:
             at -= 1
         self._copies.insert(at, copy)
-        self.waiting += 1
+        self._count(copy, 1)
 
     def head(self) -> Copy | None:
         """The oldest copy; None for an empty queue."""
@@ -45,10 +46,14 @@ class OptionQueue:
         taken: list[Copy] = []
         while len(taken) < most and self.head() is not None:
             taken.append(self._copies.popleft())
-        self.waiting -= len(taken)
+            self._count(taken[-1], -1)
         return taken
 
     def withdraw(self, copy: Copy) -> None:
         """Takes a waiting copy out."""
         copy.stage = Stage.GONE
-        self.waiting -= 1
+        self._count(copy, -1)
+
+    def _count(self, copy: Copy, change: int) -> None:
+        self.waiting += change
+        self.waiting_of[copy.request.request_class] += change

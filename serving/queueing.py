@@ -70,11 +70,8 @@ class RouterCore:
             identity = int(self.tally.arrived.sum())
         self.tally.arrived[c] += 1
         request = Request(identity, c, now_s, now_s + float(tables.slo_s[c]), payload)
-        if is_shed(self.waiting[c], int(rules.shed_limit[c]), int(tables.queue_limit[c])):
-            self._refuse(request, Outcome.SHED, now_s)
-            return request, self._take()
         option = self._route(request, 0)
-        if option < 0:
+        if option < 0 or self._is_full(option, c):
             self._refuse(request, Outcome.SHED, now_s)
             return request, self._take()
         overflow_option = int(tables.overflow_option[c])
@@ -91,6 +88,13 @@ class RouterCore:
             self._enqueue(request, option, request.arrival_s)
             self._pump(option, now_s)
         return request, self._take()
+
+    def _is_full(self, option: int, request_class: int) -> bool:
+        """Whether the class fills its share of the option's queue; serverless options have none."""
+        if self.tables.is_serverless[option]:
+            return False
+        waiting = self.queues[option].waiting_of[request_class]
+        return is_shed(waiting, int(self.rules.shed_limit[request_class]), int(self.tables.queue_limit[request_class]))
 
     def completed(self, dispatch: Dispatch, outputs: Sequence[Any], now_s: float) -> list[Effect]:
         """A batch is answered, with one output per copy in order."""

@@ -80,7 +80,7 @@ class ServerlessPool:
         self._environments = [[] for _ in range(self.num_variants)]
 
     def call(self, variant: int, now_s: float) -> Call | None:
-        """Takes an environment for one call; None where the concurrency limit is reached.
+        """Takes an environment for one call; None where the variant's function runs at the concurrency limit.
 
         A free environment that was used last goes first; without one, a new environment starts cold.
         """
@@ -91,7 +91,7 @@ class ServerlessPool:
             chosen.is_busy = True
             self.invocations += 1
             return Call(chosen, is_cold=False)
-        if self.num_busy + self._num_idle_reserved() >= self.terms.limit:
+        if sum(e.is_busy for e in self._environments[variant]) >= self.terms.limit:
             self.throttled += 1
             return None
         fresh = Environment(variant, is_provisioned=False, idle_since_s=now_s, is_busy=True)
@@ -159,6 +159,3 @@ class ServerlessPool:
         """Reserved environments by variant, shape (V,)."""
         self.expire(now_s)
         return np.array([sum(e.is_provisioned for e in held) for held in self._environments], np.int64)
-
-    def _num_idle_reserved(self) -> int:
-        return sum(e.is_provisioned and not e.is_busy for held in self._environments for e in held)

@@ -46,11 +46,12 @@ def test_environment_serves_one_variant_only():
     assert pool.call(1, 1.5).is_cold
 
 
-def test_calls_beyond_the_limit_are_throttled_over_all_variants():
+def test_calls_beyond_the_limit_of_their_function_are_throttled():
     pool = ServerlessPool(TERMS, 2)
     assert pool.call(0, 0.0) is not None
-    assert pool.call(1, 0.0) is not None
+    assert pool.call(0, 0.0) is not None
     assert pool.call(0, 0.0) is None
+    assert pool.call(1, 0.0) is not None
     assert pool.throttled == 1
 
 
@@ -73,12 +74,3 @@ def test_reserved_environments_are_warm_stay_and_are_billed_while_reserved():
     assert pool.usd == pytest.approx(0.402)
     assert pool.num_warm(104.0) == 1
     assert pool.num_warm(106.0) == 0
-
-
-def test_reservation_of_one_variant_is_kept_free_from_others():
-    pool = ServerlessPool(TERMS, 2)
-    pool.provision([1, 0], 0.0)
-    assert pool.call(1, 0.0) is not None
-    # Two may run at once, and one place is reserved for variant 0.
-    assert pool.call(1, 0.0) is None
-    assert pool.call(0, 0.0) is not None
