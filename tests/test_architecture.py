@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "numba": ("controller.kernels", "envs", "experiments"),
     "torch": ("envs", "serving", "experiments"),
     "stable_baselines3": ("envs", "experiments"),
-    "ray": ("serving",),
+    "ray": ("serving", "experiments"),
     "matplotlib": ("experiments",),
     "scipy": ("experiments",),
     "sklearn": ("serving", "experiments"),
