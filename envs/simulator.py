@@ -29,17 +29,8 @@ from controller.arrays import (
 from controller.compile import Setting
 from controller.errors import ScenarioError
 from controller.keyed_random import stream_key
-from envs.kernels.state import (
-    SERVING,
-    STREAMS,
-    Scratch,
-    SimState,
-    SupplyArrays,
-    TotalArrays,
-    new_scratch,
-    new_state,
-    new_totals,
-)
+from envs.kernels.scratch import KERNELS, Events, Scratch, new_events, new_scratch
+from envs.kernels.state import SERVING, STREAMS, SimState, SupplyArrays, TotalArrays, new_state, new_totals
 from envs.supply import Supply
 
 MAX_SERVERLESS_ENVIRONMENTS = 256
@@ -112,9 +103,12 @@ class Simulator:
         )
         threads = max(1, min(threads, num_envs))
         edges = np.linspace(0, num_envs, threads + 1).astype(int)
+        kernel = KERNELS.index(size.kernel)
         self._parts = [
-            (int(lo), int(hi), new_scratch(setting.shape, sizes, most_arrivals)) for lo, hi in pairwise(edges)
+            (int(lo), int(hi), new_scratch(setting.shape, sizes, most_arrivals, kernel)) for lo, hi in pairwise(edges)
         ]
+        self._event_sizes = (setting.shape, sizes, most_arrivals)
+        self._events: dict[int, Events] = {}
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def reset(
@@ -207,9 +201,18 @@ class Simulator:
             self.observation.history[n][:, HISTORY_TICKS - 1 - back] = expected * workload.share[:, None]
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
-        """Starts every action and puts plan and shares into force for the next tick."""
+        """Starts every action and puts plan and shares into force for the next tick.
+
+        Raises:
+            ScenarioError: The plan hedges and the scenario asks for the fast kernel.
+        """
         from envs.kernels import tick
 
+        if self.setting.scenario.simulator.kernel == "fast" and np.isfinite(plan.hedge_after_s).any():
+            raise ScenarioError(
+                f"simulator.kernel: expected 'auto' or 'event' for a plan that hedges "
+                f"(hedge_after_s {plan.hedge_after_s.min():g} s), got 'fast'"
+            )
         tick.apply(
             self.setting.catalog,
             self.setting.control,
@@ -243,20 +246,34 @@ class Simulator:
             into[...] = value
 
     def in_service(self) -> I64:
-        """Requests in service by env and class, shape (N, C): held requests that are in no queue."""
+        """Requests in service by env and class, shape (N, C); one with a second copy that waits counts here alone."""
         counts: I64 = np.zeros((self.num_envs, self.setting.shape[2]), np.int64)
         held = self.state.held
         for n in range(self.num_envs):
             heads = np.concatenate([self.state.fleet.credit_flight[n].ravel(), self.state.containers.flight[n]])
             for slot in heads[heads >= 0]:
                 while slot >= 0:
-                    counts[n, held.klass[n, slot]] += 1
+                    twin = held.twin[n, slot]  # odd where the other copy is in service too
+                    if twin < 0 or twin % 2 == 0 or slot < twin // 2:
+                        counts[n, held.klass[n, slot]] += 1
                     slot = held.next[n, slot]
         return counts
 
     def parts(self) -> list[tuple[int, int, Scratch]]:
         """Ranges of envs with a work space each, one per thread."""
         return self._parts
+
+    def _events_of(self, lo: int, hi: int) -> Events | None:
+        """Work space of the event kernel for a part; None where all its envs can do without."""
+        state = self.state
+        is_needed = (
+            self.setting.scenario.simulator.kernel == "event"
+            or np.isfinite(state.rules.hedge_after_s[lo:hi]).any()
+            or state.held.pairs[lo:hi].any()
+        )
+        if is_needed and lo not in self._events:
+            self._events[lo] = new_events(*self._event_sizes)
+        return self._events[lo] if is_needed else None
 
     def _advance_part(self, lo: int, hi: int, scratch: Any) -> None:
         from envs.kernels import tick
@@ -271,6 +288,7 @@ class Simulator:
             self.observation,
             self.totals,
             scratch,
+            self._events_of(lo, hi),
             lo,
             hi,
         )

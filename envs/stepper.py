@@ -18,7 +18,7 @@ from controller.forecast import persistence_forecast
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, new_mpc_state
-from envs.kernels.state import Scratch
+from envs.kernels.scratch import Scratch
 from envs.simulator import Simulator
 from envs.world import World
 

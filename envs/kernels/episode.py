@@ -18,8 +18,10 @@ from controller.kernels.decide import decide_mpc
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 from envs.kernels.fleet import apply_one
 from envs.kernels.rows import observation_row, state_row, totals_row
-from envs.kernels.state import Scratch, SimState, SupplyArrays, TotalArrays
-from envs.kernels.tick import advance_one, clear_window
+from envs.kernels.scratch import Scratch
+from envs.kernels.state import SimState, SupplyArrays, TotalArrays
+from envs.kernels.tick import advance_one
+from envs.kernels.window import open_window
 
 
 @numba.njit(cache=True, nogil=True)
@@ -52,6 +54,6 @@ def run_mpc(
                 cat, wl, limits, ctl, settings, forecast, knobs, dial, rule_state, obs, plan, actions, shares, n, n + 1
             )
             window, state, totals = observation_row(obs, n), state_row(st, n), totals_row(tot, n)
-            clear_window(window)
+            open_window(state, window)
             apply_one(cat, supply, state, window, totals, n, actions, plan, shares, ctl.retry_after_s)
-            advance_one(cat, wl, ctl, supply, state, window, totals, sc)
+            advance_one(cat, wl, ctl, supply, state, window, totals, sc, None)

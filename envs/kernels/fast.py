@@ -11,18 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 from controller import routing
-from controller.arrays import EGRESS, F64, SERVERLESS_USE, CatalogArrays, ObservationArrays, WorkloadArrays
-from controller.bill import serverless_usd
+from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
-from controller.keyed_random import COLD_START, OVERFLOW, SERVICE
+from controller.keyed_random import OVERFLOW, SERVICE
 from envs.kernels.compiled import inlined, kernel
-from envs.kernels.requests import answer, draw, hold, pop, push, replace_top, reserve
-from envs.kernels.state import DOOMED, SERVING, Scratch, SimState
+from envs.kernels.requests import answer, draw, hold, most_waiting, push, replace_top
+from envs.kernels.scratch import Scratch
+from envs.kernels.state import DOOMED, SERVING, SimState
 
 _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
 _is_shed = inlined(routing.is_shed)
-_serverless_usd = inlined(serverless_usd)
 
 
 @kernel
@@ -78,7 +77,6 @@ def serve_machines(
     item_s = mean_s[batch] / batch
     table = cat.shapes[cat.service_shape[v, p]]
     service_key, overflow_key = st.clock.keys[SERVICE], st.clock.keys[OVERFLOW]
-    accuracy = cat.accuracy[v]
     heap_s, heap_credit = sc.heap_s, sc.heap_credit
     arrivals, classes, gone, identities, attempts = (
         sc.seg_arrival_s,
@@ -88,9 +86,9 @@ def serve_machines(
         sc.seg_attempt,
     )
     # Locals, because every field read from a tuple inside the loop costs two atomic reference counts.
-    answered, accuracy_sum, latency, missed, shed = obs.answered, obs.accuracy_sum, obs.latency, obs.missed, obs.shed
+    answers, latency, missed, shed = sc.answers[option], obs.latency, obs.missed, obs.shed
     class_waiting, class_expiry_s, class_next = sc.class_waiting, sc.class_expiry_s, sc.class_next
-    slos_s, network_s, egress_each_usd = wl.slo_s, wl.network_s[:, v, p], wl.egress_usd[:, v, p]
+    slos_s, network_s = wl.slo_s, wl.network_s[:, v, p]
     queue_limit, drop_at_deadline, overflow_option = wl.queue_limit, wl.drop_at_deadline, wl.overflow_option
     shed_limit, overflow_fraction, overflow_after_s = (
         st.rules.shed_limit,
@@ -113,7 +111,7 @@ def serve_machines(
 
     head, num_waiting, next_expiry_s = first, 0, np.inf
     full_s = last_start_s = start_s
-    busy_s = egress_usd = 0.0
+    busy_s = 0.0
     for index in range(first, end + 1):
         is_last = index == end
         now_s = end_s if is_last else arrivals[index]
@@ -147,19 +145,7 @@ def serve_machines(
                         arrival_s, slo_s = arrivals[head], slos_s[klass]
                         latency_s = finish_s - arrival_s + network_s[klass]
                         deadline_s = arrival_s + slo_s
-                        answer(
-                            answered,
-                            accuracy_sum,
-                            latency,
-                            missed,
-                            klass,
-                            latency_s,
-                            slo_s,
-                            deadline_s,
-                            start_s,
-                            accuracy,
-                        )
-                        egress_usd += egress_each_usd[klass]
+                        answer(answers, latency, missed, klass, latency_s, slo_s, deadline_s, start_s)
                     else:
                         slot = hold(st, arrivals[head], identities[head], klass, attempts[head])
                         st.held.next[slot] = flight
@@ -188,7 +174,7 @@ def serve_machines(
                 continue
             fraction = overflow_fraction[klass]
             if fraction > 0.0 and overflow_option[klass] >= 0:
-                in_use = size if heap_s[1] > now_s else _count_busy(heap_s, size, now_s)
+                in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
                 wait_s = _predicted_wait_s(num_waiting, in_use, size, item_s)
                 if _overflows(wait_s, overflow_after_s[klass], fraction, uniform(overflow_key, identities[index], 0)):
                     gone[index] = True
@@ -210,16 +196,16 @@ def serve_machines(
 
     _expire(wl, obs, sc, head, end, end_s, num_waiting)
     obs.busy_s[v, p] += busy_s
-    obs.spend_usd[EGRESS] += egress_usd
     for at in range(1, size + 1):
         i, k = heap_credit[at] // credits_per_instance, heap_credit[at] % credits_per_instance
         st.fleet.credit_free_s[i, k] = heap_s[at]
-    _carry(wl, st, obs, sc, option, head, end, start_s, end_s)
+    _carry(cat, wl, st, obs, sc, option, head, end, start_s, end_s)
     return num_over
 
 
 @kernel
-def _count_busy(heap_s: F64, size: int, now_s: float) -> int:
+def count_busy(heap_s: F64, size: int, now_s: float) -> int:
+    """Credits of a heap that are in use."""
     busy = 0
     for at in range(1, size + 1):
         busy += heap_s[at] > now_s
@@ -228,6 +214,7 @@ def _count_busy(heap_s: F64, size: int, now_s: float) -> int:
 
 @kernel
 def _carry(
+    cat: CatalogArrays,
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
@@ -239,7 +226,7 @@ def _carry(
     end_s: float,
 ) -> None:
     """Puts what still waits at the end of the tick into the option's queue."""
-    most = st.held.arrival_s.shape[0] - reserve(st)
+    most, num_waiting = most_waiting(cat, st), obs.waiting.sum()
     for index in range(head, end):
         if sc.seg_gone[index]:
             continue
@@ -247,7 +234,7 @@ def _carry(
         deadline_s = sc.seg_arrival_s[index] + wl.slo_s[klass]
         if start_s < deadline_s <= end_s:  # only a class that is not dropped at its deadline gets here late
             obs.missed[klass] += 1
-        if st.held.taken[0] >= most:
+        if num_waiting >= most:
             obs.shed[klass] += 1
             if deadline_s > end_s:
                 obs.missed[klass] += 1
@@ -261,123 +248,4 @@ def _carry(
         st.queue.tail[option] = slot
         st.queue.length[option] += 1
         obs.waiting[klass] += 1
-
-
-@kernel
-def serve_serverless(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    st: SimState,
-    obs: ObservationArrays,
-    sc: Scratch,
-    option: int,
-    start_s: float,
-    end_s: float,
-    num_over: int,
-) -> None:
-    """Serves the requests of the overflow arrays that name one serverless option, in order of `over_order`.
-
-    An idle environment is reused most recent first; without one a new one starts cold, up to the pool's limit; beyond
-    it the request is refused. The call is billed when it is made.
-    """
-    num_pools = cat.market.shape[0]
-    v, p = option // num_pools, option % num_pools
-    heap_s, heap_env = sc.heap_s, sc.heap_credit
-    service_table, cold_table = cat.shapes[cat.service_shape[v, p]], cat.shapes[cat.cold_shape[v, p]]
-    keep_alive_s = cat.keep_alive_s[p]
-    num_envs = st.containers.option.shape[0]
-    size, low, high = 0, 0, 0
-    heap_s[1] = np.inf
-    if st.containers.alive[option] > 0:
-        for e in range(st.containers.used[0]):
-            if st.containers.option[e] == option:
-                if st.containers.free_s[e] > start_s:
-                    size = push(heap_s, heap_env, size, st.containers.free_s[e], e)
-                else:
-                    at = high
-                    while at > 0 and sc.idle_s[at - 1] > st.containers.free_s[e]:
-                        sc.idle_s[at], sc.idle_env[at] = sc.idle_s[at - 1], sc.idle_env[at - 1]
-                        at -= 1
-                    sc.idle_s[at], sc.idle_env[at] = st.containers.free_s[e], e
-                    high += 1
-    unused = 0
-    for order in range(num_over + 1):
-        is_last = order == num_over
-        index = 0 if is_last else sc.over_order[order]
-        if not is_last and sc.over_option[index] != option:
-            continue
-        now_s = end_s if is_last else max(sc.over_arrival_s[index], start_s)
-        while size > 0 and heap_s[1] <= now_s:
-            sc.idle_s[high], sc.idle_env[high] = heap_s[1], heap_env[1]
-            high += 1
-            size = pop(heap_s, heap_env, size)
-            if high == num_envs:  # keep room at the top of the stack
-                for at in range(low, high):
-                    sc.idle_s[at - low], sc.idle_env[at - low] = sc.idle_s[at], sc.idle_env[at]
-                low, high = 0, high - low
-        while (
-            low < high
-            and high - low + size > st.containers.provisioned[option]
-            and sc.idle_s[low] + keep_alive_s <= now_s
-        ):
-            st.containers.option[sc.idle_env[low]] = -1
-            while st.containers.used[0] > 0 and st.containers.option[st.containers.used[0] - 1] < 0:
-                st.containers.used[0] -= 1
-            st.containers.alive[option] -= 1
-            unused = 0
-            low += 1
-        if is_last:
-            break
-        klass, identity, attempt = sc.over_class[index], sc.over_id[index], sc.over_attempt[index]
-        duration_s = cat.service_s[v, p, 1] * draw(service_table, uniform(st.clock.keys[SERVICE], identity, attempt))
-        env = -1
-        if low < high:
-            high -= 1
-            env = sc.idle_env[high]
-        elif size < cat.quota[p]:
-            while unused < num_envs and st.containers.option[unused] >= 0:
-                unused += 1
-            if unused < num_envs:
-                env = unused
-                st.containers.used[0] = max(st.containers.used[0], env + 1)
-                st.containers.option[env] = option
-                st.containers.alive[option] += 1
-                duration_s += cat.cold_start_s[v, p] * draw(
-                    cold_table, uniform(st.clock.keys[COLD_START], identity, attempt)
-                )
-                obs.cold_starts[p] += 1
-        if env < 0:
-            obs.throttled[p] += 1
-            obs.shed[klass] += 1
-            obs.missed[klass] += 1
-            continue
-        rate = (
-            cat.provisioned_compute_usd_per_gb_s[p] if size < st.containers.provisioned[option] else cat.usd_per_gb_s[p]
-        )
-        obs.spend_usd[SERVERLESS_USE] += _serverless_usd(
-            duration_s, cat.billing_step_s[p], cat.memory_gb[p], rate, cat.usd_per_request[p]
-        )
-        obs.invocations[p] += 1
-        finish_s = now_s + duration_s
-        obs.busy_s[v, p] += min(finish_s, end_s) - now_s
-        st.containers.free_s[env] = finish_s
-        size = push(heap_s, heap_env, size, finish_s, env)
-        if finish_s <= end_s:
-            arrival_s = sc.over_arrival_s[index]
-            latency_s = finish_s - arrival_s + wl.network_s[klass, v, p]
-            slo_s = wl.slo_s[klass]
-            answer(
-                obs.answered,
-                obs.accuracy_sum,
-                obs.latency,
-                obs.missed,
-                klass,
-                latency_s,
-                slo_s,
-                arrival_s + slo_s,
-                start_s,
-                cat.accuracy[v],
-            )
-            obs.spend_usd[EGRESS] += wl.egress_usd[klass, v, p]
-        else:
-            st.containers.flight[env] = hold(st, sc.over_arrival_s[index], identity, klass, attempt)
+        num_waiting += 1

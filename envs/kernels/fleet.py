@@ -1,15 +1,13 @@
-"""Instances: launch, swap, drain, stop, preemption, release and their rent; all of it at tick edges."""
+"""Instances: launch, swap, drain, stop, release and their rent; a decision's part in it at tick edges."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller import routing
 from controller.arrays import (
     COMPUTE,
     F64,
     IDLE,
-    PREEMPTION_WASTE,
     SERVERLESS,
     SERVERLESS_USE,
     SPOT,
@@ -18,27 +16,15 @@ from controller.arrays import (
     CatalogArrays,
     ObservationArrays,
     PlanArrays,
-    WorkloadArrays,
 )
 from controller.bill import release_charge_s
 from controller.kernels.random import uniform
 from controller.keyed_random import LAUNCH
 from envs.kernels.compiled import inlined, kernel
-from envs.kernels.requests import draw, enqueue, let_go
-from envs.kernels.state import (
-    DOOMED,
-    DRAINING,
-    FREE,
-    MAX_ATTEMPTS,
-    SERVING,
-    STARTING,
-    SimState,
-    SupplyArrays,
-    TotalArrays,
-)
+from envs.kernels.requests import draw
+from envs.kernels.state import DOOMED, DRAINING, FREE, SERVING, STARTING, SimState, SupplyArrays, TotalArrays
 
 _release_charge_s = inlined(release_charge_s)
-_may_retry = inlined(routing.may_retry)
 
 
 @kernel
@@ -52,10 +38,10 @@ def pool_capacity(cat: CatalogArrays, supply: SupplyArrays, st: SimState, p: int
 
 
 @kernel
-def _release(cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int) -> None:
-    """Gives an instance back at the current edge and books what the minimum and the release lag add."""
+def release(cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int, until_s: float) -> None:
+    """Gives an instance back and books what minimum and release lag add to the rent, which is paid until `until_s`."""
     p = st.fleet.option[i] % cat.market.shape[0]
-    extra_s = _release_charge_s(st.clock.now_s[0] - st.fleet.launch_s[i], cat.min_billing_s[p], cat.release_lag_s[p])
+    extra_s = _release_charge_s(until_s - st.fleet.launch_s[i], cat.min_billing_s[p], cat.release_lag_s[p])
     term = START_UP if st.fleet.state[i] == STARTING else IDLE
     obs.spend_usd[term] += extra_s * cat.price_usd_per_s[p]
     tot.instance_s[p] += extra_s
@@ -68,7 +54,8 @@ def _release(cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: Tota
 
 
 @kernel
-def _has_flight(st: SimState, i: int) -> bool:
+def has_flight(st: SimState, i: int) -> bool:
+    """Whether a batch is in service on an instance."""
     for k in range(st.fleet.credit_flight.shape[1]):  # noqa: SIM110 - kernels have no generators
         if st.fleet.credit_flight[i, k] >= 0:
             return True
@@ -98,7 +85,7 @@ def _pick(st: SimState, option: int, state: int) -> int:
 
 
 @kernel
-def _alive(cat: CatalogArrays, st: SimState, p: int) -> int:
+def num_alive(cat: CatalogArrays, st: SimState, p: int) -> int:
     """Instances of a pool that exist and are not under notice."""
     count = 0
     for i in range(st.fleet.used[0]):
@@ -139,7 +126,7 @@ def _launch(
     retry_after_s: float,
 ) -> None:
     option = v * cat.market.shape[0] + p
-    room = pool_capacity(cat, supply, st, p, st.clock.now_s[0]) - _alive(cat, st, p)
+    room = pool_capacity(cat, supply, st, p, st.clock.now_s[0]) - num_alive(cat, st, p)
     for _ in range(count):
         start_s = cat.launch_s[p] * draw(
             cat.shapes[cat.launch_shape[p]], uniform(st.clock.keys[LAUNCH], st.clock.launches[0], 0)
@@ -193,8 +180,8 @@ def apply_one(
                 continue
             for _ in range(actions.stop[n, v, p]):
                 i = _pick(st, option, STARTING)
-                if i >= 0 and not _has_flight(st, i):
-                    _release(cat, st, obs, tot, i)
+                if i >= 0 and not has_flight(st, i):
+                    release(cat, st, obs, tot, i, st.clock.now_s[0])
             for to in range(num_variants):
                 for _ in range(actions.swap[n, p, v, to]):
                     i = _pick(st, option, SERVING)
@@ -206,8 +193,8 @@ def apply_one(
                 i = _pick(st, option, SERVING)
                 if i >= 0:
                     st.fleet.state[i] = DRAINING
-                    if not _has_flight(st, i):
-                        _release(cat, st, obs, tot, i)
+                    if not has_flight(st, i):
+                        release(cat, st, obs, tot, i, st.clock.now_s[0])
     for p in range(num_pools):
         if cat.market[p] != SERVERLESS:
             for v in range(num_variants):
@@ -261,127 +248,18 @@ def rent(
             continue
         lived_s = span_s
         if state == DRAINING:
-            lived_s = min(max(_drained_at_s(st, i) - start_s, 0.0), span_s)
+            lived_s = min(max(drained_at_s(st, i) - start_s, 0.0), span_s)
         obs.spend_usd[IDLE] += lived_s * price
         tot.instance_s[p] += lived_s
 
 
 @kernel
-def _drained_at_s(st: SimState, i: int) -> float:
+def drained_at_s(st: SimState, i: int) -> float:
+    """When the last batch of an instance ends, or ended."""
     latest_s = -np.inf
     for k in range(st.fleet.credit_free_s.shape[1]):
         latest_s = max(latest_s, st.fleet.credit_free_s[i, k])
     return latest_s
-
-
-@kernel
-def _kill(
-    cat: CatalogArrays, wl: WorkloadArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int
-) -> None:
-    """Takes an instance back: its requests are queued again where time and attempts allow, its paid work is waste."""
-    option = st.fleet.flight_option[i]
-    num_pools = cat.market.shape[0]
-    if option >= 0:
-        v, p = option // num_pools, option % num_pools
-        for k in range(cat.concurrency[v, p]):
-            slot = st.fleet.credit_flight[i, k]
-            if slot < 0:
-                continue
-            lost_usd = (
-                (st.clock.now_s[0] - st.fleet.credit_start_s[i, k]) / cat.concurrency[v, p] * cat.price_usd_per_s[p]
-            )
-            obs.spend_usd[COMPUTE] -= lost_usd
-            obs.spend_usd[PREEMPTION_WASTE] += lost_usd
-            st.fleet.credit_flight[i, k] = -1
-            while slot >= 0:
-                following = st.held.next[slot]
-                klass = st.held.klass[slot]
-                deadline_s = st.held.arrival_s[slot] + wl.slo_s[klass]
-                late_ok = not wl.drop_at_deadline[klass]
-                if _may_retry(
-                    st.clock.now_s[0], np.inf if late_ok else deadline_s, st.held.attempt[slot], MAX_ATTEMPTS
-                ):
-                    st.held.attempt[slot] += 1
-                    enqueue(st, option, slot)
-                else:
-                    obs.failed[klass] += 1
-                    if deadline_s > st.clock.now_s[0]:
-                        obs.missed[klass] += 1
-                    let_go(st, slot)
-                slot = following
-    p = st.fleet.option[i] % num_pools
-    obs.preempted[p] += 1
-    _release(cat, st, obs, tot, i)
-
-
-@kernel
-def edge(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    supply: SupplyArrays,
-    st: SimState,
-    obs: ObservationArrays,
-    tot: TotalArrays,
-    retry_after_s: float,
-) -> None:
-    """Tick edge: drained instances go, starting ones become ready, notices are given and instances taken back."""
-    num_pools = cat.market.shape[0]
-    now_s = st.clock.now_s[0]
-    for i in range(st.fleet.used[0]):
-        state = st.fleet.state[i]
-        if state == FREE:
-            continue
-        if st.fleet.flight_option[i] >= 0 and not _has_flight(st, i):
-            st.fleet.flight_option[i] = -1
-        if state == DRAINING and st.fleet.flight_option[i] < 0:
-            _release(cat, st, obs, tot, i)
-        elif state == STARTING and st.fleet.ready_s[i] <= now_s:
-            st.fleet.state[i] = SERVING
-            for k in range(st.fleet.credit_free_s.shape[1]):
-                st.fleet.credit_free_s[i, k] = now_s
-        elif state == DOOMED and st.fleet.kill_s[i] <= now_s:
-            st.fleet.unavailable_until_s[st.fleet.option[i] % num_pools] = now_s + retry_after_s
-            _kill(cat, wl, st, obs, tot, i)
-    for p in range(num_pools):
-        if cat.market[p] == SPOT and cat.zone[p] >= 0:
-            _give_notice(cat, wl, supply, st, obs, tot, p, retry_after_s)
-
-
-@kernel
-def _give_notice(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    supply: SupplyArrays,
-    st: SimState,
-    obs: ObservationArrays,
-    tot: TotalArrays,
-    p: int,
-    retry_after_s: float,
-) -> None:
-    """Marks or takes the instances that the zone will not offer within the notice span."""
-    alive = _alive(cat, st, p)
-    if alive == 0:
-        return
-    now_s = st.clock.now_s[0]
-    position_s = st.clock.spot_start_s[0] + now_s
-    tick = int(position_s / supply.spot_bin_s)
-    last = int((position_s + cat.notice_s[p]) / supply.spot_bin_s)
-    for at in range(tick, last + 1):
-        at_s = now_s + max(at * supply.spot_bin_s - position_s, 0.0)
-        excess = alive - pool_capacity(cat, supply, st, p, at_s + 1e-6)
-        i = st.fleet.used[0] - 1
-        while excess > 0 and i >= 0:
-            state = st.fleet.state[i]
-            if state != FREE and state != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
-                excess -= 1
-                alive -= 1
-                st.fleet.unavailable_until_s[p] = max(st.fleet.unavailable_until_s[p], at_s + retry_after_s)
-                if at_s <= now_s or state == STARTING:
-                    _kill(cat, wl, st, obs, tot, i)
-                else:
-                    st.fleet.state[i] = DOOMED
-                    st.fleet.kill_s[i] = at_s
-            i -= 1
 
 
 @kernel

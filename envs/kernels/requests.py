@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from controller.arrays import (
@@ -9,12 +11,14 @@ from controller.arrays import (
     F64,
     I64,
     LATENCY_BUCKETS,
+    SERVERLESS_USE,
     SHAPE_CELLS,
     CatalogArrays,
     ObservationArrays,
     WorkloadArrays,
 )
 from envs.kernels.compiled import inlined, kernel
+from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
 
 _MANTISSA_SHIFT = np.int64(49)
@@ -107,8 +111,7 @@ def sort_by_time(times_s: F64, order: I64, work: I64, length: int) -> None:
 
 @inlined
 def answer(
-    answered: I64,
-    accuracy_sum: F64,
+    answers: I64,
     latency: I64,
     missed: I64,
     klass: int,
@@ -116,14 +119,36 @@ def answer(
     slo_s: float,
     deadline_s: float,
     tick_start_s: float,
-    accuracy: float,
 ) -> None:
-    """Books one answer. A deadline before the tick's start was booked as missed when it passed."""
-    answered[klass] += 1
-    accuracy_sum[klass] += accuracy
+    """Counts one answer. A deadline before the tick's start was booked as missed when it passed."""
+    answers[klass] += 1
     latency[klass, bucket_of(latency_s)] += 1
     if latency_s > slo_s and deadline_s > tick_start_s:
         missed[klass] += 1
+
+
+@kernel
+def clear_answers(sc: Scratch) -> None:
+    """Begins the tick's counts of answers and calls."""
+    for option in range(sc.answers.shape[0]):
+        sc.call_usd[option] = 0.0
+        for klass in range(sc.answers.shape[1]):
+            sc.answers[option, klass] = 0
+
+
+@kernel
+def book_answers(cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, sc: Scratch) -> None:
+    """Books the tick's answers and calls, option by option, so that sums do not depend on the order in time."""
+    num_pools = cat.market.shape[0]
+    for option in range(sc.answers.shape[0]):
+        v, p = option // num_pools, option % num_pools
+        obs.spend_usd[SERVERLESS_USE] += sc.call_usd[option]
+        for klass in range(sc.answers.shape[1]):
+            count = sc.answers[option, klass]
+            if count > 0:
+                obs.answered[klass] += count
+                obs.accuracy_sum[klass] += count * cat.accuracy[v]
+                obs.spend_usd[EGRESS] += count * wl.egress_usd[klass, v, p]
 
 
 @inlined
@@ -137,6 +162,7 @@ def hold(st: SimState, arrival_s: float, identity: int, klass: int, attempt: int
     st.held.klass[slot] = klass
     st.held.attempt[slot] = attempt
     st.held.next[slot] = -1
+    st.held.twin[slot] = -1
     return slot
 
 
@@ -174,14 +200,28 @@ def enqueue(st: SimState, option: int, slot: int) -> None:
 
 
 @kernel
-def reserve(st: SimState) -> int:
-    """Slots of the held table kept free for batches in service, so that sending one never fails."""
-    return st.fleet.credit_flight.shape[0] * st.fleet.credit_flight.shape[1] + st.containers.flight.shape[0]
+def most_waiting(cat: CatalogArrays, st: SimState) -> int:
+    """Copies that may wait at the end of a tick: the held table less what full batches in service can take."""
+    largest_batch = cat.service_s.shape[2] - 1
+    num_credits = st.fleet.credit_flight.shape[0] * st.fleet.credit_flight.shape[1]
+    return st.held.next.shape[0] - num_credits * largest_batch - st.containers.flight.shape[0]
+
+
+@inlined
+def call_span_s(start_s: float, finish_s: float, end_s: float) -> float:
+    """Seconds of a carried call within the tick, cut to 2**-30 s: their sum is exact in any order of environments."""
+    return math.floor((min(finish_s, end_s) - start_s) * 2.0**30) * 2.0**-30
 
 
 @kernel
 def settle_flights(
-    cat: CatalogArrays, wl: WorkloadArrays, st: SimState, obs: ObservationArrays, start_s: float, end_s: float
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    start_s: float,
+    end_s: float,
 ) -> None:
     """Answers what finishes within the tick, among batches sent in earlier ticks, and books credit time in service."""
     num_pools = cat.market.shape[0]
@@ -200,7 +240,7 @@ def settle_flights(
             obs.busy_s[v, p] += min(finish_s, end_s) - start_s
             if finish_s > end_s:
                 continue
-            _answer_list(cat, wl, st, obs, slot, finish_s, start_s, v, p)
+            _answer_list(wl, st, obs, sc, slot, finish_s, start_s, option, v, p)
             st.fleet.credit_flight[i, k] = -1
     for e in range(st.containers.used[0]):
         slot = st.containers.flight[e]
@@ -208,21 +248,22 @@ def settle_flights(
             option = st.containers.option[e]
             v, p = option // num_pools, option % num_pools
             finish_s = st.containers.free_s[e]
-            obs.busy_s[v, p] += min(finish_s, end_s) - start_s
+            obs.busy_s[v, p] += call_span_s(start_s, finish_s, end_s)
             if finish_s <= end_s:
-                _answer_list(cat, wl, st, obs, slot, finish_s, start_s, v, p)
+                _answer_list(wl, st, obs, sc, slot, finish_s, start_s, option, v, p)
                 st.containers.flight[e] = -1
 
 
 @kernel
 def _answer_list(
-    cat: CatalogArrays,
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
+    sc: Scratch,
     slot: int,
     finish_s: float,
     start_s: float,
+    option: int,
     v: int,
     p: int,
 ) -> None:
@@ -231,19 +272,7 @@ def _answer_list(
         arrival_s = st.held.arrival_s[slot]
         latency_s = finish_s - arrival_s + wl.network_s[klass, v, p]
         slo_s = wl.slo_s[klass]
-        answer(
-            obs.answered,
-            obs.accuracy_sum,
-            obs.latency,
-            obs.missed,
-            klass,
-            latency_s,
-            slo_s,
-            arrival_s + slo_s,
-            start_s,
-            cat.accuracy[v],
-        )
-        obs.spend_usd[EGRESS] += wl.egress_usd[klass, v, p]
+        answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
         slot = let_go(st, slot)
 
 

@@ -23,6 +23,7 @@ def _clock(clock: Clock, n: int) -> Clock:
         clock.next_request[n : n + 1],
         clock.gap_left[n : n + 1],
         clock.launches[n : n + 1],
+        clock.opened[n : n + 1],
     )
 
 
@@ -63,8 +64,10 @@ def _held(held: Held, n: int) -> Held:
         held.klass[n],
         held.attempt[n],
         held.next[n],
+        held.twin[n],
         held.free[n : n + 1],
         held.taken[n : n + 1],
+        held.pairs[n : n + 1],
     )
 
 

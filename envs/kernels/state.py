@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import BILL_TERMS, F64, I64, LATENCY_BUCKETS, Bool
+from controller.arrays import BILL_TERMS, F64, I64, LATENCY_BUCKETS
 
 FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
 """States of an instance slot. DOOMED serves under a preemption notice."""
@@ -50,6 +50,7 @@ class Clock(NamedTuple):
     next_request: I64  # (N,) id of the next arrival
     gap_left: F64  # (N,) intensity left until it, in unit gaps
     launches: I64  # (N,) counter that keys launch draws
+    opened: I64  # (N,) ticks whose window was opened; a decision opens it, without one the tick does
 
 
 class Fleet(NamedTuple):
@@ -87,8 +88,10 @@ class Held(NamedTuple):
     klass: I32  # (N, Q)
     attempt: I32  # (N, Q)
     next: I32  # (N, Q)
+    twin: I32  # (N, Q) 2 * slot of the request's other copy, plus 1 where that one is in service; -1 for none
     free: I32  # (N,) head of the free list
     taken: I32  # (N,) slots in use
+    pairs: I32  # (N,) requests with two copies
 
 
 class Queue(NamedTuple):
@@ -141,42 +144,6 @@ class TotalArrays(NamedTuple):
     instance_s: F64  # (N, P) instance-seconds billed
 
 
-class Scratch(NamedTuple):
-    """Work space of one thread; nothing in it outlives a tick."""
-
-    arrival_s: F64  # (L,) unsorted arrivals of the tick
-    identity: I64  # (L,)
-    klass: I32  # (L,)
-    option: I32  # (L,)
-    seg_arrival_s: F64  # (L,) the same by option, carried requests first
-    seg_id: I64  # (L,)
-    seg_class: I32  # (L,)
-    seg_attempt: I32  # (L,)
-    seg_gone: Bool  # (L,)
-    seg_start: I64  # (O + 1,)
-    seg_fill: I64  # (O,)
-    over_arrival_s: F64  # (L,) requests sent to serverless, by the option they go to
-    over_id: I64  # (L,)
-    over_class: I32  # (L,)
-    over_attempt: I32  # (L,)
-    over_option: I32  # (L,)
-    over_order: I64  # (L,)
-    over_work: I64  # (L,)
-    heap_s: F64  # (M * K + 2,)
-    heap_credit: I64  # (M * K + 2,)
-    class_next: I64  # (C,)
-    class_expiry_s: F64  # (C,)
-    class_waiting: I64  # (C,)
-    route_share: F64  # (C, O) running sums
-    route_option: I64  # (C, O)
-    route_length: I64  # (C,)
-    member_start: I64  # (O + 1,)
-    member: I64  # (M,) instance slots by option
-    idle_s: F64  # (E,)
-    idle_env: I64  # (E,)
-    retry: I64  # (Q,)
-
-
 def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int, int, int]) -> SimState:
     """Empty state; `shape` is (V, P, C), `sizes` is (instances M, credits K, environments E, held requests Q)."""
     n, (v, p, c), (m, k, e, q) = num_envs, shape, sizes
@@ -193,6 +160,7 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             next_request=np.zeros(n, np.int64),
             gap_left=np.zeros(n),
             launches=np.zeros(n, np.int64),
+            opened=np.zeros(n, np.int64),
         ),
         Fleet(
             option=np.full((n, m), -1, np.int64),
@@ -221,8 +189,10 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             klass=np.zeros((n, q), np.int32),
             attempt=np.zeros((n, q), np.int32),
             next=np.tile(np.append(np.arange(1, q), -1).astype(np.int32), (n, 1)),
+            twin=np.full((n, q), -1, np.int32),
             free=np.zeros(n, np.int32),
             taken=np.zeros(n, np.int32),
+            pairs=np.zeros(n, np.int32),
         ),
         Queue(
             head=np.full((n, o), -1, np.int32),
@@ -260,43 +230,4 @@ def new_totals(num_envs: int, shape: tuple[int, int, int]) -> TotalArrays:
         cold_starts=np.zeros(by_pool, np.int64),
         throttled=np.zeros(by_pool, np.int64),
         instance_s=np.zeros(by_pool),
-    )
-
-
-def new_scratch(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int) -> Scratch:
-    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`."""
-    (v, p, c), (m, k, e, q) = shape, sizes
-    o, length = v * p, most_arrivals + q + 1
-    return Scratch(
-        arrival_s=np.zeros(length),
-        identity=np.zeros(length, np.int64),
-        klass=np.zeros(length, np.int32),
-        option=np.zeros(length, np.int32),
-        seg_arrival_s=np.zeros(length),
-        seg_id=np.zeros(length, np.int64),
-        seg_class=np.zeros(length, np.int32),
-        seg_attempt=np.zeros(length, np.int32),
-        seg_gone=np.zeros(length, np.bool_),
-        seg_start=np.zeros(o + 1, np.int64),
-        seg_fill=np.zeros(o, np.int64),
-        over_arrival_s=np.zeros(length),
-        over_id=np.zeros(length, np.int64),
-        over_class=np.zeros(length, np.int32),
-        over_attempt=np.zeros(length, np.int32),
-        over_option=np.zeros(length, np.int32),
-        over_order=np.zeros(length, np.int64),
-        over_work=np.zeros(length, np.int64),
-        heap_s=np.zeros(m * k + e + 2),
-        heap_credit=np.zeros(m * k + e + 2, np.int64),
-        class_next=np.zeros(c, np.int64),
-        class_expiry_s=np.zeros(c),
-        class_waiting=np.zeros(c, np.int64),
-        route_share=np.zeros((c, o)),
-        route_option=np.zeros((c, o), np.int64),
-        route_length=np.zeros(c, np.int64),
-        member_start=np.zeros(o + 1, np.int64),
-        member=np.zeros(m, np.int64),
-        idle_s=np.zeros(e + 1),
-        idle_env=np.zeros(e + 1, np.int64),
-        retry=np.zeros(q, np.int64),
     )

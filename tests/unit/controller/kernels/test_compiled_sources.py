@@ -1,5 +1,6 @@
 """What the kernels compile is what the router runs: both forms agree, and an edit starts a fresh cache."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from controller import keyed_random, routing
+from controller.kernel_cache import KERNEL_SOURCES
 from controller.kernels import random as kernel_random
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -84,10 +86,20 @@ def test_keyed_draws_look_uniform() -> None:
 
 
 @pytest.mark.parametrize(
-    "edited", ["controller/kernels/rates.py", "controller/routing.py", "controller/rule_arrays.py", None]
+    "edited",
+    [
+        "controller/kernels/rates.py",
+        "controller/routing.py",
+        "controller/rule_arrays.py",
+        "controller/bill.py",
+        "controller/keyed_random.py",
+        "envs/kernels/event.py",
+        "envs/kernels/compiled.py",
+        None,
+    ],
 )
 def test_an_edited_kernel_source_changes_the_cache_folder(edited: str | None, tmp_path: Path) -> None:
-    for folder in ("controller", "controller/kernels"):
+    for folder in ("controller", "controller/kernels", "envs", "envs/kernels"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for source in (ROOT / folder).glob("*.py"):
             shutil.copy(source, tmp_path / folder / source.name)
@@ -96,6 +108,20 @@ def test_an_edited_kernel_source_changes_the_cache_folder(edited: str | None, tm
         with (tmp_path / edited).open("a") as file:
             file.write("\n# edited\n")
     assert (hash_in(tmp_path) == before) == (edited is None)
+
+
+def test_every_module_that_kernels_import_is_part_of_the_hash() -> None:
+    packages = [name for name in KERNEL_SOURCES if (ROOT / name.replace(".", "/")).is_dir()]
+    for package in packages:
+        for source in (ROOT / package.replace(".", "/")).glob("*.py"):
+            for node in ast.walk(ast.parse(source.read_text())):
+                if not isinstance(node, ast.ImportFrom) or node.module is None:
+                    continue
+                names = [node.module] if node.module != "controller" else [f"controller.{a.name}" for a in node.names]
+                for name in names:
+                    if name.startswith(("controller.", "envs.")) and name != "controller.kernel_cache":
+                        covered = name in KERNEL_SOURCES or name.rpartition(".")[0] in packages
+                        assert covered, f"{source.name} imports {name}"
 
 
 def hash_in(root: Path) -> str:

@@ -1,0 +1,212 @@
+"""What a tick serves: its arrivals, the option each is assigned to, and who serves there."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.kernels.random import uniform
+from controller.keyed_random import CLASS, GAP, OPTION
+from envs.kernels.compiled import inlined, kernel
+from envs.kernels.requests import draw, enqueue, let_go
+from envs.kernels.scratch import Scratch
+from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
+
+_pick_option = inlined(routing.pick_option)
+
+
+@inlined
+def gap(gaps: F64, is_poisson: bool, key: np.uint64, identity: int) -> float:
+    """Gap before an arrival, in units of the mean."""
+    u = uniform(key, identity, 0)
+    if is_poisson:
+        return -math.log(1.0 - u)
+    return draw(gaps, u)
+
+
+@kernel
+def arrive(
+    wl: WorkloadArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    start_s: float,
+    end_s: float,
+) -> int:
+    """Draws the tick's arrivals, a renewal process time-changed by the trace's rate; returns their number."""
+    rates, rate_bin_s = supply.rate_rps[st.clock.trace[0]], supply.rate_bin_s
+    gaps, is_poisson = supply.gaps, supply.is_poisson
+    bins = rates.shape[0]
+    gap_key, class_key = st.clock.keys[GAP], st.clock.keys[CLASS]
+    shares = wl.share
+    last_class = shares.shape[0] - 1
+    arrival_s, identities, classes, arrivals = sc.arrival_s, sc.identity, sc.klass, obs.arrivals
+    most = arrival_s.shape[0] - st.held.next.shape[0] - 1
+    gap_left, identity = st.clock.gap_left[0], st.clock.next_request[0]
+    offset_s = st.clock.start_s[0]
+    now_s, count = start_s, 0
+    while now_s < end_s:
+        position = int((offset_s + now_s) / rate_bin_s + 1e-9)
+        until_s = min((position + 1) * rate_bin_s - offset_s, end_s)
+        rate = rates[min(max(position, 0), bins - 1)]
+        mass = rate * (until_s - now_s)
+        while rate > 0.0 and gap_left <= mass and count < most:
+            now_s += gap_left / rate
+            mass -= gap_left
+            u = uniform(class_key, identity, 0)
+            klass = 0
+            while klass < last_class and u >= shares[klass]:
+                u -= shares[klass]
+                klass += 1
+            arrival_s[count] = min(now_s, until_s)
+            identities[count] = identity
+            classes[count] = klass
+            arrivals[klass] += 1
+            count += 1
+            identity += 1
+            gap_left = gap(gaps, is_poisson, gap_key, identity)
+        gap_left -= mass
+        now_s = until_s
+    st.clock.gap_left[0], st.clock.next_request[0] = max(gap_left, 0.0), identity
+    return count
+
+
+@kernel
+def routes(st: SimState, sc: Scratch) -> None:
+    """Compacts the shares of each class into running sums over the options it uses."""
+    for klass in range(st.rules.shares.shape[0]):
+        total, length = 0.0, 0
+        for option in range(st.rules.shares.shape[1]):
+            share = st.rules.shares[klass, option]
+            if share > 0.0:
+                total += share
+                sc.route_share[klass, length] = total
+                sc.route_option[klass, length] = option
+                length += 1
+        sc.route_length[klass] = length
+
+
+@inlined
+def route(share: F64, option: I64, length: I64, klass: int, u: float) -> int:
+    """Option that the shares of a class draw; -1 where it has none."""
+    picked = _pick_option(share[klass, : length[klass]], u)
+    return option[klass, picked] if picked >= 0 else -1
+
+
+@kernel
+def members(st: SimState, sc: Scratch) -> None:
+    """Groups the instances by option; marks which options serve or will."""
+    num_options = st.queue.head.shape[0]
+    for option in range(num_options + 1):
+        sc.member_start[option] = 0
+    for i in range(st.fleet.used[0]):
+        if st.fleet.state[i] == SERVING or st.fleet.state[i] == DOOMED:
+            sc.member_start[st.fleet.option[i] + 1] += 1
+    for option in range(num_options):
+        sc.member_start[option + 1] += sc.member_start[option]
+        sc.seg_fill[option] = sc.member_start[option]
+    for i in range(st.fleet.used[0]):
+        if st.fleet.state[i] == SERVING or st.fleet.state[i] == DOOMED:
+            option = st.fleet.option[i]
+            sc.member[sc.seg_fill[option]] = i
+            sc.seg_fill[option] += 1
+
+
+@kernel
+def reroute(st: SimState, sc: Scratch) -> None:
+    """Moves queued requests from options that neither serve nor start to where the shares send their class."""
+    num_options = st.queue.head.shape[0]
+    for option in range(num_options):
+        if st.queue.length[option] == 0 or sc.member_start[option + 1] > sc.member_start[option]:
+            continue
+        is_starting = False
+        for i in range(st.fleet.used[0]):
+            is_starting = is_starting or (st.fleet.state[i] == STARTING and st.fleet.option[i] == option)
+        if is_starting:
+            continue
+        slot = st.queue.head[option]
+        st.queue.head[option] = st.queue.tail[option] = -1
+        st.queue.length[option] = 0
+        while slot >= 0:
+            following = st.held.next[slot]
+            to = route(
+                sc.route_share,
+                sc.route_option,
+                sc.route_length,
+                st.held.klass[slot],
+                uniform(st.clock.keys[OPTION], st.held.id[slot], st.clock.tick[0] + 1),
+            )
+            enqueue(st, option if to < 0 else to, slot)
+            slot = following
+
+
+@kernel
+def assign(st: SimState, obs: ObservationArrays, sc: Scratch, count: int) -> None:
+    """Draws the option of every arrival and counts them by option; refuses those whose class has none."""
+    option_key = st.clock.keys[OPTION]
+    share, route_option, route_length = sc.route_share, sc.route_option, sc.route_length
+    identities, classes, options, seg_fill = sc.identity, sc.klass, sc.option, sc.seg_fill
+    for option in range(st.queue.head.shape[0]):
+        seg_fill[option] = 0
+    for index in range(count):
+        klass = classes[index]
+        option = route(share, route_option, route_length, klass, uniform(option_key, identities[index], 0))
+        options[index] = option
+        if option >= 0:
+            seg_fill[option] += 1
+        else:
+            obs.shed[klass] += 1
+            obs.missed[klass] += 1
+
+
+@kernel
+def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
+    """Sorts requests by option, those of serverless options into the overflow arrays; returns the number of those."""
+    num_options = st.queue.head.shape[0]
+    num_pools = cat.market.shape[0]
+    arrival_s, identities, classes, options = sc.arrival_s, sc.identity, sc.klass, sc.option
+    seg_start, seg_fill, seg_arrival_s, seg_id = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_id
+    seg_class, seg_attempt, market = sc.seg_class, sc.seg_attempt, cat.market
+    sc.seg_start[0] = 0
+    for option in range(num_options):
+        sc.seg_start[option + 1] = sc.seg_start[option] + sc.seg_fill[option] + st.queue.length[option]
+        sc.seg_fill[option] = 0
+    num_over = 0
+    for option in range(num_options):
+        slot = st.queue.head[option]
+        is_serverless = cat.market[option % num_pools] == SERVERLESS
+        while slot >= 0:
+            if is_serverless:
+                sc.over_arrival_s[num_over] = st.held.arrival_s[slot]
+                sc.over_id[num_over], sc.over_class[num_over] = st.held.id[slot], st.held.klass[slot]
+                sc.over_attempt[num_over], sc.over_option[num_over] = st.held.attempt[slot], option
+                num_over += 1
+            else:
+                at = sc.seg_start[option] + sc.seg_fill[option]
+                sc.seg_arrival_s[at] = st.held.arrival_s[slot]
+                sc.seg_id[at], sc.seg_class[at] = st.held.id[slot], st.held.klass[slot]
+                sc.seg_attempt[at] = st.held.attempt[slot]
+                sc.seg_gone[at] = False
+                sc.seg_fill[option] += 1
+            slot = let_go(st, slot)
+        st.queue.head[option] = st.queue.tail[option] = -1
+        st.queue.length[option] = 0
+    for index in range(count):
+        option = options[index]
+        if option < 0:
+            continue
+        if market[option % num_pools] == SERVERLESS:
+            sc.over_arrival_s[num_over] = arrival_s[index]
+            sc.over_id[num_over], sc.over_class[num_over] = identities[index], classes[index]
+            sc.over_attempt[num_over], sc.over_option[num_over] = 0, option
+            num_over += 1
+            continue
+        at = seg_start[option] + seg_fill[option]
+        seg_arrival_s[at] = arrival_s[index]
+        seg_id[at], seg_class[at], seg_attempt[at] = identities[index], classes[index], 0
+        seg_fill[option] += 1
+    return num_over

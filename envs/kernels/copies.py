@@ -1,0 +1,266 @@
+"""Copies of requests between two ticks: brought into the event kernel's table, and put back into the held table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.arrays import SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from envs.kernels.compiled import kernel
+from envs.kernels.requests import call_span_s, hold, let_go, most_waiting, push, sort_by_time
+from envs.kernels.scratch import GONE, RUNNING, UNSEEN, WAITING, Events, Scratch
+from envs.kernels.state import FREE, SimState
+
+
+@kernel
+def bring_in(
+    cat: CatalogArrays, st: SimState, obs: ObservationArrays, sc: Scratch, ev: Events, start_s: float, end_s: float
+) -> int:
+    """Moves every held copy into the table and books the credit time of what is in service; returns their number.
+
+    Copies queued at a serverless option stay UNSEEN: their calls have yet to be made.
+    """
+    _clear(cat, st, sc, ev)
+    num_pools = cat.market.shape[0]
+    total = 0
+    for option in range(ev.head.shape[0]):
+        slot = st.queue.head[option]
+        while slot >= 0:
+            _copy(st, ev, total, slot, option)
+            if cat.market[option % num_pools] == SERVERLESS:
+                ev.stage[total] = UNSEEN
+            else:
+                join_queue(ev, total, ev.arrival_s[total])
+            total += 1
+            slot = st.held.next[slot]
+        st.queue.head[option] = st.queue.tail[option] = -1
+        st.queue.length[option] = 0
+    credits_per_instance = st.fleet.credit_free_s.shape[1]
+    for i in range(st.fleet.used[0]):
+        option = st.fleet.flight_option[i]
+        if st.fleet.state[i] == FREE or option < 0:
+            continue
+        v, p = option // num_pools, option % num_pools
+        for k in range(cat.concurrency[v, p]):
+            slot = st.fleet.credit_flight[i, k]
+            if slot >= 0:
+                finish_s = st.fleet.credit_free_s[i, k]
+                obs.busy_s[v, p] += min(finish_s, end_s) - start_s
+                sent_s = st.fleet.credit_start_s[i, k]
+                total = _batch(st, ev, total, slot, option, i * credits_per_instance + k, sent_s, finish_s)
+                st.fleet.credit_flight[i, k] = -1
+    first_env = st.fleet.state.shape[0] * credits_per_instance
+    for e in range(st.containers.used[0]):
+        slot = st.containers.flight[e]
+        if slot >= 0:
+            option = st.containers.option[e]
+            finish_s = st.containers.free_s[e]
+            obs.busy_s[option // num_pools, option % num_pools] += call_span_s(start_s, finish_s, end_s)
+            total = _batch(st, ev, total, slot, option, first_env + e, start_s, finish_s)
+            st.containers.flight[e] = -1
+    for copy in range(total):
+        twin = st.held.twin[ev.slot[copy]]
+        ev.twin[copy] = ev.copy_of[twin >> 1] if twin >= 0 else -1
+    for copy in range(total):
+        let_go(st, ev.slot[copy])
+        ev.slot[copy] = -1
+    st.held.pairs[0] = 0
+    sort_by_time(ev.arrival_s, ev.order, ev.work, total)
+    return total
+
+
+@kernel
+def _clear(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events) -> None:
+    """Empties queues and heap of events; fills the heaps of credits from the instances that serve."""
+    num_pools = cat.market.shape[0]
+    ev.heap_size[0] = 0
+    ev.heap_s[1] = np.inf
+    for credit in range(ev.credit_batch.shape[0]):
+        ev.credit_batch[credit] = -1
+    first = 0
+    for option in range(ev.head.shape[0]):
+        ev.head[option] = ev.tail[option] = -1
+        ev.waiting[option] = 0
+        ev.timer_s[option] = np.inf
+        ev.busy_s[option] = 0.0
+        for klass in range(ev.class_waiting.shape[1]):
+            ev.class_waiting[option, klass] = 0
+        ev.first_credit[option] = first
+        size = 0
+        heap_s, heap_credit = ev.credit_s[first:], ev.credit_of[first:]
+        heap_s[1] = np.inf
+        credits_per_instance = st.fleet.credit_free_s.shape[1]
+        for m in range(sc.member_start[option], sc.member_start[option + 1]):
+            i = sc.member[m]
+            for k in range(cat.concurrency[option // num_pools, option % num_pools]):
+                size = push(heap_s, heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
+        ev.num_credits[option] = size
+        first += size + 2
+
+
+@kernel
+def _copy(st: SimState, ev: Events, copy: int, slot: int, option: int) -> None:
+    ev.arrival_s[copy] = st.held.arrival_s[slot]
+    ev.identity[copy] = st.held.id[slot]
+    ev.klass[copy] = st.held.klass[slot]
+    ev.attempt[copy] = st.held.attempt[slot]
+    ev.option[copy] = option
+    ev.slot[copy] = slot
+    ev.copy_of[slot] = copy
+
+
+@kernel
+def _batch(
+    st: SimState, ev: Events, total: int, slot: int, option: int, credit: int, sent_s: float, finish_s: float
+) -> int:
+    """Brings in what is in service on one credit; returns the new number of copies."""
+    first = total
+    while slot >= 0:
+        _copy(st, ev, total, slot, option)
+        ev.stage[total] = RUNNING
+        ev.batch[total] = first
+        slot = st.held.next[slot]
+        ev.next[total] = total + 1 if slot >= 0 else -1
+        total += 1
+    ev.left[first] = total - first
+    ev.credit[first] = credit
+    ev.sent_s[first] = sent_s
+    ev.finish_s[first] = finish_s
+    ev.credit_batch[credit] = first
+    return total
+
+
+@kernel
+def join_queue(ev: Events, copy: int, now_s: float) -> None:
+    """Appends a copy to the queue of its option."""
+    option = ev.option[copy]
+    tail = ev.tail[option]
+    ev.stage[copy] = WAITING
+    ev.since_s[copy] = now_s
+    ev.next[copy] = -1
+    ev.before[copy] = tail
+    if tail < 0:
+        ev.head[option] = copy
+    else:
+        ev.next[tail] = copy
+    ev.tail[option] = copy
+    ev.waiting[option] += 1
+    ev.class_waiting[option, ev.klass[copy]] += 1
+
+
+@kernel
+def leave_queue(ev: Events, copy: int) -> None:
+    """Takes a waiting copy out of its queue."""
+    option = ev.option[copy]
+    before, following = ev.before[copy], ev.next[copy]
+    if before < 0:
+        ev.head[option] = following
+    else:
+        ev.next[before] = following
+    if following < 0:
+        ev.tail[option] = before
+    else:
+        ev.before[following] = before
+    ev.waiting[option] -= 1
+    ev.class_waiting[option, ev.klass[copy]] -= 1
+
+
+@kernel
+def put_back(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    ev: Events,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Moves what waits or is in service at the end of the tick into the held table and books passed deadlines."""
+    num_pools = cat.market.shape[0]
+    credits_per_instance = st.fleet.credit_free_s.shape[1]
+    most, num_waiting = most_waiting(cat, st), 0
+    for option in range(ev.head.shape[0]):
+        obs.busy_s[option // num_pools, option % num_pools] += ev.busy_s[option]
+        first = ev.first_credit[option]
+        for at in range(first + 1, first + ev.num_credits[option] + 1):
+            i, k = ev.credit_of[at] // credits_per_instance, ev.credit_of[at] % credits_per_instance
+            st.fleet.credit_free_s[i, k] = ev.credit_s[at]
+        copy = ev.head[option]
+        while copy >= 0:
+            if num_waiting < most:
+                slot = _keep(wl, st, obs, ev, copy, start_s, end_s)
+                tail = st.queue.tail[option]
+                if tail < 0:
+                    st.queue.head[option] = slot
+                else:
+                    st.held.next[tail] = slot
+                st.queue.tail[option] = slot
+                st.queue.length[option] += 1
+                num_waiting += 1
+            else:
+                _refuse(wl, obs, ev, copy, start_s)
+            copy = ev.next[copy]
+    first_env = st.fleet.state.shape[0] * credits_per_instance
+    for i in range(st.fleet.used[0]):
+        for k in range(credits_per_instance):
+            batch = ev.credit_batch[i * credits_per_instance + k]
+            if batch >= 0:
+                st.fleet.credit_flight[i, k] = _keep_batch(wl, st, obs, ev, batch, start_s, end_s)
+                st.fleet.credit_start_s[i, k] = ev.sent_s[batch]
+                st.fleet.flight_option[i] = ev.option[batch]
+    for e in range(st.containers.used[0]):
+        batch = ev.credit_batch[first_env + e]
+        if batch >= 0:
+            st.containers.flight[e] = _keep_batch(wl, st, obs, ev, batch, start_s, end_s)
+
+
+@kernel
+def _keep_batch(
+    wl: WorkloadArrays, st: SimState, obs: ObservationArrays, ev: Events, batch: int, start_s: float, end_s: float
+) -> int:
+    """Holds the copies of a batch that somebody still waits for; returns the first slot, -1 for none."""
+    flight, copy = -1, batch
+    while copy >= 0:
+        if ev.stage[copy] == RUNNING:
+            slot = _keep(wl, st, obs, ev, copy, start_s, end_s)
+            st.held.next[slot] = flight
+            flight = slot
+        copy = ev.next[copy]
+    return flight
+
+
+@kernel
+def _keep(
+    wl: WorkloadArrays, st: SimState, obs: ObservationArrays, ev: Events, copy: int, start_s: float, end_s: float
+) -> int:
+    """Holds one copy, linked to its twin; what concerns the request is booked with one of the two."""
+    klass, twin = ev.klass[copy], ev.twin[copy]
+    slot = hold(st, ev.arrival_s[copy], ev.identity[copy], klass, ev.attempt[copy])
+    ev.slot[copy] = slot
+    speaks = True
+    if twin >= 0:
+        other = ev.slot[twin]
+        if other >= 0:
+            st.held.twin[slot] = 2 * other + (ev.stage[twin] == RUNNING)
+            st.held.twin[other] = 2 * slot + (ev.stage[copy] == RUNNING)
+            st.held.pairs[0] += 1
+        speaks = other < 0 if ev.stage[twin] == ev.stage[copy] else ev.stage[copy] == RUNNING
+    if speaks:
+        if start_s < ev.arrival_s[copy] + wl.slo_s[klass] <= end_s:
+            obs.missed[klass] += 1
+        if ev.stage[copy] == WAITING:
+            obs.waiting[klass] += 1
+    return slot
+
+
+@kernel
+def _refuse(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, copy: int, start_s: float) -> None:
+    """Drops a waiting copy for which the held table has no room; its twin goes on alone."""
+    twin = ev.twin[copy]
+    ev.stage[copy] = GONE
+    if twin >= 0:
+        ev.twin[twin] = -1
+        return
+    klass = ev.klass[copy]
+    obs.shed[klass] += 1
+    if ev.arrival_s[copy] + wl.slo_s[klass] > start_s:
+        obs.missed[klass] += 1

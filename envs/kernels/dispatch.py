@@ -1,0 +1,107 @@
+"""What the event kernel sends: batches to the credits of an option, calls to serverless, and the events they cause."""
+
+from __future__ import annotations
+
+from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.kernels.random import uniform
+from controller.keyed_random import SERVICE
+from envs.kernels.compiled import kernel
+from envs.kernels.requests import draw, push, replace_top
+from envs.kernels.scratch import GONE, RUNNING, Events, Scratch
+from envs.kernels.serverless import find_environment, place_call, refuse_call
+from envs.kernels.state import SimState
+
+BATCH_ENDS, WAIT_ENDS, HEDGE_DUE = range(3)
+"""Kinds of events; they concern a batch, an option and a class."""
+
+NUM_KINDS = 3
+
+
+@kernel
+def plan_event(ev: Events, at_s: float, kind: int, what: int) -> None:
+    """Adds an event."""
+    ev.heap_size[0] = push(ev.heap_s, ev.heap_code, ev.heap_size[0], at_s, what * NUM_KINDS + kind)
+
+
+@kernel
+def start_batch(ev: Events, batch: int, count: int, credit: int, now_s: float, finish_s: float, end_s: float) -> None:
+    """Notes a batch that runs from now on."""
+    ev.left[batch] = count
+    ev.credit[batch] = credit
+    ev.sent_s[batch] = now_s
+    ev.finish_s[batch] = finish_s
+    ev.credit_batch[credit] = batch
+    if finish_s <= end_s:
+        plan_event(ev, finish_s, BATCH_ENDS, batch)
+
+
+@kernel
+def call(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    copy: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Calls the copy's serverless option, which may refuse."""
+    option, klass, arrival_s = ev.option[copy], ev.klass[copy], ev.arrival_s[copy]
+    env, num_busy = find_environment(cat, st, option, now_s)
+    env, finish_s = place_call(
+        cat, st, obs, sc, option, env, num_busy, now_s, ev.identity[copy], ev.attempt[copy], end_s
+    )
+    if env < 0:
+        ev.stage[copy] = GONE
+        if ev.twin[copy] >= 0:
+            ev.twin[ev.twin[copy]] = -1
+        else:
+            refuse_call(wl, obs, klass, arrival_s, start_s)
+        return
+    credit = st.fleet.state.shape[0] * st.fleet.credit_free_s.shape[1] + env
+    start_batch(ev, copy, 1, credit, now_s, finish_s, end_s)
+    ev.stage[copy], ev.batch[copy], ev.next[copy] = RUNNING, copy, -1
+
+
+@kernel
+def send(cat: CatalogArrays, st: SimState, ev: Events, option: int, now_s: float, end_s: float) -> None:
+    """Sends what may leave an option's queue now: full batches, and others that have waited long enough."""
+    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
+    num_pools = cat.market.shape[0]
+    v, p = option // num_pools, option % num_pools
+    while ev.waiting[option] > 0 and heap_s[1] <= now_s < end_s:
+        size = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
+        first = ev.head[option]
+        if ev.waiting[option] < size:
+            due_s = ev.since_s[first] + st.rules.batch_wait_s[option]
+            if now_s < due_s:
+                if due_s < ev.timer_s[option] and due_s < end_s:
+                    ev.timer_s[option] = due_s
+                    plan_event(ev, due_s, WAIT_ENDS, option)
+                return
+        count = min(size, ev.waiting[option])
+        service_s = cat.service_s[v, p, count] * draw(
+            cat.shapes[cat.service_shape[v, p]],
+            uniform(st.clock.keys[SERVICE], ev.identity[first], ev.attempt[first]),
+        )
+        finish_s = now_s + service_s
+        ev.busy_s[option] += min(finish_s, end_s) - now_s
+        start_batch(ev, first, count, heap_credit[1], now_s, finish_s, end_s)
+        replace_top(heap_s, heap_credit, ev.num_credits[option], finish_s, heap_credit[1])
+        copy = last = first
+        for _ in range(count):
+            ev.stage[copy] = RUNNING
+            ev.batch[copy] = first
+            ev.class_waiting[option, ev.klass[copy]] -= 1
+            last = copy
+            copy = ev.next[copy]
+        ev.next[last] = -1
+        ev.head[option] = copy
+        if copy < 0:
+            ev.tail[option] = -1
+        else:
+            ev.before[copy] = -1
+        ev.waiting[option] -= count

@@ -1,0 +1,359 @@
+"""The event kernel: options are served together in order of time, which hedging needs.
+
+One heap holds the events to come: a batch ends, a batch has waited long enough, a class has a request to hedge.
+Arrivals are in order of time already and deadlines are watched class by class, so neither is in the heap. Where no
+class hedges, results equal the fast kernel's to the last bit: each option keeps the same heap of credits, draws are
+keyed by request and attempt, and sums are booked by option.
+
+A hedged request has two copies; the first answer wins and the other copy is withdrawn: it leaves its queue, or, where
+nobody waits for the rest of its batch either, its batch is cancelled and frees the credit. A serverless call cannot be
+taken back: it runs on and is billed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.kernels.random import uniform
+from controller.keyed_random import HEDGE, OVERFLOW
+from envs.kernels.compiled import inlined, kernel
+from envs.kernels.copies import bring_in, join_queue, leave_queue, put_back
+from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send
+from envs.kernels.fast import count_busy
+from envs.kernels.requests import answer, pop
+from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, WAITING, Events, Scratch
+from envs.kernels.serverless import find_environment
+from envs.kernels.state import SimState
+
+_predicted_wait_s = inlined(routing.predicted_wait_s)
+_overflows = inlined(routing.overflows)
+_is_shed = inlined(routing.is_shed)
+_hedges_at_s = inlined(routing.hedges_at_s)
+_pick_other = inlined(routing.pick_other)
+
+
+@kernel
+def needs_events(st: SimState, sc: Scratch) -> bool:
+    """Whether this tick takes the event kernel."""
+    if sc.kernel != AUTO:
+        return sc.kernel == EVENT
+    if st.held.pairs[0] > 0:
+        return True
+    for klass in range(st.rules.hedge_after_s.shape[0]):  # noqa: SIM110 - kernels have no generators
+        if st.rules.hedge_after_s[klass] < np.inf:
+            return True
+    return False
+
+
+@kernel
+def serve_events(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    count: int,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Serves one tick: what was carried into it and its `count` arrivals."""
+    carried = bring_in(cat, st, obs, sc, ev, start_s, end_s)
+    ev.num_copies[0] = carried + count
+    for batch in ev.credit_batch:
+        if batch >= 0 and ev.finish_s[batch] <= end_s:
+            plan_event(ev, ev.finish_s[batch], BATCH_ENDS, batch)
+    for klass in range(wl.slo_s.shape[0]):
+        ev.expiry_at[klass] = ev.hedge_at[klass] = 0
+        ev.expiry_s[klass], ev.hedge_s[klass] = -np.inf, np.inf
+        _watch_hedge(wl, st, ev, klass, carried, carried, start_s, end_s)
+    next_expiry_s = _expire(wl, obs, ev, carried, carried, start_s)
+    for place in range(carried):
+        if ev.stage[ev.order[place]] == UNSEEN:
+            call(cat, wl, st, obs, sc, ev, ev.order[place], start_s, start_s, end_s)
+    for option in range(ev.head.shape[0]):
+        send(cat, st, ev, option, start_s, end_s)
+    heap_s, heap_code, arrival_s = ev.heap_s, ev.heap_code, sc.arrival_s
+    joined = 0
+    while True:
+        next_arrival_s = arrival_s[joined] if joined < count else np.inf
+        is_event = heap_s[1] <= next_arrival_s
+        now_s = heap_s[1] if is_event else next_arrival_s
+        if now_s == np.inf:
+            break
+        if now_s >= next_expiry_s:
+            next_expiry_s = _expire(wl, obs, ev, carried, carried + joined, now_s)
+        if not is_event:
+            copy = carried + joined
+            klass = sc.klass[joined]
+            _arrive(cat, wl, st, obs, sc, ev, joined, copy, now_s, start_s, end_s)
+            joined += 1
+            if ev.stage[copy] == GONE:
+                continue
+            if ev.expiry_s[klass] == np.inf:
+                ev.expiry_at[klass] = copy
+                ev.expiry_s[klass] = now_s + wl.slo_s[klass]
+                next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])
+            if ev.hedge_s[klass] == np.inf and st.rules.hedge_after_s[klass] < np.inf:
+                ev.hedge_at[klass] = copy
+                _watch_hedge(wl, st, ev, klass, carried, carried + joined, start_s, end_s)
+            continue
+        what, kind = heap_code[1] // NUM_KINDS, heap_code[1] % NUM_KINDS
+        ev.heap_size[0] = pop(heap_s, heap_code, ev.heap_size[0])
+        if kind == BATCH_ENDS:
+            _end_batch(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
+        elif kind == WAIT_ENDS:
+            ev.timer_s[what] = np.inf
+            send(cat, st, ev, what, now_s, end_s)
+        else:
+            _hedge(cat, wl, st, sc, ev, what, carried, carried + joined, now_s, start_s, end_s)
+    _expire(wl, obs, ev, carried, carried + count, end_s)
+    for option in range(ev.head.shape[0]):
+        if st.containers.alive[option] > 0 and cat.market[option % cat.market.shape[0]] == SERVERLESS:
+            find_environment(cat, st, option, end_s)
+    put_back(cat, wl, st, obs, ev, start_s, end_s)
+
+
+@inlined
+def _copy_at(ev: Events, place: int, carried: int) -> int:
+    """Copy at a place in the order of arrival."""
+    return ev.order[place] if place < carried else place
+
+
+@kernel
+def _arrive(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    index: int,
+    copy: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """A request arrives: it is refused, called on serverless, or queued."""
+    klass, identity, option = sc.klass[index], sc.identity[index], sc.option[index]
+    ev.arrival_s[copy], ev.identity[copy], ev.klass[copy] = now_s, identity, klass
+    ev.attempt[copy], ev.option[copy], ev.twin[copy], ev.slot[copy] = 0, option, -1, -1
+    ev.stage[copy] = GONE
+    if option < 0:
+        return
+    num_pools = cat.market.shape[0]
+    v, p = option // num_pools, option % num_pools
+    if cat.market[p] == SERVERLESS:
+        call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+        return
+    if _is_shed(ev.class_waiting[option, klass], st.rules.shed_limit[klass], wl.queue_limit[klass]):
+        obs.shed[klass] += 1
+        obs.missed[klass] += 1
+        return
+    fraction = st.rules.overflow_fraction[klass]
+    if fraction > 0.0 and wl.overflow_option[klass] >= 0:
+        size, heap_s = ev.num_credits[option], ev.credit_s[ev.first_credit[option] :]
+        in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
+        batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
+        wait_s = _predicted_wait_s(ev.waiting[option], in_use, size, cat.service_s[v, p, batch] / batch)
+        coin = uniform(st.clock.keys[OVERFLOW], identity, 0)
+        if _overflows(wait_s, st.rules.overflow_after_s[klass], fraction, coin):
+            ev.option[copy] = wl.overflow_option[klass]
+            call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+            return
+    join_queue(ev, copy, now_s)
+    send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
+def _end_batch(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    batch: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """A batch ends: answers what is still awaited, withdraws the other copies, sends what waited for the credit."""
+    credit = ev.credit[batch]
+    if ev.credit_batch[credit] == batch:
+        ev.credit_batch[credit] = -1
+    if ev.left[batch] == 0:
+        return
+    ev.left[batch] = -1  # so that withdrawing a copy in it does not cancel it
+    option = ev.option[batch]
+    num_pools = cat.market.shape[0]
+    v, p = option // num_pools, option % num_pools
+    copy = batch
+    while copy >= 0:
+        if ev.stage[copy] == RUNNING:
+            klass, arrival_s, twin = ev.klass[copy], ev.arrival_s[copy], ev.twin[copy]
+            latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
+            slo_s = wl.slo_s[klass]
+            answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
+            ev.stage[copy] = GONE
+            if twin >= 0:
+                _withdraw(cat, st, ev, twin, now_s, end_s)
+        copy = ev.next[copy]
+    if cat.market[p] != SERVERLESS:
+        send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
+def _withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float, end_s: float) -> None:
+    """Takes back a copy whose answer nobody waits for any more."""
+    if ev.stage[copy] == WAITING:
+        leave_queue(ev, copy)
+        ev.stage[copy] = GONE
+        return
+    ev.stage[copy] = GONE
+    batch = ev.batch[copy]
+    ev.left[batch] -= 1
+    credit = ev.credit[batch]
+    if ev.left[batch] != 0 or ev.credit_batch[credit] != batch or credit >= st.fleet.credit_free_s.size:
+        return
+    option = ev.option[batch]
+    ev.credit_batch[credit] = -1
+    ev.busy_s[option] -= min(ev.finish_s[batch], end_s) - now_s
+    credits_per_instance = st.fleet.credit_free_s.shape[1]
+    st.fleet.credit_free_s[credit // credits_per_instance, credit % credits_per_instance] = now_s
+    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
+    at = ev.num_credits[option]
+    while at > 0 and heap_credit[at] != credit:
+        at -= 1
+    if at == 0:  # the instance drains or swaps: its credit takes no more batches
+        return
+    while at > 1 and heap_s[at >> 1] > now_s:
+        heap_s[at], heap_credit[at] = heap_s[at >> 1], heap_credit[at >> 1]
+        at >>= 1
+    heap_s[at], heap_credit[at] = now_s, credit
+    send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
+def _expire(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, carried: int, joined: int, now_s: float) -> float:
+    """Takes queued copies back whose deadline has passed; returns the next deadline.
+
+    A request of which no copy is in service fails, unless its class keeps waiting.
+    """
+    next_expiry_s = np.inf
+    for klass in range(wl.slo_s.shape[0]):
+        if ev.expiry_s[klass] <= now_s:
+            place = ev.expiry_at[klass]
+            ev.expiry_s[klass] = np.inf
+            while place < joined:
+                copy = _copy_at(ev, place, carried)
+                if ev.klass[copy] == klass and ev.stage[copy] != GONE:
+                    deadline_s = ev.arrival_s[copy] + wl.slo_s[klass]
+                    if deadline_s > now_s:
+                        ev.expiry_s[klass] = deadline_s
+                        break
+                    _pass_deadline(wl, obs, ev, copy)
+                place += 1
+            ev.expiry_at[klass] = place
+        next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])
+    return next_expiry_s
+
+
+@kernel
+def _drop_waiting(ev: Events, copy: int) -> None:
+    if ev.stage[copy] == WAITING:
+        leave_queue(ev, copy)
+    if ev.stage[copy] != RUNNING:
+        ev.stage[copy] = GONE
+
+
+@kernel
+def _pass_deadline(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, copy: int) -> None:
+    klass, twin = ev.klass[copy], ev.twin[copy]
+    is_running = ev.stage[copy] == RUNNING or (twin >= 0 and ev.stage[twin] == RUNNING)
+    if not is_running and not wl.drop_at_deadline[klass]:
+        return
+    if twin >= 0 and not (ev.stage[copy] == RUNNING and ev.stage[twin] == RUNNING):
+        ev.twin[copy] = ev.twin[twin] = -1
+        _drop_waiting(ev, twin)
+    _drop_waiting(ev, copy)
+    if not is_running:
+        obs.missed[klass] += 1
+        obs.failed[klass] += 1
+
+
+@kernel
+def _watch_hedge(
+    wl: WorkloadArrays,
+    st: SimState,
+    ev: Events,
+    klass: int,
+    carried: int,
+    joined: int,
+    since_s: float,
+    end_s: float,
+) -> None:
+    """Plans the next hedge of a class: the first request from its place on whose moment is yet to come.
+
+    A moment before `since_s` has been seen; so a change of the rule concerns requests whose new moment is to come.
+    """
+    ev.hedge_s[klass] = np.inf
+    after_s, slo_s = st.rules.hedge_after_s[klass], wl.slo_s[klass]
+    if _hedges_at_s(0.0, after_s, slo_s) == np.inf:
+        ev.hedge_at[klass] = joined
+        return
+    place = ev.hedge_at[klass]
+    while place < joined:
+        copy = _copy_at(ev, place, carried)
+        at_s = ev.arrival_s[copy] + after_s
+        if ev.klass[copy] == klass and ev.stage[copy] != GONE and ev.twin[copy] < 0 and at_s >= since_s:
+            if at_s < end_s:
+                ev.hedge_s[klass] = at_s
+                plan_event(ev, at_s, HEDGE_DUE, klass)
+            break
+        place += 1
+    ev.hedge_at[klass] = place
+
+
+@kernel
+def _hedge(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    sc: Scratch,
+    ev: Events,
+    klass: int,
+    carried: int,
+    joined: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Sends a duplicate of the class's request whose moment has come, if it is not answered; plans the next one."""
+    copy = _copy_at(ev, ev.hedge_at[klass], carried)
+    ev.hedge_at[klass] += 1
+    _watch_hedge(wl, st, ev, klass, carried, joined, start_s, end_s)
+    if ev.stage[copy] == GONE or ev.twin[copy] >= 0:
+        return
+    attempt = ev.attempt[copy] + 1
+    length = sc.route_length[klass]
+    first = -1
+    for index in range(length):
+        if sc.route_option[klass, index] == ev.option[copy]:
+            first = index
+    coin = uniform(st.clock.keys[HEDGE], ev.identity[copy], attempt)
+    picked = _pick_other(sc.route_share[klass, :length], first, coin)
+    if picked < 0:
+        return
+    option = sc.route_option[klass, picked]
+    if cat.market[option % cat.market.shape[0]] == SERVERLESS:
+        return
+    twin = ev.num_copies[0]
+    ev.num_copies[0] += 1
+    ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], klass
+    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
+    ev.twin[twin], ev.twin[copy] = copy, twin
+    join_queue(ev, twin, now_s)
+    send(cat, st, ev, option, now_s, end_s)

@@ -1,0 +1,158 @@
+"""Tick edges: what starts becomes ready, what is drained goes, and the spot market takes back what it lent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import (
+    COMPUTE,
+    PREEMPTION_WASTE,
+    SPOT,
+    CatalogArrays,
+    ObservationArrays,
+    WorkloadArrays,
+)
+from envs.kernels.compiled import inlined, kernel
+from envs.kernels.fleet import drained_at_s, has_flight, num_alive, pool_capacity, release
+from envs.kernels.requests import enqueue, let_go
+from envs.kernels.state import (
+    DOOMED,
+    DRAINING,
+    FREE,
+    MAX_ATTEMPTS,
+    SERVING,
+    STARTING,
+    SimState,
+    SupplyArrays,
+    TotalArrays,
+)
+
+_may_retry = inlined(routing.may_retry)
+
+
+@kernel
+def _lose(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, option: int) -> None:
+    """A request in service loses its replica. Another copy of it goes on alone; else it is queued again or fails."""
+    klass = st.held.klass[slot]
+    twin = st.held.twin[slot]
+    if twin >= 0:
+        st.held.twin[twin >> 1] = -1
+        st.held.pairs[0] -= 1
+        if twin & 1 == 0:  # what is left of it waits in a queue
+            obs.waiting[klass] += 1
+        let_go(st, slot)
+        return
+    now_s = st.clock.now_s[0]
+    deadline_s = st.held.arrival_s[slot] + wl.slo_s[klass]
+    until_s = deadline_s if wl.drop_at_deadline[klass] else np.inf
+    if _may_retry(now_s, until_s, st.held.attempt[slot], MAX_ATTEMPTS):
+        st.held.attempt[slot] += 1
+        enqueue(st, option, slot)
+        obs.waiting[klass] += 1
+        return
+    obs.failed[klass] += 1
+    if deadline_s > now_s:
+        obs.missed[klass] += 1
+    let_go(st, slot)
+
+
+@kernel
+def _kill(
+    cat: CatalogArrays, wl: WorkloadArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays, i: int
+) -> None:
+    """Takes an instance back: its requests are queued again where time and attempts allow, its paid work is waste."""
+    option = st.fleet.flight_option[i]
+    num_pools = cat.market.shape[0]
+    if option >= 0:
+        v, p = option // num_pools, option % num_pools
+        for k in range(cat.concurrency[v, p]):
+            slot = st.fleet.credit_flight[i, k]
+            if slot < 0:
+                continue
+            lost_usd = (
+                (st.clock.now_s[0] - st.fleet.credit_start_s[i, k]) / cat.concurrency[v, p] * cat.price_usd_per_s[p]
+            )
+            obs.spend_usd[COMPUTE] -= lost_usd
+            obs.spend_usd[PREEMPTION_WASTE] += lost_usd
+            st.fleet.credit_flight[i, k] = -1
+            while slot >= 0:
+                following = st.held.next[slot]
+                _lose(wl, st, obs, slot, option)
+                slot = following
+    p = st.fleet.option[i] % num_pools
+    obs.preempted[p] += 1
+    until_s = st.clock.now_s[0]
+    if st.fleet.state[i] == DRAINING:
+        until_s = min(until_s, drained_at_s(st, i))
+    release(cat, st, obs, tot, i, until_s)
+
+
+@kernel
+def edge(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    retry_after_s: float,
+) -> None:
+    """Tick edge: drained instances go, starting ones become ready, notices are given and instances taken back."""
+    num_pools = cat.market.shape[0]
+    now_s = st.clock.now_s[0]
+    for i in range(st.fleet.used[0]):
+        state = st.fleet.state[i]
+        if state == FREE:
+            continue
+        if st.fleet.flight_option[i] >= 0 and not has_flight(st, i):
+            st.fleet.flight_option[i] = -1
+        if state == DRAINING and st.fleet.flight_option[i] < 0:
+            release(cat, st, obs, tot, i, min(drained_at_s(st, i), now_s))
+        elif state == STARTING and st.fleet.ready_s[i] <= now_s:
+            st.fleet.state[i] = SERVING
+            for k in range(st.fleet.credit_free_s.shape[1]):
+                st.fleet.credit_free_s[i, k] = now_s
+        elif state == DOOMED and st.fleet.kill_s[i] <= now_s:
+            st.fleet.unavailable_until_s[st.fleet.option[i] % num_pools] = now_s + retry_after_s
+            _kill(cat, wl, st, obs, tot, i)
+    for p in range(num_pools):
+        if cat.market[p] == SPOT and cat.zone[p] >= 0:
+            _give_notice(cat, wl, supply, st, obs, tot, p, retry_after_s)
+
+
+@kernel
+def _give_notice(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    p: int,
+    retry_after_s: float,
+) -> None:
+    """Marks or takes the instances that the zone will not offer within the notice span."""
+    alive = num_alive(cat, st, p)
+    if alive == 0:
+        return
+    now_s = st.clock.now_s[0]
+    position_s = st.clock.spot_start_s[0] + now_s
+    tick = int(position_s / supply.spot_bin_s)
+    last = int((position_s + cat.notice_s[p]) / supply.spot_bin_s)
+    for at in range(tick, last + 1):
+        at_s = now_s + max(at * supply.spot_bin_s - position_s, 0.0)
+        excess = alive - pool_capacity(cat, supply, st, p, at_s + 1e-6)
+        i = st.fleet.used[0] - 1
+        while excess > 0 and i >= 0:
+            state = st.fleet.state[i]
+            if state != FREE and state != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
+                excess -= 1
+                alive -= 1
+                st.fleet.unavailable_until_s[p] = max(st.fleet.unavailable_until_s[p], at_s + retry_after_s)
+                if at_s <= now_s or state == STARTING:
+                    _kill(cat, wl, st, obs, tot, i)
+                else:
+                    st.fleet.state[i] = DOOMED
+                    st.fleet.kill_s[i] = at_s
+            i -= 1

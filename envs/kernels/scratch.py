@@ -1,0 +1,186 @@
+"""Work space of a thread for one tick of one env; nothing in it outlives the tick.
+
+J is the number of copies of requests that a tick can have, L the number of requests; other axes as in `state`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from controller.arrays import F64, I64, Bool
+from envs.kernels.state import I32
+
+AUTO, FAST, EVENT = range(3)
+"""Which kernel serves the requests of a tick; AUTO takes the event kernel where a class hedges."""
+
+KERNELS = ("auto", "fast", "event")
+"""Their names in a scenario."""
+
+
+UNSEEN, WAITING, RUNNING, GONE = range(4)
+"""Stages of a copy within a tick of the event kernel."""
+
+
+class Events(NamedTuple):
+    """Work space of the event kernel: J copies of requests, carried ones first, then arrivals, then duplicates.
+
+    A queue and a batch are lists of copies; a batch is named by its first copy, which holds what concerns all of it.
+    """
+
+    arrival_s: F64  # (J,)
+    since_s: F64  # (J,) when it joined its queue
+    identity: I64  # (J,)
+    klass: I32  # (J,)
+    attempt: I32  # (J,)
+    option: I32  # (J,)
+    stage: I32  # (J,) UNSEEN, WAITING, RUNNING or GONE
+    twin: I32  # (J,) the request's other copy, -1 for none
+    next: I32  # (J,) in its queue or batch
+    before: I32  # (J,) in its queue
+    batch: I32  # (J,) first copy of its batch
+    left: I32  # (J,) of a batch: copies whose answer somebody still waits for
+    credit: I32  # (J,) of a batch: i * K + k, or M * K + e for a serverless environment
+    sent_s: F64  # (J,) of a batch
+    finish_s: F64  # (J,) of a batch
+    slot: I32  # (J,) in the held table, -1 while it has none
+    copy_of: I32  # (Q,) copy of a held slot, at the start of the tick
+    order: I64  # (J,) carried copies by arrival
+    work: I64  # (J,)
+    num_copies: I64  # (1,)
+    heap_size: I64  # (1,)
+    heap_s: F64  # (J + O + C + 2,) events to come
+    heap_code: I64  # (J + O + C + 2,) what they concern, times NUM_KINDS, plus their kind
+    credit_s: F64  # (M * K + 2 * O,) per option a heap of the times at which its credits are free
+    credit_of: I64  # (M * K + 2 * O,) the credits themselves
+    credit_batch: I32  # (M * K + E,) batch that runs on it, -1 for none
+    first_credit: I64  # (O,) where an option's heap begins
+    num_credits: I64  # (O,)
+    head: I32  # (O,) of its queue
+    tail: I32  # (O,)
+    waiting: I64  # (O,)
+    class_waiting: I64  # (O, C)
+    timer_s: F64  # (O,) pending end of a batch wait, inf for none
+    busy_s: F64  # (O,) credit-seconds of batches sent in this tick
+    expiry_at: I64  # (C,) place of the next copy whose deadline is watched
+    expiry_s: F64  # (C,)
+    hedge_at: I64  # (C,) place of the next copy that may be hedged
+    hedge_s: F64  # (C,) pending moment of it, inf for none
+
+
+class Scratch(NamedTuple):
+    """Work space of one thread; nothing in it outlives a tick."""
+
+    arrival_s: F64  # (L,) unsorted arrivals of the tick
+    identity: I64  # (L,)
+    klass: I32  # (L,)
+    option: I32  # (L,)
+    seg_arrival_s: F64  # (L,) the same by option, carried requests first
+    seg_id: I64  # (L,)
+    seg_class: I32  # (L,)
+    seg_attempt: I32  # (L,)
+    seg_gone: Bool  # (L,)
+    seg_start: I64  # (O + 1,)
+    seg_fill: I64  # (O,)
+    over_arrival_s: F64  # (L,) requests sent to serverless, by the option they go to
+    over_id: I64  # (L,)
+    over_class: I32  # (L,)
+    over_attempt: I32  # (L,)
+    over_option: I32  # (L,)
+    over_order: I64  # (L,)
+    over_work: I64  # (L,)
+    heap_s: F64  # (M * K + 2,)
+    heap_credit: I64  # (M * K + 2,)
+    class_next: I64  # (C,)
+    class_expiry_s: F64  # (C,)
+    class_waiting: I64  # (C,)
+    route_share: F64  # (C, O) running sums
+    route_option: I64  # (C, O)
+    route_length: I64  # (C,)
+    member_start: I64  # (O + 1,)
+    member: I64  # (M,) instance slots by option
+    idle_s: F64  # (E,)
+    idle_env: I64  # (E,)
+    answers: I64  # (O, C) given in this tick
+    call_usd: F64  # (O,) charges of serverless calls in this tick
+    kernel: int  # AUTO, FAST or EVENT
+
+
+def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int) -> Events:
+    """Work space of the event kernel; arguments as for `new_scratch`."""
+    (v, p, c), (m, k, e, q) = shape, sizes
+    o, j = v * p, 2 * (most_arrivals + q) + 1  # every request may have a duplicate
+    times = ("arrival_s", "since_s", "sent_s", "finish_s")
+    numbers = ("klass", "attempt", "option", "stage", "twin", "next", "before", "batch", "left", "credit", "slot")
+    copies: dict[str, Any] = {name: np.zeros(j) for name in times}
+    copies |= {name: np.zeros(j, np.int32) for name in numbers}
+    return Events(
+        **copies,
+        identity=np.zeros(j, np.int64),
+        copy_of=np.zeros(q, np.int32),
+        order=np.zeros(j, np.int64),
+        num_copies=np.zeros(1, np.int64),
+        heap_size=np.zeros(1, np.int64),
+        work=np.zeros(j, np.int64),
+        heap_s=np.zeros(j + o + c + 2),
+        heap_code=np.zeros(j + o + c + 2, np.int64),
+        credit_s=np.zeros(m * k + 2 * o),
+        credit_of=np.zeros(m * k + 2 * o, np.int64),
+        credit_batch=np.zeros(m * k + e, np.int32),
+        first_credit=np.zeros(o, np.int64),
+        num_credits=np.zeros(o, np.int64),
+        head=np.zeros(o, np.int32),
+        tail=np.zeros(o, np.int32),
+        waiting=np.zeros(o, np.int64),
+        class_waiting=np.zeros((o, c), np.int64),
+        timer_s=np.zeros(o),
+        busy_s=np.zeros(o),
+        expiry_at=np.zeros(c, np.int64),
+        expiry_s=np.zeros(c),
+        hedge_at=np.zeros(c, np.int64),
+        hedge_s=np.zeros(c),
+    )
+
+
+def new_scratch(
+    shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int, kernel: int = AUTO
+) -> Scratch:
+    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`."""
+    (v, p, c), (m, k, e, q) = shape, sizes
+    o, length = v * p, most_arrivals + q + 1
+    return Scratch(
+        arrival_s=np.zeros(length),
+        identity=np.zeros(length, np.int64),
+        klass=np.zeros(length, np.int32),
+        option=np.zeros(length, np.int32),
+        seg_arrival_s=np.zeros(length),
+        seg_id=np.zeros(length, np.int64),
+        seg_class=np.zeros(length, np.int32),
+        seg_attempt=np.zeros(length, np.int32),
+        seg_gone=np.zeros(length, np.bool_),
+        seg_start=np.zeros(o + 1, np.int64),
+        seg_fill=np.zeros(o, np.int64),
+        over_arrival_s=np.zeros(length),
+        over_id=np.zeros(length, np.int64),
+        over_class=np.zeros(length, np.int32),
+        over_attempt=np.zeros(length, np.int32),
+        over_option=np.zeros(length, np.int32),
+        over_order=np.zeros(length, np.int64),
+        over_work=np.zeros(length, np.int64),
+        heap_s=np.zeros(m * k + e + 2),
+        heap_credit=np.zeros(m * k + e + 2, np.int64),
+        class_next=np.zeros(c, np.int64),
+        class_expiry_s=np.zeros(c),
+        class_waiting=np.zeros(c, np.int64),
+        route_share=np.zeros((c, o)),
+        route_option=np.zeros((c, o), np.int64),
+        route_length=np.zeros(c, np.int64),
+        member_start=np.zeros(o + 1, np.int64),
+        member=np.zeros(m, np.int64),
+        idle_s=np.zeros(e + 1),
+        idle_env=np.zeros(e + 1, np.int64),
+        answers=np.zeros((o, c), np.int64),
+        call_usd=np.zeros(o),
+        kernel=kernel,
+    )
