@@ -1,0 +1,189 @@
+"""Simulators on the tiny catalog that are driven by hand or by a seeded stream of random decisions.
+
+All share the shapes (V, P, C) = (3, 4, 2) and the table sizes, so the kernels are compiled once for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from controller.arrays import (
+    F64,
+    I64,
+    SHAPE_CELLS,
+    ActionArrays,
+    Bool,
+    ObservationArrays,
+    PlanArrays,
+    empty_actions,
+    empty_plan,
+)
+from controller.compile import Setting
+from envs.simulator import Simulator
+from envs.supply import Supply
+from tests.tiny import FN, tiny_setting
+
+TICK_S = 10.0
+SIMULATOR = {"max_instances": 48, "max_requests_held": 1024}
+
+
+def setting_with(
+    *,
+    batch_max: int = 1,
+    concurrency: int = 1,
+    kernel: str = "auto",
+    held: int = 1024,
+    catalog: dict[str, Any] | None = None,
+    workload: dict[str, Any] | None = None,
+) -> Setting:
+    """The tiny setting with fields of its catalog and workload arrays replaced."""
+    size = {"max_instances": 48, "max_requests_held": held, "kernel": kernel}
+    setting = tiny_setting(batch_max, concurrency, simulator=size)
+    return replace(
+        setting,
+        catalog=setting.catalog._replace(**(catalog or {})),
+        workload=setting.workload._replace(**(workload or {})),
+    )
+
+
+def supply_of(rate_rps: float | F64, spot_share: F64 | None = None, gap_cv: float = 1.0) -> Supply:
+    """A constant rate, or one bin per tick; the market offers everything unless told."""
+    rates = np.full((1, 8640), rate_rps) if isinstance(rate_rps, (int, float)) else np.atleast_2d(rate_rps)
+    share = np.ones((2, 100)) if spot_share is None else spot_share
+    return Supply(np.asarray(rates, np.float64), TICK_S, share, TICK_S, gap_cv)
+
+
+class World:
+    """One simulator with the decision in force; every env gets the same one unless its arrays are changed apart."""
+
+    def __init__(self, setting: Setting, supply: Supply, num_envs: int = 1, threads: int = 1) -> None:
+        self.setting = setting
+        self.simulator = Simulator(setting, supply, num_envs, threads)
+        self.plan: PlanArrays = empty_plan(num_envs, setting.shape)
+        self.actions: ActionArrays = empty_actions(num_envs, setting.shape)
+        num_variants, num_pools, num_classes = setting.shape
+        self.shares: F64 = np.zeros((num_envs, num_classes, num_variants, num_pools))
+
+    def start(self, replicas: dict[tuple[int, int], int] | I64, seeds: list[int] | None = None, **times: F64) -> World:
+        """Resets all envs with replicas that serve from the start, (variant, pool) -> count."""
+        envs = self.simulator.num_envs
+        num_variants, num_pools, _ = self.setting.shape
+        if isinstance(replicas, dict):
+            initial = np.zeros((envs, num_variants, num_pools), np.int64)
+            for (v, p), count in replicas.items():
+                initial[:, v, p] = count
+        else:
+            initial = replicas
+        self.simulator.reset(np.array(seeds or range(envs)), initial_replicas=initial, **times)
+        return self
+
+    def route(self, *options: tuple[int, int]) -> World:
+        """Splits every class's traffic evenly over options."""
+        self.shares[:] = 0.0
+        for v, p in options:
+            self.shares[:, :, v, p] = 1.0 / len(options)
+        return self
+
+    def act(self, **actions: dict[tuple[int, ...], int]) -> World:
+        """Actions of the next decision; they are taken once."""
+        for name, changes in actions.items():
+            for at, count in changes.items():
+                getattr(self.actions, name)[(slice(None), *at)] = count
+        return self
+
+    def tick(self, count: int = 1) -> ObservationArrays:
+        """Applies the decision, runs one tick, and checks that no request got lost; `count` times."""
+        for _ in range(count):
+            self.simulator.apply(self.actions, self.plan, self.shares)
+            for array in self.actions:
+                array[:] = 0
+            observation = self.simulator.advance()
+            assert_conserved(self.simulator)
+        return observation
+
+
+def assert_conserved(simulator: Simulator) -> None:
+    """Arrived = answered + failed + shed + waiting + in service, by env and class, and no misses without arrivals."""
+    totals, waiting = simulator.totals, simulator.observation.waiting
+    accounted = totals.answered + totals.failed + totals.shed + waiting + simulator.in_service()
+    np.testing.assert_array_equal(totals.arrivals, accounted)
+    assert (waiting >= 0).all()
+    assert (totals.missed <= totals.arrivals).all()
+    assert (totals.missed >= totals.failed + totals.shed).all()
+    assert (totals.latency.sum(axis=2) == totals.answered).all()
+
+
+def random_setting(rng: np.random.Generator, **fixed: Any) -> Setting:
+    """A setting with random service shapes, network, keep-alive, deadlines, queue limits and room for waiting."""
+    base = tiny_setting(1, 1)
+    num_variants, num_pools, num_classes = base.shape
+    spread = np.linspace(0.2, 1.8, SHAPE_CELLS + 1)
+    shapes = np.stack([base.catalog.shapes[0], spread / spread.mean()])
+    by_option = (num_variants, num_pools)
+    catalog = {
+        "shapes": shapes,
+        "service_shape": rng.integers(0, 2, by_option),
+        "cold_shape": rng.integers(0, 2, by_option),
+        "launch_shape": rng.integers(0, 2, num_pools),
+        "keep_alive_s": np.full(num_pools, rng.choice([0.5, 15.0, 300.0])),
+        "quota": np.array([100, 100, 100, rng.choice([2, 50])]),
+        "launch_s": np.full(num_pools, rng.choice([5.0, 25.0])),
+        "release_lag_s": np.full(num_pools, rng.choice([0.0, 30.0])),
+        "notice_s": np.full(num_pools, rng.choice([0.0, 30.0])),
+    }
+    workload = {
+        "drop_at_deadline": rng.random(num_classes) < 0.6,
+        "slo_s": rng.choice([0.4, 1.5, 12.0], num_classes),
+        "queue_limit": rng.choice([3, 1000], num_classes),
+        "network_s": rng.random((num_classes, *by_option)) * 0.2,
+        "egress_usd": rng.random((num_classes, *by_option)) * 1e-6,
+        "overflow_option": np.full(num_classes, rng.choice([-1, FN, num_pools + FN])),
+    }
+    return setting_with(
+        batch_max=4,
+        concurrency=int(rng.integers(1, 3)),
+        held=int(rng.choice([64, 1024])),
+        catalog=catalog,
+        workload=workload,
+        **fixed,
+    )
+
+
+def random_supply(rng: np.random.Generator) -> Supply:
+    """Changing rates and a market that takes instances back now and then."""
+    rates = rng.choice([0.0, 5.0, 30.0, 80.0], (2, 50))
+    share = (rng.random((2, 50)) < 0.8).astype(np.float64) * rng.choice([1.0, 0.04], (2, 50))
+    return Supply(rates, TICK_S, share, TICK_S, float(rng.choice([0.5, 1.0, 2.0])))
+
+
+def random_decision(rng: np.random.Generator, world: World, hedges: bool = False) -> None:
+    """Any actions and any plan, the same in all envs."""
+    num_variants, num_pools, num_classes = world.setting.shape
+    by_option, by_class = (num_variants, num_pools), num_classes
+    some: Bool = rng.random(by_option) < 0.2
+    for name in ("launch", "drain", "stop"):
+        getattr(world.actions, name)[:] = rng.integers(0, 3, by_option) * some
+    world.actions.swap[:] = rng.integers(0, 2, (num_pools, num_variants, num_variants)) * (rng.random() < 0.3)
+    world.actions.swap[:, FN] = 0
+    world.plan.overflow_after_s[:] = rng.choice([0.0, 0.1, 1.0], by_class)
+    world.plan.overflow_fraction[:] = rng.choice([0.0, 0.5, 1.0], by_class)
+    world.plan.shed_limit[:] = rng.choice([2, 50, 10**9], by_class)
+    world.plan.batch_size[:] = rng.integers(1, 5, by_option)
+    world.plan.batch_wait_s[:] = rng.choice([0.0, 0.05, 0.5], by_option)
+    after_s = rng.choice([0.0, 0.05, 0.3, 2.0, np.inf], by_class)
+    world.plan.hedge_after_s[:] = after_s if hedges else np.inf
+    weights = rng.random((num_classes, *by_option)) * (rng.random((num_classes, *by_option)) < 0.4)
+    weights[:, :, FN] *= 0.2
+    total = weights.sum(axis=(1, 2), keepdims=True)
+    world.shares[:] = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+
+
+def random_replicas(rng: np.random.Generator, setting: Setting, num_envs: int = 1) -> I64:
+    """A few replicas of some options, the same in all envs."""
+    shape = setting.shape[:2]
+    one = rng.integers(0, 5, shape) * (rng.random(shape) < 0.5)
+    one[:, FN] = rng.integers(0, 2, shape[0])
+    return np.broadcast_to(one, (num_envs, *shape)).copy()
