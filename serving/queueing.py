@@ -18,7 +18,7 @@ import numpy as np
 
 from controller.keyed_random import COLD_START, HEDGE, OPTION, OVERFLOW, SERVICE, stream_key, uniform
 from controller.latency import bucket_of
-from controller.routing import hedges_at_s, is_shed, may_retry, overflows, pick_option, predicted_wait_s
+from controller.routing import hedges_at_s, is_shed, may_retry, overflows, pick_option, pick_other, predicted_wait_s
 from serving.option_queue import OptionQueue
 from serving.requests import Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
 from serving.rules import RouterTables, Rules, initial_rules
@@ -161,10 +161,7 @@ class RouterCore:
 
     def next_event_s(self) -> float:
         """Earliest time at which `advance` has something to do; infinite for never."""
-        at_s = min(
-            self._deadlines[0][0] if self._deadlines else float("inf"),
-            self._hedges[0][0] if self._hedges else float("inf"),
-        )
+        at_s = min((heap[0][0] for heap in (self._deadlines, self._hedges) if heap), default=float("inf"))
         for option, queue in enumerate(self.queues):
             head = queue.head() if queue.has_room else None
             if head is not None:
@@ -352,11 +349,11 @@ class RouterCore:
             self._fail(request, Outcome.EXPIRED, now_s)
 
     def _hedge(self, request: Request, now_s: float) -> None:
-        """Queues a duplicate at an option drawn anew."""
+        """Queues a duplicate, at another option where the split has one."""
         if request.outcome is not None or request.is_hedged or request.attempts >= MAX_ATTEMPTS:
             return
         coin = uniform(self._keys[HEDGE], request.identity, request.attempts)
-        option = pick_option(self._cumulative[request.request_class], coin)
+        option = pick_other(self._cumulative[request.request_class], request.copies[0].option, coin)
         if option < 0 or self.tables.is_serverless[option]:
             return
         request.is_hedged = True
