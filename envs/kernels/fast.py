@@ -15,7 +15,7 @@ from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArr
 from controller.kernels.random import uniform
 from controller.keyed_random import OVERFLOW, SERVICE
 from envs.kernels.compiled import inlined, kernel
-from envs.kernels.requests import answer, draw, hold, most_waiting, push, replace_top
+from envs.kernels.requests import answer, draw, hold, push, replace_top
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import DOOMED, SERVING, SimState
 
@@ -62,11 +62,15 @@ def serve_machines(
     start_s: float,
     end_s: float,
     num_over: int,
+    most: int,
 ) -> int:
     """Serves one option of a machine pool for one tick.
 
     Its requests stand in the segment arrays from seg_start[option], carried ones first; requests sent to serverless
-    are appended to the overflow arrays. Returns the new length of those.
+    are appended to the overflow arrays. At most `most` may wait at the end of the tick, over all options.
+
+    Returns:
+        The new length of the overflow arrays.
     """
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
@@ -199,7 +203,7 @@ def serve_machines(
     for at in range(1, size + 1):
         i, k = heap_credit[at] // credits_per_instance, heap_credit[at] % credits_per_instance
         st.fleet.credit_free_s[i, k] = heap_s[at]
-    _carry(cat, wl, st, obs, sc, option, head, end, start_s, end_s)
+    _carry(wl, st, obs, sc, option, head, end, start_s, end_s, most)
     return num_over
 
 
@@ -212,9 +216,8 @@ def count_busy(heap_s: F64, size: int, now_s: float) -> int:
     return busy
 
 
-@kernel
+@inlined
 def _carry(
-    cat: CatalogArrays,
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
@@ -224,9 +227,10 @@ def _carry(
     end: int,
     start_s: float,
     end_s: float,
+    most: int,
 ) -> None:
-    """Puts what still waits at the end of the tick into the option's queue."""
-    most, num_waiting = most_waiting(cat, st), obs.waiting.sum()
+    """Puts what still waits into the option's queue, up to `most` requests over all options."""
+    num_waiting = obs.waiting.sum()
     for index in range(head, end):
         if sc.seg_gone[index]:
             continue

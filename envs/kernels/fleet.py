@@ -22,12 +22,23 @@ from controller.kernels.random import uniform
 from controller.keyed_random import LAUNCH
 from envs.kernels.compiled import inlined, kernel
 from envs.kernels.requests import draw
-from envs.kernels.state import DOOMED, DRAINING, FREE, SERVING, STARTING, SimState, SupplyArrays, TotalArrays
+from envs.kernels.state import (
+    DOOMED,
+    DRAINING,
+    FREE,
+    I32,
+    SERVING,
+    STARTING,
+    Fleet,
+    SimState,
+    SupplyArrays,
+    TotalArrays,
+)
 
 _release_charge_s = inlined(release_charge_s)
 
 
-@kernel
+@inlined
 def pool_capacity(cat: CatalogArrays, supply: SupplyArrays, st: SimState, p: int, at_s: float) -> int:
     """Instances of a pool that can exist at env time `at_s`: the quota, for spot times what the zone offers."""
     if cat.market[p] != SPOT or cat.zone[p] < 0:
@@ -53,13 +64,13 @@ def release(cat: CatalogArrays, st: SimState, obs: ObservationArrays, tot: Total
         st.fleet.used[0] -= 1
 
 
-@kernel
-def has_flight(st: SimState, i: int) -> bool:
+@inlined
+def has_flight(credit_flight: I32, i: int) -> bool:
     """Whether a batch is in service on an instance."""
-    for k in range(st.fleet.credit_flight.shape[1]):  # noqa: SIM110 - kernels have no generators
-        if st.fleet.credit_flight[i, k] >= 0:
-            return True
-    return False
+    found = False
+    for k in range(credit_flight.shape[1]):
+        found = found or credit_flight[i, k] >= 0
+    return found
 
 
 @kernel
@@ -85,12 +96,11 @@ def _pick(st: SimState, option: int, state: int) -> int:
 
 
 @kernel
-def num_alive(cat: CatalogArrays, st: SimState, p: int) -> int:
+def num_alive(fleet: Fleet, num_pools: int, p: int) -> int:
     """Instances of a pool that exist and are not under notice."""
     count = 0
-    for i in range(st.fleet.used[0]):
-        if st.fleet.state[i] != FREE and st.fleet.state[i] != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
-            count += 1
+    for i in range(fleet.used[0]):
+        count += fleet.state[i] != FREE and fleet.state[i] != DOOMED and fleet.option[i] % num_pools == p
     return count
 
 
@@ -126,7 +136,7 @@ def _launch(
     retry_after_s: float,
 ) -> None:
     option = v * cat.market.shape[0] + p
-    room = pool_capacity(cat, supply, st, p, st.clock.now_s[0]) - num_alive(cat, st, p)
+    room = pool_capacity(cat, supply, st, p, st.clock.now_s[0]) - num_alive(st.fleet, cat.market.shape[0], p)
     for _ in range(count):
         start_s = cat.launch_s[p] * draw(
             cat.shapes[cat.launch_shape[p]], uniform(st.clock.keys[LAUNCH], st.clock.launches[0], 0)
@@ -180,7 +190,7 @@ def apply_one(
                 continue
             for _ in range(actions.stop[n, v, p]):
                 i = _pick(st, option, STARTING)
-                if i >= 0 and not has_flight(st, i):
+                if i >= 0 and not has_flight(st.fleet.credit_flight, i):
                     release(cat, st, obs, tot, i, st.clock.now_s[0])
             for to in range(num_variants):
                 for _ in range(actions.swap[n, p, v, to]):
@@ -193,7 +203,7 @@ def apply_one(
                 i = _pick(st, option, SERVING)
                 if i >= 0:
                     st.fleet.state[i] = DRAINING
-                    if not has_flight(st, i):
+                    if not has_flight(st.fleet.credit_flight, i):
                         release(cat, st, obs, tot, i, st.clock.now_s[0])
     for p in range(num_pools):
         if cat.market[p] != SERVERLESS:
@@ -248,17 +258,17 @@ def rent(
             continue
         lived_s = span_s
         if state == DRAINING:
-            lived_s = min(max(drained_at_s(st, i) - start_s, 0.0), span_s)
+            lived_s = min(max(drained_at_s(st.fleet.credit_free_s, i) - start_s, 0.0), span_s)
         obs.spend_usd[IDLE] += lived_s * price
         tot.instance_s[p] += lived_s
 
 
-@kernel
-def drained_at_s(st: SimState, i: int) -> float:
+@inlined
+def drained_at_s(credit_free_s: F64, i: int) -> float:
     """When the last batch of an instance ends, or ended."""
     latest_s = -np.inf
-    for k in range(st.fleet.credit_free_s.shape[1]):
-        latest_s = max(latest_s, st.fleet.credit_free_s[i, k])
+    for k in range(credit_free_s.shape[1]):
+        latest_s = max(latest_s, credit_free_s[i, k])
     return latest_s
 
 

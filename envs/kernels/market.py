@@ -84,7 +84,7 @@ def _kill(
     obs.preempted[p] += 1
     until_s = st.clock.now_s[0]
     if st.fleet.state[i] == DRAINING:
-        until_s = min(until_s, drained_at_s(st, i))
+        until_s = min(until_s, drained_at_s(st.fleet.credit_free_s, i))
     release(cat, st, obs, tot, i, until_s)
 
 
@@ -105,10 +105,10 @@ def edge(
         state = st.fleet.state[i]
         if state == FREE:
             continue
-        if st.fleet.flight_option[i] >= 0 and not has_flight(st, i):
+        if st.fleet.flight_option[i] >= 0 and not has_flight(st.fleet.credit_flight, i):
             st.fleet.flight_option[i] = -1
         if state == DRAINING and st.fleet.flight_option[i] < 0:
-            release(cat, st, obs, tot, i, min(drained_at_s(st, i), now_s))
+            release(cat, st, obs, tot, i, min(drained_at_s(st.fleet.credit_free_s, i), now_s))
         elif state == STARTING and st.fleet.ready_s[i] <= now_s:
             st.fleet.state[i] = SERVING
             for k in range(st.fleet.credit_free_s.shape[1]):
@@ -133,7 +133,7 @@ def _give_notice(
     retry_after_s: float,
 ) -> None:
     """Marks or takes the instances that the zone will not offer within the notice span."""
-    alive = num_alive(cat, st, p)
+    alive = num_alive(st.fleet, cat.market.shape[0], p)
     if alive == 0:
         return
     now_s = st.clock.now_s[0]

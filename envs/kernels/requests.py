@@ -127,7 +127,7 @@ def answer(
         missed[klass] += 1
 
 
-@kernel
+@inlined
 def clear_answers(sc: Scratch) -> None:
     """Begins the tick's counts of answers and calls."""
     for option in range(sc.answers.shape[0]):
@@ -136,16 +136,18 @@ def clear_answers(sc: Scratch) -> None:
             sc.answers[option, klass] = 0
 
 
-@kernel
+@inlined
 def book_answers(cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, sc: Scratch) -> None:
     """Books the tick's answers and calls, option by option, so that sums do not depend on the order in time."""
     num_pools = cat.market.shape[0]
-    for option in range(sc.answers.shape[0]):
-        v, p = option // num_pools, option % num_pools
-        obs.spend_usd[SERVERLESS_USE] += sc.call_usd[option]
-        for klass in range(sc.answers.shape[1]):
-            count = sc.answers[option, klass]
+    answers, call_usd, num_classes = sc.answers, sc.call_usd, sc.answers.shape[1]
+    for option in range(answers.shape[0]):
+        if call_usd[option] > 0.0:
+            obs.spend_usd[SERVERLESS_USE] += call_usd[option]
+        for klass in range(num_classes):
+            count = answers[option, klass]
             if count > 0:
+                v, p = option // num_pools, option % num_pools
                 obs.answered[klass] += count
                 obs.accuracy_sum[klass] += count * cat.accuracy[v]
                 obs.spend_usd[EGRESS] += count * wl.egress_usd[klass, v, p]
@@ -199,7 +201,7 @@ def enqueue(st: SimState, option: int, slot: int) -> None:
     st.queue.length[option] += 1
 
 
-@kernel
+@inlined
 def most_waiting(cat: CatalogArrays, st: SimState) -> int:
     """Copies that may wait at the end of a tick: the held table less what full batches in service can take."""
     largest_batch = cat.service_s.shape[2] - 1

@@ -25,7 +25,7 @@ def _remove(st: SimState, option: int, env: int) -> None:
     st.containers.alive[option] -= 1
 
 
-@kernel
+@inlined
 def place_call(
     cat: CatalogArrays,
     st: SimState,

@@ -14,12 +14,19 @@ from controller.arrays import (
 )
 from controller.keyed_random import GAP
 from envs.kernels.arrivals import arrive, assign, gap, members, reroute, routes, segments
-from envs.kernels.compiled import entry, kernel
+from envs.kernels.compiled import entry, inlined, kernel
 from envs.kernels.event import needs_events, serve_events
 from envs.kernels.fast import serve_machines
 from envs.kernels.fleet import apply_one, count_fleet, rent
 from envs.kernels.market import edge
-from envs.kernels.requests import book_answers, clear_answers, miss_in_service, settle_flights, sort_by_time
+from envs.kernels.requests import (
+    book_answers,
+    clear_answers,
+    miss_in_service,
+    most_waiting,
+    settle_flights,
+    sort_by_time,
+)
 from envs.kernels.rows import observation_row, state_row, totals_row
 from envs.kernels.scratch import Events, Scratch
 from envs.kernels.serverless import serve_serverless
@@ -69,7 +76,7 @@ def advance_one(
     obs.tick[0] = st.clock.tick[0]
 
 
-@kernel
+@inlined
 def _serve_apart(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -83,9 +90,10 @@ def _serve_apart(
     """The fast kernel: one option after the other, serverless ones last because the others send to them."""
     settle_flights(cat, wl, st, obs, sc, start_s, end_s)
     num_over = segments(cat, st, sc, count)
+    most = most_waiting(cat, st)
     for option in range(st.queue.head.shape[0]):
         if sc.seg_fill[option] > 0:
-            num_over = serve_machines(cat, wl, st, obs, sc, option, start_s, end_s, num_over)
+            num_over = serve_machines(cat, wl, st, obs, sc, option, start_s, end_s, num_over, most)
     _serve_overflow(cat, wl, st, obs, sc, start_s, end_s, num_over)
     miss_in_service(wl, st, obs, start_s, end_s)
 

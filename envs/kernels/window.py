@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.arrays import HISTORY_TICKS, ControlArrays, ObservationArrays
-from envs.kernels.compiled import kernel
+from envs.kernels.compiled import inlined, kernel
 from envs.kernels.state import SimState, TotalArrays
 
 
@@ -32,7 +32,7 @@ def _clear(obs: ObservationArrays) -> None:
         obs.spend_usd[term] = 0.0
 
 
-@kernel
+@inlined
 def open_window(st: SimState, obs: ObservationArrays) -> None:
     """Clears the window of the tick to come, once: a decision and what it books come before the tick itself."""
     if st.clock.opened[0] <= st.clock.tick[0]:
