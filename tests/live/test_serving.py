@@ -172,12 +172,15 @@ def test_overflow_goes_to_emulated_serverless_and_is_counted(live):
 
 def test_request_whose_replica_is_killed_is_answered_by_its_successor(live):
     victim = next(s for s in live.states() if s.deployment == "digits-small--c5-large" and s.state == "RUNNING")
+    before = live._run(ray_compat.deployment_handle("router", APP_NAME).stats.remote()).tally.answered.sum()
 
     async def send_and_kill():
         async with httpx.AsyncClient(base_url=live.cluster.url, timeout=30) as client:
-            bodies = [{"input": live.images[i], "request_class": "relaxed"} for i in range(4)]
+            bodies = [{"input": live.images[i], "request_class": "relaxed"} for i in range(12)]
             calls = [asyncio.ensure_future(client.post("/v1/infer", json=body)) for body in bodies]
-            await asyncio.sleep(0.12)  # one batch is in service now, the others wait
+            router = ray_compat.deployment_handle("router", APP_NAME)
+            while int((stats := await router.stats.remote()).queue.sum()) < 8:  # one batch in service, the others wait
+                assert stats.tally.answered.sum() < before + 12
             assert ray_compat.kill_replica(victim.actor_name)
             follower = asyncio.ensure_future(follow_until(calls))
             responses = await asyncio.gather(*calls)
@@ -190,7 +193,7 @@ def test_request_whose_replica_is_killed_is_answered_by_its_successor(live):
             await asyncio.sleep(0.1)
 
     responses = live._run(send_and_kill())
-    assert [r.status_code for r in responses] == [200] * 4
+    assert [r.status_code for r in responses] == [200] * 12
     assert max(r.json()["attempts"] for r in responses) >= 2
     live.act(lambda: live.serving(SMALL, C5) == 1)
 
