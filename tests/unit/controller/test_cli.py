@@ -153,7 +153,8 @@ def test_every_verb_has_a_one_line_summary(name: str) -> None:
 
 def test_interrupt_of_the_process_exits_130(tmp_path: Path) -> None:
     script = (
-        "import sys, click\n"
+        "import signal, sys, click\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits it ignored\n"
         "from controller import cli\n"
         "@click.command()\n"
         "def probe():\n"
