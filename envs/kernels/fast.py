@@ -89,7 +89,7 @@ def serve_machines(
         sc.seg_id,
         sc.seg_attempt,
     )
-    # Locals, because every field read from a tuple inside the loop costs two atomic reference counts.
+    # Arrays in locals: read from their tuples inside the loop they would be looked up again for every request.
     answers, latency, missed, shed = sc.answers[option], obs.latency, obs.missed, obs.shed
     class_waiting, class_expiry_s, class_next = sc.class_waiting, sc.class_expiry_s, sc.class_next
     slos_s, network_s = wl.slo_s, wl.network_s[:, v, p]
