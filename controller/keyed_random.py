@@ -32,6 +32,8 @@ def stream_key(seed: int, stream: int) -> int:
 
 
 def uniform(key: int, identity: int, attempt: int) -> float:
-    """Draw in [0, 1) for a request id and attempt; 53 bits."""
-    z = _mix((key + (identity + 1) * _GOLDEN) & _MASK)
-    return (_mix((z + (attempt + 1) * _MIX_1) & _MASK) >> 11) * 2.0**-53
+    """Draw in [0, 1) for a request id and attempt; 53 bits.
+
+    Ids walk the generator's own sequence from the key on; an attempt walks it from a point far away.
+    """
+    return (_mix((key + (identity + 1) * _GOLDEN + attempt * _MIX_2) & _MASK) >> 11) * 2.0**-53

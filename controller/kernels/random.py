@@ -28,5 +28,5 @@ def stream_key(seed: int, stream: int) -> np.uint64:
 @njit(inline="always")
 def uniform(key: np.uint64, identity: int, attempt: int) -> float:
     """Draw in [0, 1) for a request id and attempt."""
-    z = _mix(key + (np.uint64(identity) + _ONE) * _GOLDEN)
-    return np.float64(_mix(z + (np.uint64(attempt) + _ONE) * _MIX_1) >> _S11) * 2.0**-53
+    z = _mix(key + (np.uint64(identity) + _ONE) * _GOLDEN + np.uint64(attempt) * _MIX_2)
+    return np.float64(np.int64(z >> _S11)) * 2.0**-53
