@@ -50,10 +50,10 @@ def pick_option(cumulative_shares: F64, uniform: float) -> int:
     if num_options == 0 or cumulative_shares[num_options - 1] <= 0.0:
         return -1
     target = uniform * cumulative_shares[num_options - 1]
-    for option in range(num_options):
-        if target < cumulative_shares[option]:
-            return option
-    return num_options - 1
+    picked = 0
+    for option in range(num_options - 1):
+        picked += target >= cumulative_shares[option]  # counted, not searched: a random exit is a mispredicted branch
+    return int(picked)  # uncompiled, the sum of numpy's truth values is one of numpy's integers
 
 
 def pick_other(cumulative_shares: F64, first: int, uniform: float) -> int:

@@ -116,7 +116,13 @@ class SimulatorSize(StrictModel):
     """Fixed capacity of the simulator's state."""
 
     max_instances: int = Field(default=256, ge=1, le=8192)
-    max_requests_held: int = Field(default=4096, ge=64, le=1 << 20)
+    max_requests_held: int = Field(
+        default=6144,
+        ge=64,
+        le=1 << 20,
+        description="waiting and in service; room for what the fleet in use can have in service is kept free, and what "
+        "does not fit beside it is shed",
+    )
     kernel: Literal["auto", "fast", "event"] = "auto"
 
 
@@ -222,6 +228,8 @@ def _pool_max(limits: Limits, name: str, quota: int) -> int:
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """Loads a shipped scenario by name (`default`, `demo`, ...) or a scenario file by path.
 
+    The catalog file that a scenario file names is looked for beside it first, then in the current directory.
+
     Raises:
         ScenarioError: No such scenario.
         ConfigError: The file breaks the schema.
@@ -235,4 +243,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
             raise ScenarioError(f"scenario: expected one of {known} or a path to a YAML file, got '{text}'")
         with resources.as_file(shipped) as path:
             return load_yaml(path, Scenario)
-    return load_yaml(Path(text), Scenario)
+    scenario = load_yaml(Path(text), Scenario)
+    beside = Path(text).parent / scenario.catalog
+    is_path = "/" in scenario.catalog or scenario.catalog.endswith((".yaml", ".yml"))
+    return scenario.model_copy(update={"catalog": str(beside)}) if is_path and beside.is_file() else scenario

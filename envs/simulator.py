@@ -80,9 +80,10 @@ class Simulator:
         size = setting.scenario.simulator
         catalog = setting.catalog
         most_credits = int(catalog.concurrency.max())
-        largest_batch = catalog.service_s.shape[2] - 1
-        in_service = size.max_instances * most_credits * largest_batch + MAX_SERVERLESS_ENVIRONMENTS
-        sizes = (size.max_instances, most_credits, MAX_SERVERLESS_ENVIRONMENTS, size.max_requests_held + in_service)
+        most_on_one = int((catalog.concurrency * catalog.batch_max).max())
+        in_service = size.max_instances * most_on_one + MAX_SERVERLESS_ENVIRONMENTS
+        held = max(size.max_requests_held, in_service)
+        sizes = (size.max_instances, most_credits, MAX_SERVERLESS_ENVIRONMENTS, held)
         peak = float(supply.rate_rps.max()) * setting.control.tick_s
         most_arrivals = int(peak * max(1.0, supply.gap_cv) + 12 * np.sqrt(peak + 1) * max(1.0, supply.gap_cv) + 64)
         self.state = new_state(num_envs, setting.shape, sizes)

@@ -54,6 +54,7 @@ class Supply:
 
         shape = 1.0 / self.gap_cv**2
         edges = np.linspace(0.0, 1.0, SHAPE_CELLS + 1)
-        edges[-1] = 1.0 - 0.1 / SHAPE_CELLS
+        # The ends stand inside their cells: one quantile is infinite, and the other, 0, is far off an even gap.
+        edges[0], edges[-1] = 0.1 / SHAPE_CELLS, 1.0 - 0.1 / SHAPE_CELLS
         table = np.asarray(gamma.ppf(edges, shape, scale=1.0 / shape), np.float64)
         return table / float(np.mean((table[1:] + table[:-1]) / 2))

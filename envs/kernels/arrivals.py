@@ -10,7 +10,7 @@ from controller import routing
 from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import CLASS, GAP, OPTION
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, unsigned
 from envs.kernels.requests import draw, enqueue, let_go
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
@@ -18,12 +18,37 @@ from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
 _pick_option = inlined(routing.pick_option)
 
 
+_MANTISSA = np.uint64((1 << 52) - 1)
+_ONE_BITS = np.uint64(1023 << 52)
+_SQRT_2 = math.sqrt(2.0)
+_LN_2 = math.log(2.0)
+
+
+@inlined
+def logarithm(x: float) -> float:
+    """Natural logarithm of a normal number in (0, 1], to 1e-13 of its value or 1e-16, whichever is more.
+
+    Written out because a call of the mathematical library takes as long as all else about an arrival. The mantissa m
+    in [sqrt(1/2), sqrt(2)] gives s = (m - 1) / (m + 1), and ln m = 2 (s + s^3 / 3 + s^5 / 5 + ...).
+    """
+    bits = np.float64(x).view(np.uint64)
+    exponent = np.int64(bits >> np.uint64(52)) - 1023
+    mantissa = np.uint64((bits & _MANTISSA) | _ONE_BITS).view(np.float64)
+    if mantissa > _SQRT_2:
+        mantissa *= 0.5
+        exponent += 1
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    z = s * s
+    series = 1.0 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * (1 / 13 + z * (1 / 15)))))))
+    return exponent * _LN_2 + 2.0 * s * series
+
+
 @inlined
 def gap(gaps: F64, is_poisson: bool, key: np.uint64, identity: int) -> float:
     """Gap before an arrival, in units of the mean."""
     u = uniform(key, identity, 0)
     if is_poisson:
-        return -math.log(1.0 - u)
+        return -logarithm(1.0 - u)
     return draw(gaps, u)
 
 
@@ -37,11 +62,21 @@ def arrive(
     start_s: float,
     end_s: float,
 ) -> int:
-    """Draws the tick's arrivals, a renewal process time-changed by the trace's rate; returns their number."""
+    """Draws the tick's arrivals, a renewal process time-changed by the trace's rate, with class and option.
+
+    Counts them by option; refuses those whose class has none. Needs `routes`.
+
+    Returns:
+        Their number.
+    """
     rates, rate_bin_s = supply.rate_rps[st.clock.trace[0]], supply.rate_bin_s
     gaps, is_poisson = supply.gaps, supply.is_poisson
     bins = rates.shape[0]
-    gap_key, class_key = st.clock.keys[GAP], st.clock.keys[CLASS]
+    gap_key, class_key, option_key = st.clock.keys[GAP], st.clock.keys[CLASS], st.clock.keys[OPTION]
+    route_share, route_option, route_length = sc.route_share, sc.route_option, sc.route_length
+    options, seg_fill, shed, missed = sc.option, sc.seg_fill, obs.shed, obs.missed
+    for option in range(st.queue.head.shape[0]):
+        seg_fill[option] = 0
     shares = wl.share
     last_class = shares.shape[0] - 1
     arrival_s, identities, classes, arrivals = sc.arrival_s, sc.identity, sc.klass, obs.arrivals
@@ -58,13 +93,21 @@ def arrive(
             now_s += gap_left / rate
             mass -= gap_left
             u = uniform(class_key, identity, 0)
-            klass = 0
-            while klass < last_class and u >= shares[klass]:
-                u -= shares[klass]
-                klass += 1
-            arrival_s[count] = min(now_s, until_s)
-            identities[count] = identity
-            classes[count] = klass
+            drawn, edge = 0, 0.0
+            for other in range(last_class):  # counted, not searched: a random exit is a mispredicted branch
+                edge += shares[other]
+                drawn += u >= edge
+            klass = unsigned(drawn)
+            option = route(route_share, route_option, route_length, klass, uniform(option_key, identity, 0))
+            if option >= 0:
+                seg_fill[unsigned(option)] += 1
+            else:
+                shed[klass] += 1
+                missed[klass] += 1
+            arrival_s[unsigned(count)] = min(now_s, until_s)
+            identities[unsigned(count)] = identity
+            classes[unsigned(count)] = klass
+            options[unsigned(count)] = option
             arrivals[klass] += 1
             count += 1
             identity += 1
@@ -78,7 +121,8 @@ def arrive(
 @kernel
 def routes(st: SimState, sc: Scratch) -> None:
     """Compacts the shares of each class into running sums over the options it uses."""
-    for klass in range(st.rules.shares.shape[0]):
+    num_classes, width = st.rules.shares.shape[0], 0
+    for klass in range(num_classes):
         total, length = 0.0, 0
         for option in range(st.rules.shares.shape[1]):
             share = st.rules.shares[klass, option]
@@ -88,6 +132,14 @@ def routes(st: SimState, sc: Scratch) -> None:
                 sc.route_option[klass, length] = option
                 length += 1
         sc.route_length[klass] = length
+        width = max(width, length)
+    # All classes get the same width, so that a draw is as many steps for each of them.
+    for klass in range(num_classes):
+        length = sc.route_length[klass]
+        for at in range(length, width):
+            sc.route_share[klass, at] = sc.route_share[klass, length - 1] if length > 0 else 0.0
+            sc.route_option[klass, at] = sc.route_option[klass, length - 1] if length > 0 else -1
+        sc.route_length[klass] = width
 
 
 @inlined
@@ -145,29 +197,10 @@ def reroute(st: SimState, sc: Scratch) -> None:
 
 
 @kernel
-def assign(st: SimState, obs: ObservationArrays, sc: Scratch, count: int) -> None:
-    """Draws the option of every arrival and counts them by option; refuses those whose class has none."""
-    option_key = st.clock.keys[OPTION]
-    share, route_option, route_length = sc.route_share, sc.route_option, sc.route_length
-    identities, classes, options, seg_fill = sc.identity, sc.klass, sc.option, sc.seg_fill
-    for option in range(st.queue.head.shape[0]):
-        seg_fill[option] = 0
-    for index in range(count):
-        klass = classes[index]
-        option = route(share, route_option, route_length, klass, uniform(option_key, identities[index], 0))
-        options[index] = option
-        if option >= 0:
-            seg_fill[option] += 1
-        else:
-            obs.shed[klass] += 1
-            obs.missed[klass] += 1
-
-
-@kernel
 def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
     """Sorts requests by option, those of serverless options into the overflow arrays; returns the number of those."""
     num_options = st.queue.head.shape[0]
-    num_pools = cat.market.shape[0]
+    num_pools = unsigned(cat.market.shape[0])
     arrival_s, identities, classes, options = sc.arrival_s, sc.identity, sc.klass, sc.option
     seg_start, seg_fill, seg_arrival_s, seg_id = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_id
     seg_class, seg_attempt, market = sc.seg_class, sc.seg_attempt, cat.market
@@ -178,7 +211,7 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
     num_over = 0
     for option in range(num_options):
         slot = st.queue.head[option]
-        is_serverless = cat.market[option % num_pools] == SERVERLESS
+        is_serverless = cat.market[unsigned(option) % num_pools] == SERVERLESS
         while slot >= 0:
             if is_serverless:
                 sc.over_arrival_s[num_over] = st.held.arrival_s[slot]
@@ -195,17 +228,17 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
             slot = let_go(st, slot)
         st.queue.head[option] = st.queue.tail[option] = -1
         st.queue.length[option] = 0
-    for index in range(count):
-        option = options[index]
-        if option < 0:
+    for index in range(unsigned(count)):
+        if options[index] < 0:
             continue
+        option = unsigned(options[index])
         if market[option % num_pools] == SERVERLESS:
             sc.over_arrival_s[num_over] = arrival_s[index]
             sc.over_id[num_over], sc.over_class[num_over] = identities[index], classes[index]
             sc.over_attempt[num_over], sc.over_option[num_over] = 0, option
             num_over += 1
             continue
-        at = seg_start[option] + seg_fill[option]
+        at = unsigned(seg_start[option] + seg_fill[option])
         seg_arrival_s[at] = arrival_s[index]
         seg_id[at], seg_class[at], seg_attempt[at] = identities[index], classes[index], 0
         seg_fill[option] += 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 
 njit: Callable[..., Any] = numba.njit  # `_nrt` is a compiler flag that the published signature leaves out
 
@@ -25,3 +26,6 @@ inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="alwa
 
 entry: Callable[..., Any] = njit(_nrt=False, error_model="numpy", cache=True, nogil=True)
 """A function that Python calls: cached on disk, free of the interpreter lock."""
+
+unsigned: Any = np.uint64
+"""Makes an array index known to be unsigned: one that may be negative costs a test and two more loads per access."""

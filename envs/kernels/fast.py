@@ -14,10 +14,10 @@ from controller import routing
 from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import OVERFLOW, SERVICE
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, unsigned
 from envs.kernels.requests import answer, draw, hold, push, replace_top
 from envs.kernels.scratch import Scratch
-from envs.kernels.state import DOOMED, SERVING, SimState
+from envs.kernels.state import SimState
 
 _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
@@ -32,23 +32,56 @@ def _expire(
     next_expiry_s = np.inf
     for klass in range(wl.slo_s.shape[0]):
         if sc.class_expiry_s[klass] <= at_s:
-            index = max(sc.class_next[klass], head)
+            place = max(unsigned(sc.class_next[klass]), head)
             sc.class_expiry_s[klass] = np.inf
-            while index < appended:
-                if sc.seg_class[index] == klass and not sc.seg_gone[index]:
-                    deadline_s = sc.seg_arrival_s[index] + wl.slo_s[klass]
+            while place < appended:
+                if sc.seg_class[place] == klass and not sc.seg_gone[place]:
+                    deadline_s = sc.seg_arrival_s[place] + wl.slo_s[klass]
                     if deadline_s > at_s:
                         sc.class_expiry_s[klass] = deadline_s
                         break
-                    sc.seg_gone[index] = True
+                    sc.seg_gone[place] = True
                     num_waiting -= 1
                     sc.class_waiting[klass] -= 1
                     obs.missed[klass] += 1
                     obs.failed[klass] += 1
-                index += 1
-            sc.class_next[klass] = index
+                place += unsigned(1)
+            sc.class_next[klass] = place
         next_expiry_s = min(next_expiry_s, sc.class_expiry_s[klass])
     return num_waiting, next_expiry_s
+
+
+@inlined
+def load_credits(cat: CatalogArrays, st: SimState, sc: Scratch, option: int) -> int:
+    """Fills the heap with the option's credits by the moment each is free; returns their number."""
+    num_pools, credits_per_instance = cat.market.shape[0], st.fleet.credit_free_s.shape[1]
+    num_credits = cat.concurrency[option // num_pools, option % num_pools]
+    size = 0
+    sc.heap_s[1] = np.inf
+    for m in range(sc.member_start[option], sc.member_start[option + 1]):
+        i = sc.member[m]
+        for k in range(num_credits):
+            size = push(sc.heap_s, sc.heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
+    return size
+
+
+@inlined
+def store_credits(st: SimState, sc: Scratch, size: int) -> None:
+    """Writes the heap's moments back to the instances."""
+    credits_per_instance = unsigned(st.fleet.credit_free_s.shape[1])
+    for at in range(1, size + 1):
+        credit = unsigned(sc.heap_credit[at])
+        st.fleet.credit_free_s[credit // credits_per_instance, credit % credits_per_instance] = sc.heap_s[at]
+
+
+@inlined
+def _fly(st: SimState, option: int, credit: int, flight: int, start_s: float) -> None:
+    """Notes a batch that is still in service when the tick ends."""
+    credits_per_instance = unsigned(st.fleet.credit_free_s.shape[1])
+    i, k = unsigned(credit) // credits_per_instance, unsigned(credit) % credits_per_instance
+    st.fleet.credit_flight[i, k] = flight
+    st.fleet.credit_start_s[i, k] = start_s
+    st.fleet.flight_option[i] = option
 
 
 @kernel
@@ -74,11 +107,14 @@ def serve_machines(
     """
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
-    first, end = sc.seg_start[option], sc.seg_start[option] + sc.seg_fill[option]
+    one = unsigned(1)
+    first = unsigned(sc.seg_start[option])
+    end = first + unsigned(sc.seg_fill[option])
     batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
     batch_wait_s = st.rules.batch_wait_s[option]
+    goes_alone = batch == 1 or batch_wait_s <= 0.0
     mean_s = cat.service_s[v, p]
-    item_s = mean_s[batch] / batch
+    single_s, item_s = mean_s[1], mean_s[batch] / batch
     table = cat.shapes[cat.service_shape[v, p]]
     service_key, overflow_key = st.clock.keys[SERVICE], st.clock.keys[OVERFLOW]
     heap_s, heap_credit = sc.heap_s, sc.heap_credit
@@ -99,29 +135,22 @@ def serve_machines(
         st.rules.overflow_fraction,
         st.rules.overflow_after_s,
     )
-    credits_per_instance = st.fleet.credit_free_s.shape[1]
-
-    size = 0
-    heap_s[1] = np.inf
-    for m in range(sc.member_start[option], sc.member_start[option + 1]):
-        i = sc.member[m]
-        if st.fleet.state[i] == SERVING or st.fleet.state[i] == DOOMED:
-            for k in range(cat.concurrency[v, p]):
-                size = push(heap_s, heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
+    size = load_credits(cat, st, sc, option)
     for klass in range(wl.slo_s.shape[0]):
-        sc.class_expiry_s[klass] = np.inf
-        sc.class_next[klass] = first
-        sc.class_waiting[klass] = 0
+        class_expiry_s[klass] = np.inf
+        class_next[klass] = first
+        class_waiting[klass] = 0
 
     head, num_waiting, next_expiry_s = first, 0, np.inf
     full_s = last_start_s = start_s
     busy_s = 0.0
-    for index in range(first, end + 1):
-        is_last = index == end
-        now_s = end_s if is_last else arrivals[index]
+    place = first
+    while True:
+        is_last = place == end
+        now_s = end_s if is_last else arrivals[place]
         while num_waiting > 0 and now_s >= start_s:
             while gone[head]:
-                head += 1
+                head += one
             if batch == 1:
                 leave_s = max(heap_s[1], arrivals[head])
             elif num_waiting >= batch:
@@ -132,77 +161,98 @@ def serve_machines(
             if leave_s > now_s or (is_last and leave_s >= now_s):
                 break
             if leave_s >= next_expiry_s:
-                num_waiting, next_expiry_s = _expire(wl, obs, sc, head, index, leave_s, num_waiting)
+                num_waiting, next_expiry_s = _expire(wl, obs, sc, head, place, leave_s, num_waiting)
                 continue
             count = min(batch, num_waiting)
-            service_s = mean_s[count] * draw(table, uniform(service_key, identities[head], attempts[head]))
+            service_s = mean_s[unsigned(count)] * draw(table, uniform(service_key, identities[head], attempts[head]))
             finish_s = leave_s + service_s
-            credit = heap_credit[1]
             flight = -1
             sent = 0
             while sent < count:
                 if not gone[head]:
-                    klass = classes[head]
+                    klass = unsigned(classes[head])
                     class_waiting[klass] -= 1
                     sent += 1
+                    arrival_s = arrivals[head]
                     if finish_s <= end_s:
-                        arrival_s, slo_s = arrivals[head], slos_s[klass]
+                        slo_s = slos_s[klass]
                         latency_s = finish_s - arrival_s + network_s[klass]
-                        deadline_s = arrival_s + slo_s
-                        answer(answers, latency, missed, klass, latency_s, slo_s, deadline_s, start_s)
+                        answer(answers, latency, missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
                     else:
-                        slot = hold(st, arrivals[head], identities[head], klass, attempts[head])
+                        slot = hold(st, arrival_s, identities[head], klass, attempts[head])
                         st.held.next[slot] = flight
                         flight = slot
-                head += 1
+                head += one
             num_waiting -= count
-            busy_s += min(finish_s, end_s) - leave_s
-            replace_top(heap_s, heap_credit, size, finish_s, credit)
             if flight >= 0:
-                i, k = credit // credits_per_instance, credit % credits_per_instance
-                st.fleet.credit_flight[i, k] = flight
-                st.fleet.credit_start_s[i, k] = leave_s
-                st.fleet.flight_option[i] = option
+                _fly(st, option, heap_credit[1], flight, leave_s)
+            busy_s += min(finish_s, end_s) - leave_s
+            replace_top(heap_s, heap_credit, size, finish_s, heap_credit[1])
             full_s = last_start_s = leave_s
         if is_last:
             break
-        if now_s >= next_expiry_s:
-            num_waiting, next_expiry_s = _expire(wl, obs, sc, head, index, now_s, num_waiting)
-        klass = classes[index]
-        gone[index] = False
-        if now_s >= start_s:  # carried requests were admitted in an earlier tick
-            if _is_shed(class_waiting[klass], shed_limit[klass], queue_limit[klass]):
-                gone[index] = True
+        klass = unsigned(classes[place])
+        if num_waiting == 0 and goes_alone and heap_s[1] <= now_s and start_s <= now_s < end_s:
+            # Nobody waits and a credit is free: in service at once, without the queue. Most requests take this way.
+            if _is_shed(0, shed_limit[klass], queue_limit[klass]):
+                gone[place] = True
                 shed[klass] += 1
                 missed[klass] += 1
+            else:
+                finish_s = now_s + single_s * draw(table, uniform(service_key, identities[place], attempts[place]))
+                if finish_s <= end_s:
+                    slo_s = slos_s[klass]
+                    latency_s = finish_s - now_s + network_s[klass]
+                    answer(answers, latency, missed, klass, latency_s, slo_s, now_s + slo_s, start_s)
+                else:
+                    flight = hold(st, now_s, identities[place], klass, attempts[place])
+                    _fly(st, option, heap_credit[1], flight, now_s)
+                busy_s += min(finish_s, end_s) - now_s
+                replace_top(heap_s, heap_credit, size, finish_s, heap_credit[1])
+                full_s = last_start_s = now_s
+                head = place + one
+            place += one
+            continue
+        if now_s >= next_expiry_s:
+            num_waiting, next_expiry_s = _expire(wl, obs, sc, head, place, now_s, num_waiting)
+        gone[place] = False
+        if now_s >= start_s:  # carried requests were admitted in an earlier tick
+            if _is_shed(class_waiting[klass], shed_limit[klass], queue_limit[klass]):
+                gone[place] = True
+                shed[klass] += 1
+                missed[klass] += 1
+                place += one
                 continue
             fraction = overflow_fraction[klass]
             if fraction > 0.0 and overflow_option[klass] >= 0:
                 in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
-                wait_s = _predicted_wait_s(num_waiting, in_use, size, item_s)
-                if _overflows(wait_s, overflow_after_s[klass], fraction, uniform(overflow_key, identities[index], 0)):
-                    gone[index] = True
+                wait_s, after_s = _predicted_wait_s(num_waiting, in_use, size, item_s), overflow_after_s[klass]
+                # The first test spares most requests the draw.
+                if wait_s > after_s and _overflows(
+                    wait_s, after_s, fraction, uniform(overflow_key, identities[place], 0)
+                ):
+                    gone[place] = True
                     sc.over_arrival_s[num_over] = now_s
-                    sc.over_id[num_over] = identities[index]
+                    sc.over_id[num_over] = identities[place]
                     sc.over_class[num_over] = klass
-                    sc.over_attempt[num_over] = attempts[index]
+                    sc.over_attempt[num_over] = attempts[place]
                     sc.over_option[num_over] = overflow_option[klass]
                     num_over += 1
+                    place += one
                     continue
         num_waiting += 1
         class_waiting[klass] += 1
         if num_waiting == batch:
             full_s = max(now_s, start_s)
         if drop_at_deadline[klass] and class_expiry_s[klass] == np.inf:
-            class_next[klass] = index
+            class_next[klass] = place
             class_expiry_s[klass] = now_s + slos_s[klass]
             next_expiry_s = min(next_expiry_s, class_expiry_s[klass])
+        place += one
 
     _expire(wl, obs, sc, head, end, end_s, num_waiting)
     obs.busy_s[v, p] += busy_s
-    for at in range(1, size + 1):
-        i, k = heap_credit[at] // credits_per_instance, heap_credit[at] % credits_per_instance
-        st.fleet.credit_free_s[i, k] = heap_s[at]
+    store_credits(st, sc, size)
     _carry(wl, st, obs, sc, option, head, end, start_s, end_s, most)
     return num_over
 
@@ -231,11 +281,11 @@ def _carry(
 ) -> None:
     """Puts what still waits into the option's queue, up to `most` requests over all options."""
     num_waiting = obs.waiting.sum()
-    for index in range(head, end):
-        if sc.seg_gone[index]:
+    for place in range(head, end):
+        if sc.seg_gone[place]:
             continue
-        klass = sc.seg_class[index]
-        deadline_s = sc.seg_arrival_s[index] + wl.slo_s[klass]
+        klass = sc.seg_class[place]
+        deadline_s = sc.seg_arrival_s[place] + wl.slo_s[klass]
         if start_s < deadline_s <= end_s:  # only a class that is not dropped at its deadline gets here late
             obs.missed[klass] += 1
         if num_waiting >= most:
@@ -243,7 +293,7 @@ def _carry(
             if deadline_s > end_s:
                 obs.missed[klass] += 1
             continue
-        slot = hold(st, sc.seg_arrival_s[index], sc.seg_id[index], klass, sc.seg_attempt[index])
+        slot = hold(st, sc.seg_arrival_s[place], sc.seg_id[place], klass, sc.seg_attempt[place])
         tail = st.queue.tail[option]
         if tail < 0:
             st.queue.head[option] = slot

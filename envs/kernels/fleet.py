@@ -100,7 +100,7 @@ def num_alive(fleet: Fleet, num_pools: int, p: int) -> int:
     """Instances of a pool that exist and are not under notice."""
     count = 0
     for i in range(fleet.used[0]):
-        count += fleet.state[i] != FREE and fleet.state[i] != DOOMED and fleet.option[i] % num_pools == p
+        count += fleet.state[i] != FREE and fleet.kill_s[i] == np.inf and fleet.option[i] % num_pools == p
     return count
 
 

@@ -113,7 +113,7 @@ def edge(
             st.fleet.state[i] = SERVING
             for k in range(st.fleet.credit_free_s.shape[1]):
                 st.fleet.credit_free_s[i, k] = now_s
-        elif state == DOOMED and st.fleet.kill_s[i] <= now_s:
+        elif st.fleet.kill_s[i] <= now_s:
             st.fleet.unavailable_until_s[st.fleet.option[i] % num_pools] = now_s + retry_after_s
             _kill(cat, wl, st, obs, tot, i)
     for p in range(num_pools):
@@ -146,13 +146,15 @@ def _give_notice(
         i = st.fleet.used[0] - 1
         while excess > 0 and i >= 0:
             state = st.fleet.state[i]
-            if state != FREE and state != DOOMED and st.fleet.option[i] % cat.market.shape[0] == p:
+            is_noticed = st.fleet.kill_s[i] < np.inf
+            if state != FREE and not is_noticed and st.fleet.option[i] % cat.market.shape[0] == p:
                 excess -= 1
                 alive -= 1
                 st.fleet.unavailable_until_s[p] = max(st.fleet.unavailable_until_s[p], at_s + retry_after_s)
                 if at_s <= now_s or state == STARTING:
                     _kill(cat, wl, st, obs, tot, i)
                 else:
-                    st.fleet.state[i] = DOOMED
                     st.fleet.kill_s[i] = at_s
+                    if state == SERVING:  # one that drains takes no more requests and goes when it is done
+                        st.fleet.state[i] = DOOMED
             i -= 1

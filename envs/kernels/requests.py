@@ -17,7 +17,7 @@ from controller.arrays import (
     ObservationArrays,
     WorkloadArrays,
 )
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, unsigned
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
 
@@ -44,16 +44,17 @@ def draw(table: F64, uniform: float) -> float:
 @inlined
 def replace_top(heap_s: F64, heap_credit: I64, size: int, time_s: float, credit: int) -> None:
     """Puts (time, credit) where the earliest entry was. Entries are 1..size; heap_s[size + 1] must be inf."""
-    at = 1
-    child = 2
-    while child <= size:
-        child += heap_s[child + 1] < heap_s[child]
+    one, last = unsigned(1), unsigned(size)
+    at = one
+    child = at + one
+    while child <= last:
+        child += unsigned(heap_s[child + one] < heap_s[child])
         if heap_s[child] >= time_s:
             break
         heap_s[at] = heap_s[child]
         heap_credit[at] = heap_credit[child]
         at = child
-        child = 2 * at
+        child = at + at
     heap_s[at] = time_s
     heap_credit[at] = credit
 
@@ -62,11 +63,11 @@ def replace_top(heap_s: F64, heap_credit: I64, size: int, time_s: float, credit:
 def push(heap_s: F64, heap_credit: I64, size: int, time_s: float, credit: int) -> int:
     """Adds (time, credit); returns the new size and restores the sentinel behind it."""
     size += 1
-    at = size
-    while at > 1 and heap_s[at >> 1] > time_s:
-        heap_s[at] = heap_s[at >> 1]
-        heap_credit[at] = heap_credit[at >> 1]
-        at >>= 1
+    one, at = unsigned(1), unsigned(size)
+    while at > one and heap_s[at >> one] > time_s:
+        heap_s[at] = heap_s[at >> one]
+        heap_credit[at] = heap_credit[at >> one]
+        at >>= one
     heap_s[at] = time_s
     heap_credit[at] = credit
     heap_s[size + 1] = np.inf
@@ -203,10 +204,12 @@ def enqueue(st: SimState, option: int, slot: int) -> None:
 
 @inlined
 def most_waiting(cat: CatalogArrays, st: SimState) -> int:
-    """Copies that may wait at the end of a tick: the held table less what full batches in service can take."""
-    largest_batch = cat.service_s.shape[2] - 1
-    num_credits = st.fleet.credit_flight.shape[0] * st.fleet.credit_flight.shape[1]
-    return st.held.next.shape[0] - num_credits * largest_batch - st.containers.flight.shape[0]
+    """Copies that may wait at the end of a tick: the held table less what the fleet can have in service."""
+    most_on_one = 0
+    for v in range(cat.usable.shape[0]):
+        for p in range(cat.usable.shape[1]):
+            most_on_one = max(most_on_one, cat.concurrency[v, p] * cat.batch_max[v, p])
+    return st.held.next.shape[0] - st.fleet.used[0] * most_on_one - st.containers.flight.shape[0]
 
 
 @inlined

@@ -23,6 +23,8 @@ MAX_ATTEMPTS = 4
 """A request that lost its replica is queued again at most this many times."""
 
 U64 = NDArray[np.uint64]
+I8 = NDArray[np.int8]
+I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 
 
@@ -85,8 +87,8 @@ class Held(NamedTuple):
 
     arrival_s: F64  # (N, Q)
     id: I64  # (N, Q)
-    klass: I32  # (N, Q)
-    attempt: I32  # (N, Q)
+    klass: I8  # (N, Q)
+    attempt: I16  # (N, Q)
     next: I32  # (N, Q)
     twin: I32  # (N, Q) 2 * slot of the request's other copy, plus 1 where that one is in service; -1 for none
     free: I32  # (N,) head of the free list
@@ -186,8 +188,8 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
         Held(
             arrival_s=np.zeros((n, q)),
             id=np.zeros((n, q), np.int64),
-            klass=np.zeros((n, q), np.int32),
-            attempt=np.zeros((n, q), np.int32),
+            klass=np.zeros((n, q), np.int8),
+            attempt=np.zeros((n, q), np.int16),
             next=np.tile(np.append(np.arange(1, q), -1).astype(np.int32), (n, 1)),
             twin=np.full((n, q), -1, np.int32),
             free=np.zeros(n, np.int32),

@@ -13,7 +13,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.keyed_random import GAP
-from envs.kernels.arrivals import arrive, assign, gap, members, reroute, routes, segments
+from envs.kernels.arrivals import arrive, gap, members, reroute, routes, segments
 from envs.kernels.compiled import entry, inlined, kernel
 from envs.kernels.event import needs_events, serve_events
 from envs.kernels.fast import serve_machines
@@ -54,11 +54,10 @@ def advance_one(
     start_s = st.clock.now_s[0]
     end_s = (st.clock.tick[0] + 1) * ctl.tick_s
     clear_answers(sc)
-    count = arrive(wl, supply, st, obs, sc, start_s, end_s)
     routes(st, sc)
     members(st, sc)
     reroute(st, sc)
-    assign(st, obs, sc, count)
+    count = arrive(wl, supply, st, obs, sc, start_s, end_s)
     if ev is None:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)
     elif needs_events(st, sc):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.arrays import BILL_TERMS, IDLE, SERVERLESS
+from controller.arrays import BILL_TERMS, IDLE, SERVERLESS, SHAPE_CELLS
+from controller.compile import Setting
 from tests.simulated import (
     World,
     random_decision,
@@ -18,7 +19,7 @@ from tests.simulated import (
     supply_of,
 )
 from tests.strategies import seeds
-from tests.tiny import FN, LARGE, OD, SMALL
+from tests.tiny import FN, LARGE, OD, SMALL, SPOT_A, SPOT_B
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first example compiles both kernels
 
@@ -151,6 +152,70 @@ def test_two_policies_under_one_seed_see_the_same_requests(seed: int) -> None:
     for _ in range(6):
         np.testing.assert_array_equal(small.tick().arrivals, large.tick().arrivals)
     np.testing.assert_array_equal(small.simulator.observation.history, large.simulator.observation.history)
+
+
+def with_spread(**catalog: object) -> Setting:
+    """The tiny setting with services of 0.2 to 1.8 times their mean and deadlines far away."""
+    base = setting_with().catalog
+    spread = np.linspace(0.2, 1.8, SHAPE_CELLS + 1)
+    shapes = np.stack([base.shapes[0], spread / spread.mean()])
+    return setting_with(
+        catalog={"shapes": shapes, "service_shape": np.ones_like(base.service_shape), **catalog},
+        workload={"slo_s": np.full(2, 1000.0)},
+    )
+
+
+@given(seeds, st.lists(st.integers(1, 9), min_size=3, max_size=3))
+@settings(max_examples=10)
+def test_a_request_draws_the_same_service_wherever_it_is_sent(seed: int, weights: list[int]) -> None:
+    rates = np.zeros((1, 50))
+    rates[0, :10] = 5.0
+    setting, env_seed = with_spread(), seed % 2**31
+    room = {(SMALL, OD): 16, (SMALL, SPOT_A): 16, (SMALL, SPOT_B): 16}  # 16 replicas under 1 Erlang: nobody waits
+    one = World(setting, supply_of(rates)).start(room, [env_seed]).route((SMALL, OD))
+    split = World(setting, supply_of(rates)).start(room, [env_seed]).route(*room)
+    for weight, (v, p) in zip(weights, room, strict=True):
+        split.shares[:, :, v, p] = weight / sum(weights)
+    # Services of `large` are four times as long, those of a function twice: two octaves and one, of 8 buckets each.
+    large = World(setting, supply_of(rates)).start({(LARGE, OD): 32}, [env_seed]).route((LARGE, OD))
+    function = World(setting, supply_of(rates)).start({(SMALL, FN): 32}, [env_seed]).route((SMALL, FN))
+    seen = [world for world in (one, split, large, function) if world.tick(12)]
+    latency = [world.simulator.totals.latency[0] for world in seen]
+    assert latency[0].sum() == one.simulator.totals.arrivals.sum() > 0
+    np.testing.assert_array_equal(latency[1], latency[0])
+    np.testing.assert_array_equal(latency[2], np.roll(latency[0], 16, axis=1))
+    np.testing.assert_array_equal(latency[3], np.roll(latency[0], 8, axis=1))
+
+
+def services_in_progress(world: World) -> dict[int, float]:
+    """Length of each service that runs now on an instance, in mean services of its option, by request id."""
+    fleet, held, catalog = world.simulator.state.fleet, world.simulator.state.held, world.setting.catalog
+    found = {}
+    for i, k in np.argwhere(fleet.credit_flight[0] >= 0):
+        v, p = divmod(int(fleet.flight_option[0, i]), world.setting.shape[1])
+        span_s = fleet.credit_free_s[0, i, k] - fleet.credit_start_s[0, i, k]
+        found[int(held.id[0, fleet.credit_flight[0, i, k]])] = span_s / catalog.service_s[v, p, 1]
+    return found
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_a_request_draws_the_same_service_whenever_it_is_served(seed: int) -> None:
+    seconds = np.full_like(setting_with().catalog.service_s, 4.0)
+    seconds[LARGE] = 6.0
+    setting, env_seed = with_spread(service_s=seconds), seed % 2**31
+    busy = World(setting, supply_of(3.0)).start({(SMALL, OD): 9}, [env_seed]).route((SMALL, OD))
+    calm = World(setting, supply_of(3.0)).start({(LARGE, OD): 24, (SMALL, SPOT_A): 20}, [env_seed])
+    calm.route((LARGE, OD), (SMALL, SPOT_A))
+    drawn: list[dict[int, float]] = [{}, {}]
+    for _ in range(12):
+        for world, found in zip((busy, calm), drawn, strict=True):
+            world.tick()
+            found |= services_in_progress(world)
+    assert busy.simulator.observation.waiting.sum() > 0
+    both = drawn[0].keys() & drawn[1].keys()
+    assert len(both) > 20
+    np.testing.assert_allclose([drawn[0][i] for i in both], [drawn[1][i] for i in both], rtol=1e-9)
 
 
 @given(seeds)

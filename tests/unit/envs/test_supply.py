@@ -34,7 +34,7 @@ def test_no_zones_are_fine() -> None:
     assert Supply(RATE, 10.0, np.ones((0, 0)), 60.0).spot_share.size == 0
 
 
-@pytest.mark.parametrize("cv", [0.3, 0.7, 2.0])
+@pytest.mark.parametrize("cv", [0.01, 0.3, 0.7, 2.0])
 def test_gap_table_has_mean_one_and_its_variation(cv: float) -> None:
     table = Supply(RATE, 10.0, SHARE, 60.0, gap_cv=cv).gap_table()
     low, high = table[:-1], table[1:]
