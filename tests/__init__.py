@@ -1,0 +1,1 @@
+"""Tests of Provisor. A package by name, since a library that the tests use installs one of the same name."""
