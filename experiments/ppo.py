@@ -6,6 +6,7 @@ Imported on use only: torch and Stable-Baselines3 take seconds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -48,7 +49,7 @@ class KnobPpo(PPO):
             policy_kwargs={
                 "net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)},
                 "activation_fn": torch.nn.Tanh,
-                "log_std_init": config.log_std,
+                "log_std_init": math.log(config.std),
             },
             seed=seed,
             device="cpu",

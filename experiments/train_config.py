@@ -52,7 +52,13 @@ class PpoConfig(StrictModel):
     clip: float = Field(default=0.2, gt=0)
     entropy: float = Field(default=0.0, ge=0)
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 64), min_length=1)
-    log_std: float = Field(default=-1.7, description="of the first exploration noise; more unlearns the rule")
+    std: float = Field(
+        default=0.06,
+        gt=0,
+        le=1,
+        description="of the first exploration noise on a knob; with three times as much a policy mostly learns to "
+        "bear its own noise (launches and swaps that the next decision takes back)",
+    )
     burn_in_rollouts: int = Field(
         default=8, ge=0, description="the actor is frozen this long, until the critic is of use"
     )

@@ -23,7 +23,8 @@ WASTEFUL = MpcSettings(headroom=2.5, quantile=0.99, over_provision=1.0, spot_sha
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of 40 thousand decisions on the tiny scenario, and its folder."""
-    ppo = PpoConfig(num_envs=32, rollout_decisions=32, batch_size=256, burn_in_rollouts=4, learning_rate=1e-3)
+    # Wide noise: the rule is far off, and the run is short.
+    ppo = PpoConfig(num_envs=32, rollout_decisions=32, batch_size=256, burn_in_rollouts=4, learning_rate=1e-3, std=0.18)
     config = TrainConfig(
         steps=40_960,
         base=WASTEFUL,
