@@ -4,8 +4,9 @@ Two ideas are needed to read it. The first line holds what the decision path was
 each further line is one tick of one env. And arrays are stored as their difference from the empty array of their kind,
 as `[[flat indices], [values]]`, which is short and exact: JSON gives every float back bit by bit.
 
-Wall-clock timings differ from run to run, so they lie beside the journal, never in it. Deciding again is in
-`controller.replay`.
+Wall-clock timings of the decisions lie beside the journal, never in it, so that equal simulated runs give equal
+journals. What a live run measured of the world (`controller.measurements`) is in it; no decision reads that. Deciding
+again is in `controller.replay`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
 from controller.config import StrictModel, parse_config, versions
 from controller.errors import ConfigError, InputError, mismatch
 from controller.journal_codec import EmptyArrays, as_json, decode, decode_array, encode, encode_array, next_history
+from controller.measurements import WindowMeasurements, read_measurements
 from controller.plan import reason_texts
 
 SCHEMA: Final = 1
@@ -76,6 +78,7 @@ class JournalTick(NamedTuple):
     actions: ActionArrays
     shares: F64  # (1, C, V, P)
     predicted: dict[str, float] | None
+    measured: WindowMeasurements | None = None  # of a live run that measured; None in any other journal
 
 
 def timings_path(journal: Path) -> Path:
@@ -122,6 +125,7 @@ class JournalWriter:
         shares: F64,
         predicted: Mapping[str, float] | None = None,
         timings_s: Mapping[str, float] | None = None,
+        measured: WindowMeasurements | None = None,
     ) -> None:
         """Appends one tick.
 
@@ -133,6 +137,7 @@ class JournalWriter:
             shares: Shares of traffic, (N, C, V, P).
             predicted: What the decision is expected to lead to, by name.
             timings_s: Wall-clock seconds by name, for the side file.
+            measured: What a live run measured in the window observed; a simulated run has nothing to measure.
         """
         env = self._env
         line: dict[str, Any] = {"n": self._ticks, "observation": self._observation(observation)}
@@ -143,6 +148,8 @@ class JournalWriter:
         line["reasons"] = reason_texts(int(plan.reasons[env]))
         if predicted is not None:
             line["predicted"] = {name: as_json(float(value)) for name, value in predicted.items()}
+        if measured is not None:
+            line["measured"] = measured.as_json()
         self._line(self._stream, line)
         if timings_s is not None:
             self._line(self._timings, {"n": self._ticks, **timings_s})
@@ -273,7 +280,8 @@ def _read_tick(
         if rebuilt is None:
             raise ValueError("no history on the first tick")
         after = rebuilt
-    predicted = value.get("predicted")
+    predicted, measured = value.get("predicted"), value.get("measured")
+    num_options = empty.shares.shape[2] * empty.shares.shape[3]
     tick = JournalTick(
         line=number,
         observation=observation._replace(history=after[None].copy()),
@@ -282,5 +290,6 @@ def _read_tick(
         actions=decode(value["actions"], empty.actions),
         shares=decode_array(value["shares"], empty.shares),
         predicted=None if predicted is None else {name: float(x) for name, x in predicted.items()},
+        measured=None if measured is None else read_measurements(measured, num_options),
     )
     return tick, after

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from controller.arrays import F64, I64, ActionArrays, ObservationArrays, PlanArrays
 from controller.compile import Setting
+from controller.measurements import WindowMeasurements
 from serving import ray_compat
 from serving.app import ROUTER, Layout
 from serving.fleet import Fleet, Phase, reported
@@ -86,6 +87,10 @@ class RayServe:
     def last_observation(self) -> ObservationArrays:
         """What was observed last; overwritten by the next `observe`."""
         return self._builder.observation
+
+    def last_measurements(self) -> WindowMeasurements | None:
+        """What was measured in the window observed last; None where the router could not be read."""
+        return self._builder.measurements
 
     def serving(self) -> I64:
         """Replicas that take requests, by option."""

@@ -201,7 +201,13 @@ class ServingController:
         if self._journal is not None:
             timings = {"decide_s": decided_s, "now_s": self._now_s()}
             self._journal.write(
-                observation, decision.raw, decision.plan, decision.actions, decision.shares, timings_s=timings
+                observation,
+                decision.raw,
+                decision.plan,
+                decision.actions,
+                decision.shares,
+                timings_s=timings,
+                measured=self._world.last_measurements(),
             )
         self._world.apply(decision.actions, decision.plan, decision.shares)
         self._publish(observation, decision)

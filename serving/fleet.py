@@ -29,6 +29,7 @@ from controller.arrays import (
 )
 from controller.bill import release_charge_s
 from controller.keyed_random import LAUNCH, stream_key, uniform
+from controller.measurements import Span, SpanKind
 from serving.market import Market
 from serving.rules import quantile_of
 
@@ -56,6 +57,8 @@ class Instance:
     phase_since_s: float
     boots_until_s: float = 0.0
     killed_at_s: float = float("inf")
+    loading: SpanKind | None = None  # what ends when it serves; None for the first fleet and after a crash
+    loading_since_s: float = 0.0
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Window:
     preempted: I64
     launch_failed: I64
     spend_usd: F64
+    spans: list[Span]
 
 
 @dataclass
@@ -139,6 +143,7 @@ class Fleet:
                         if instance is not None:
                             instance.option = to * self._num_pools + p
                             self._enter(instance, Phase.LOADING, now_s)
+                            instance.loading, instance.loading_since_s = "swap", now_s
                 for _ in range(int(actions.drain[0, v, p])):
                     instance = self._newest(option, Phase.SERVING)
                     if instance is not None:
@@ -155,6 +160,11 @@ class Fleet:
         for instance in self.instances:
             if instance.phase is Phase.BOOTING and instance.boots_until_s <= now_s:
                 self._enter(instance, Phase.LOADING, now_s)
+                # Seen a little after it booted; that delay is real time, which a run's speed leaves as it is, so it
+                # belongs to the load.
+                instance.loading, instance.loading_since_s = "load", instance.boots_until_s
+                launch_s = instance.boots_until_s - instance.launched_s
+                self.window.spans.append(Span("launch", instance.option, launch_s))
         for option, (num_running, num_stopping) in enumerate(
             zip(running.reshape(-1), stopping.reshape(-1), strict=True)
         ):
@@ -175,7 +185,7 @@ class Fleet:
     def open_window(self) -> None:
         """Zeroes the window."""
         counts = np.zeros(self._num_pools, np.int64)
-        self.window = Window(counts.copy(), counts.copy(), np.zeros(len(BILL_TERMS)))
+        self.window = Window(counts.copy(), counts.copy(), np.zeros(len(BILL_TERMS)), [])
 
     def accrue(self, now_s: float) -> None:
         """Books the rent up to now: start-up until an instance serves, then idle; `settle` splits off compute."""
@@ -248,6 +258,9 @@ class Fleet:
         leaving = max(0, len(draining) - num_stopping)
         for instance in loading[: max(0, num_running - len(serving) - leaving)]:
             self._enter(instance, Phase.SERVING, now_s)
+            if instance.loading is not None:
+                self.window.spans.append(Span(instance.loading, option, now_s - instance.loading_since_s))
+            instance.loading = None
         # A replica that crashed is started again by Serve: its instance loads once more.
         settled = [i for i in serving if now_s - i.phase_since_s > _STOP_GRACE_S]
         for instance in settled[::-1][: max(0, len(serving) - num_running)]:

@@ -18,6 +18,7 @@ from controller.arrays import (
     empty_observation,
 )
 from controller.compile import Setting
+from controller.measurements import WindowMeasurements
 from serving.fleet import Fleet, Phase
 from serving.tally import RouterStats, Tally, difference
 
@@ -33,6 +34,9 @@ class ObservationBuilder:
     def __init__(self, setting: Setting, history: F64 | None = None) -> None:
         self._setting = setting
         self.observation: ObservationArrays = empty_observation(1, setting.shape)
+        self.measurements: WindowMeasurements | None = None
+        """Of the window closed last; None where the router could not be read."""
+
         if history is not None:
             self.observation.history[0] = history
         self._previous: Tally | None = None
@@ -88,6 +92,7 @@ class ObservationBuilder:
         obs.spend_usd[0] = fleet.window.spend_usd
         obs.preempted[0] = fleet.window.preempted
         obs.launch_failed[0] = fleet.window.launch_failed
+        self.measurements = window.measured.summary()._replace(spans=tuple(fleet.window.spans))
         self._sum_day()
         obs.history[0, :, (int(obs.tick[0]) - 1) % HISTORY_TICKS] = obs.arrivals[0]
         self._count_fleet(fleet, stats, now_s)
@@ -97,6 +102,7 @@ class ObservationBuilder:
     def repeat(self, fleet: Fleet, now_s: float) -> ObservationArrays:
         """The last window once more, because the router could not be read: better than a silence that is none."""
         obs = self.observation
+        self.measurements = None
         obs.tick[0] += 1
         obs.time_s[0] = obs.tick[0] * self._setting.control.tick_s
         obs.history[0, :, (int(obs.tick[0]) - 1) % HISTORY_TICKS] = obs.arrivals[0]

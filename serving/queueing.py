@@ -68,7 +68,7 @@ class RouterCore:
         tables, rules, c = self.tables, self.rules, request_class
         if identity is None:
             identity = int(self.tally.arrived.sum())
-        self.tally.arrived[c] += 1
+        self.tally.arrive(c, now_s)
         request = Request(identity, c, now_s, now_s + float(tables.slo_s[c]), payload)
         option = self._route(request, 0)
         if option < 0 or self._is_full(option, c):
@@ -100,6 +100,7 @@ class RouterCore:
         """A batch is answered, with one output per copy in order."""
         if not self._leave_service(dispatch, now_s):
             return []
+        self.tally.measured.served(dispatch, now_s)
         for copy, output in zip(dispatch.copies, outputs, strict=True):
             copy.stage = Stage.GONE
             if copy.request.outcome is None:

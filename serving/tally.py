@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from controller.arrays import F64, I64, LATENCY_BUCKETS
+from serving.measured import Measured
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Tally:
     cold_starts: I64 = field(init=False)  # (P,)
     throttled: I64 = field(init=False)  # (P,)
     serverless_usd: F64 = field(init=False)  # (P,)
+    measured: Measured = field(init=False, default_factory=Measured)
 
     def __post_init__(self) -> None:
         num_classes, num_options, num_pools = self.shape
@@ -55,6 +57,11 @@ class Tally:
         for name in ("invocations", "cold_starts", "throttled"):
             setattr(self, name, np.zeros(num_pools, np.int64))
         self.serverless_usd = np.zeros(num_pools)
+
+    def arrive(self, request_class: int, now_s: float) -> None:
+        """Counts a request."""
+        self.arrived[request_class] += 1
+        self.measured.arrived(now_s)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ def difference(later: Tally, earlier: Tally | None) -> Tally:
         return later
     window = Tally(later.shape, later.epoch)
     for item in fields(Tally):
-        if item.name not in ("shape", "epoch"):
+        if item.name not in ("shape", "epoch", "measured"):
             setattr(window, item.name, getattr(later, item.name) - getattr(earlier, item.name))
+    window.measured = later.measured.since(earlier.measured)
     return window
