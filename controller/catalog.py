@@ -17,11 +17,11 @@ from functools import cached_property
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from controller.config import StrictModel, load_yaml
 from controller.errors import CatalogError
@@ -182,6 +182,9 @@ class Profile(StrictModel):
     pool: Name
     service_intercept_s: NonNegative
     service_slope_s: Positive
+    service_by_batch_s: dict[int, Positive] | None = Field(
+        default=None, min_length=1, description="mean seconds of a batch by its size, where measured"
+    )
     service_shape: Distribution = CONSTANT
     batch_max: int = Field(ge=1, le=64)
     concurrency: int = Field(ge=1, le=16)
@@ -190,8 +193,34 @@ class Profile(StrictModel):
     cold_start_s: NonNegative | None = None
     cold_shape: Distribution = CONSTANT
 
+    @model_validator(mode="after")
+    def _sizes_can_be_sent(self) -> Profile:
+        for size in self.service_by_batch_s or ():
+            if not 1 <= size <= self.batch_max:
+                raise ValueError(f"service_by_batch_s: expected sizes in 1..{self.batch_max} (batch_max), got {size}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_table(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Journals and run headers hold whole catalogs: those that use no table are the same as before there was one.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.service_by_batch_s else {k: v for k, v in fields.items() if k != "service_by_batch_s"}
+
     def service_s(self, batch: int) -> float:
-        """Mean seconds of one batch of `batch` items: intercept + slope x batch."""
+        """Mean seconds of one batch of `batch` items.
+
+        Intercept + slope x batch; where sizes were measured, their means instead: linear between two of them, beyond
+        the outermost in proportion to the line.
+        """
+        line_s = self._line_s(batch)
+        if not self.service_by_batch_s:
+            return line_s
+        sizes = sorted(self.service_by_batch_s)
+        nearest = min(max(batch, sizes[0]), sizes[-1])
+        mean_s = float(np.interp(nearest, sizes, [self.service_by_batch_s[size].value for size in sizes]))
+        return mean_s if nearest == batch else mean_s * line_s / self._line_s(nearest)
+
+    def _line_s(self, batch: int) -> float:
         return self.service_intercept_s.value + self.service_slope_s.value * batch
 
 
