@@ -28,10 +28,10 @@ HEADER = """# What can be bought in us-east-1 and which image classifiers run on
 """
 
 
-def to_yaml(catalog: Entry) -> str:
+def to_yaml(catalog: Entry, header: str = HEADER) -> str:
     """The catalog as YAML, a figure a line; a shape or launch time used again is written once and referred to."""
     seen: dict[str, str] = {}
-    lines = [HEADER.rstrip()]
+    lines = [header.rstrip()]
     for key, value in catalog.items():
         if not isinstance(value, list):
             lines.append(f"{key}: {_flow(value)}")

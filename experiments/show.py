@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -57,14 +58,21 @@ def show_simulation(done: Simulation) -> None:
         click.echo(f"journal {path}")
 
 
-def show_replay(path: str, policy: str | None) -> bool:
-    """Replays and prints the outcome; returns whether all decisions were equal."""
+@contextmanager
+def echo_truncations() -> Iterator[None]:
+    """Prints the warnings of journals whose last line was cut, one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TruncatedJournalWarning)
-        replay = replay_journal(path, policy)
+        yield
     for warning in caught:
         if issubclass(warning.category, TruncatedJournalWarning):
             click.echo(f"warning: {warning.message}", err=True)
+
+
+def show_replay(path: str, policy: str | None) -> bool:
+    """Replays and prints the outcome; returns whether all decisions were equal."""
+    with echo_truncations():
+        replay = replay_journal(path, policy)
     if replay.ticks_on_rule:
         click.echo(f"{replay.ticks_on_rule} decisions were the fallback rule's and are not compared")
     if replay.is_equal:

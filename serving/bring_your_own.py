@@ -1,12 +1,14 @@
 """Which model a variant runs: one of the zoo, or any callable of the user's, named `module:callable`.
 
-A model is a callable from a list of inputs (one per request, JSON values) to a list of outputs of the same length. It
-is imported and called in the replica, on one thread; what it raises fails the requests of its batch and nothing else.
+A model is a callable from a list of inputs (one per request, JSON values) to a list of outputs of the same length. A
+class, or a function without parameters, makes the model when it is called, once. Both happen in the replica, on one
+thread; what the model raises fails the requests of its batch and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,21 +32,39 @@ class ModelSpec:
         """The model, imported or built now.
 
         Raises:
-            ConfigError: The reference names nothing callable.
+            ConfigError: The reference names nothing callable, or makes nothing callable.
         """
         if self.reference is None:
             if self.zoo_weights is None:
                 raise ConfigError(f"models.{self.variant}: expected a model, got none")
             return zoo.classifier(self.variant, self.zoo_weights)
-        found = load_object(self.reference, f"models.{self.variant}")
-        if not callable(found) or asyncio.iscoroutinefunction(found):
-            raise ConfigError(f"models.{self.variant}: expected a plain callable, got {found!r:.80}")
-        model: Model = found
-        return model
+        return as_model(load_object(self.reference, f"models.{self.variant}"), f"models.{self.variant}")
 
     def input_fault(self, value: object) -> str:
         """Why a value cannot be an input; empty where it can. A user's model takes any JSON value."""
         return zoo.input_fault(value) if self.reference is None else ""
+
+
+def as_model(found: Any, path: str) -> Model:
+    """The model that an object is, or makes where it is a class or a function without parameters.
+
+    Args:
+        found: What a reference names.
+        path: Field that holds the reference, for the message.
+
+    Raises:
+        ConfigError: It is no plain callable, or what it makes is none.
+    """
+    made = found() if inspect.isclass(found) or (inspect.isfunction(found) and not _parameters(found)) else found
+    if not callable(made) or asyncio.iscoroutinefunction(made):
+        origin = "" if made is found else " from the factory"
+        raise ConfigError(f"{path}: expected a plain callable{origin}, got {made!r:.80}")
+    model: Model = made
+    return model
+
+
+def _parameters(function: Callable[..., Any]) -> Sequence[str]:
+    return list(inspect.signature(function).parameters)
 
 
 def model_specs(variants: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, ModelSpec], list[zoo.Trained]]:

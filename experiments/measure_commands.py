@@ -1,0 +1,134 @@
+"""The verbs that make catalogs from measurements; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controller.errors import EXIT_DONE
+
+
+@click.command()
+@click.argument("model", metavar="module:callable")
+@click.option("--batches", default="1,2,4,8", show_default=True, metavar="N,N,...", help="Batch sizes to measure.")
+@click.option("--repeats", type=click.IntRange(min=2), default=50, show_default=True, metavar="N", help="Of each size.")
+@click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Not timed.")
+@click.option(
+    "--loads", type=click.IntRange(min=2), default=3, show_default=True, metavar="N", help="Fresh processes to load in."
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="X",
+    help="module:callable that returns a list, or FILE.npz with inputs and, for the accuracy, labels.  "
+    "[default: the images that serve sends]",
+)
+@click.option("--name", metavar="V", help="Variant in the entry.  [default: from the callable]")
+@click.option("--pool", metavar="P", help="Pool in the entry.  [default: this-machine; needed with --into]")
+@click.option("--into", metavar="CATALOG", help="Write this whole catalog with the entry in it.")
+@click.option("--out", metavar="FILE", help="File to write.  [default: print the YAML]")
+@click.option("--force", is_flag=True, help="Replace the file.")
+def profile(
+    model: str,
+    batches: str,
+    repeats: int,
+    warmup: int,
+    loads: int,
+    inputs: str | None,
+    name: str | None,
+    pool: str | None,
+    into: str | None,
+    out: str | None,
+    force: bool,
+) -> int:
+    """Measure a model of yours into a catalog entry.
+
+    The callable takes a list of inputs and returns as many outputs; a class, or a function without parameters, is
+    called once to make it. It runs here as a replica would run it, on one torch thread. The entry holds the mean
+    service time of each batch size, its quantiles, the time to load in a fresh process, and with labelled inputs the
+    accuracy.
+
+    \b
+    Example:
+      provisor profile my_models:resnet --batches 1,2,4,8 --input test.npz --out resnet.yaml
+      provisor profile my_models:resnet --into demo --name digits-large --pool c5-large --out mine.yaml
+    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    from controller.catalog import load_catalog
+    from experiments.calibrated import require_new, write_whole
+    from experiments.profile_entry import catalog_yaml, entry_of, entry_yaml, naming_in, require_known
+    from experiments.profiling import measure, parse_batches
+    from experiments.show_fits import show_measured
+
+    sizes = parse_batches(batches)
+    if out is not None:
+        require_new(Path(out), "--out", force)
+    catalog = None if into is None else load_catalog(into)
+    naming = naming_in(catalog, model, name, pool)
+    found = measure(
+        model,
+        sizes,
+        repeats=repeats,
+        warmup=warmup,
+        load_repeats=loads,
+        inputs=inputs,
+        say=lambda line: click.echo(line, err=True),
+    )
+    entry = entry_of(found, naming)
+    if catalog is None:
+        text = entry_yaml(entry, model)
+    else:
+        require_known(entry, catalog, naming)
+        text = catalog_yaml(entry, catalog, model)
+    show_measured(found, is_error=out is None)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(Path(out), text)
+        click.echo(f"wrote {out}")
+    return EXIT_DONE
+
+
+@click.command()
+@click.argument("journals", metavar="JOURNAL...", nargs=-1, required=True)
+@click.option("--catalog", "catalog_name", required=True, metavar="CATALOG", help="Catalog to calibrate, name or path.")
+@click.option("--out", required=True, metavar="NEW.yaml", help="The calibrated catalog.")
+@click.option(
+    "--scenario-out", metavar="FILE", help="Also write the first journal's scenario with this catalog and its arrivals."
+)
+@click.option("--force", is_flag=True, help="Replace the files.")
+def calibrate(journals: tuple[str, ...], catalog_name: str, out: str, scenario_out: str | None, force: bool) -> int:
+    """Fit a catalog to what live runs measured.
+
+    Service times (a mean per variant, pool and batch size, and their quantiles), launches, loads, swaps and cold starts
+    come from the journals of `provisor serve`; so does the arrival model (rate, CV of the gaps), which --scenario-out
+    writes. Every fifth window judges the fits. Figures with too few samples stay as the catalog has them.
+
+    \b
+    Example:
+      provisor serve --replay scenario --duration 120 --speed 20 --start-hour 9 --out runs/serve
+      provisor calibrate runs/serve/journal.jsonl --catalog demo --out measured.yaml --scenario-out measured-demo.yaml
+      provisor evaluate --scenario ./measured-demo.yaml --policy mpc
+    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    from controller.catalog import load_catalog
+    from experiments.calibrated import calibrated_scenario, calibrated_yaml, require_new, write_whole
+    from experiments.calibration import Calibrator
+    from experiments.journal_samples import read_samples
+    from experiments.show import echo_truncations
+    from experiments.show_fits import show_fits
+
+    written = {"--out": Path(out)} | ({} if scenario_out is None else {"--scenario-out": Path(scenario_out)})
+    for option, path in written.items():
+        require_new(path, option, force)
+    catalog = load_catalog(catalog_name)
+    with echo_truncations():
+        samples = read_samples([Path(journal) for journal in journals], catalog)
+    fits = Calibrator(samples, catalog).fits()
+    texts = [calibrated_yaml(catalog, fits, samples.sources)]
+    if scenario_out is not None:
+        texts.append(calibrated_scenario(fits, samples.sources, Path(out), Path(scenario_out)))
+    show_fits(fits)
+    for path, text in zip(written.values(), texts, strict=True):
+        write_whole(path, text)
+        click.echo(f"wrote {path}")
+    return EXIT_DONE
