@@ -18,29 +18,32 @@ from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
 _pick_option = inlined(routing.pick_option)
 
 
+_CELL_BITS = 7
+_CENTRES = 1.0 + (np.arange(1 << _CELL_BITS) + 0.5) / (1 << _CELL_BITS)
+_INVERSE = 1.0 / _CENTRES
+_LOGARITHM = np.log(_CENTRES)
 _MANTISSA = np.uint64((1 << 52) - 1)
 _ONE_BITS = np.uint64(1023 << 52)
-_SQRT_2 = math.sqrt(2.0)
+_EXPONENT_SHIFT, _CELL_SHIFT = np.uint64(52), np.uint64(52 - _CELL_BITS)
 _LN_2 = math.log(2.0)
 
 
 @inlined
-def logarithm(x: float) -> float:
-    """Natural logarithm of a normal number in (0, 1], to 1e-13 of its value or 1e-16, whichever is more.
+def minus_logarithm(x: float) -> float:
+    """-ln x of a normal number in (0, 1], at least 0 and within 1e-14.
 
-    Written out because a call of the mathematical library takes as long as all else about an arrival. The mantissa m
-    in [sqrt(1/2), sqrt(2)] gives s = (m - 1) / (m + 1), and ln m = 2 (s + s^3 / 3 + s^5 / 5 + ...).
+    Written out because a call of the mathematical library, or a series with a division, takes as long as all else about
+    an arrival. With c the centre of the mantissa's cell and r = mantissa / c - 1, |r| <= 2**-8:
+    ln x = exponent ln 2 + ln c + r - r^2 / 2 + r^3 / 3 - r^4 / 4 + r^5 / 5 - ...
     """
     bits = np.float64(x).view(np.uint64)
-    exponent = np.int64(bits >> np.uint64(52)) - 1023
-    mantissa = np.uint64((bits & _MANTISSA) | _ONE_BITS).view(np.float64)
-    if mantissa > _SQRT_2:
-        mantissa *= 0.5
-        exponent += 1
-    s = (mantissa - 1.0) / (mantissa + 1.0)
-    z = s * s
-    series = 1.0 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * (1 / 13 + z * (1 / 15)))))))
-    return exponent * _LN_2 + 2.0 * s * series
+    mantissa_bits = np.uint64(bits & _MANTISSA)
+    cell = np.uint64(mantissa_bits >> _CELL_SHIFT)
+    r = np.uint64(mantissa_bits | _ONE_BITS).view(np.float64) * _INVERSE[cell] - 1.0
+    square = r * r
+    series = (r - 0.5 * square) + square * (r * (1 / 3) - square * (0.25 - 0.2 * r))
+    whole = (np.int64(bits >> _EXPONENT_SHIFT) - 1023) * _LN_2 + _LOGARITHM[cell]
+    return max(0.0, -(whole + series))
 
 
 @inlined
@@ -48,7 +51,7 @@ def gap(gaps: F64, is_poisson: bool, key: np.uint64, identity: int) -> float:
     """Gap before an arrival, in units of the mean."""
     u = uniform(key, identity, 0)
     if is_poisson:
-        return -logarithm(1.0 - u)
+        return minus_logarithm(1.0 - u)
     return draw(gaps, u)
 
 
@@ -199,11 +202,14 @@ def reroute(st: SimState, sc: Scratch) -> None:
 @kernel
 def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
     """Sorts requests by option, those of serverless options into the overflow arrays; returns the number of those."""
+    num_variants, num_pools = cat.usable.shape
     num_options = st.queue.head.shape[0]
-    num_pools = unsigned(cat.market.shape[0])
     arrival_s, identities, classes, options = sc.arrival_s, sc.identity, sc.klass, sc.option
     seg_start, seg_fill, seg_arrival_s, seg_id = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_id
-    seg_class, seg_attempt, market = sc.seg_class, sc.seg_attempt, cat.market
+    seg_class, seg_attempt, is_serverless = sc.seg_class, sc.seg_attempt, sc.is_serverless
+    for v in range(num_variants):
+        for p in range(num_pools):
+            is_serverless[v * num_pools + p] = cat.market[p] == SERVERLESS
     sc.seg_start[0] = 0
     for option in range(num_options):
         sc.seg_start[option + 1] = sc.seg_start[option] + sc.seg_fill[option] + st.queue.length[option]
@@ -211,9 +217,10 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
     num_over = 0
     for option in range(num_options):
         slot = st.queue.head[option]
-        is_serverless = cat.market[unsigned(option) % num_pools] == SERVERLESS
+        if slot < 0:
+            continue
         while slot >= 0:
-            if is_serverless:
+            if is_serverless[option]:
                 sc.over_arrival_s[num_over] = st.held.arrival_s[slot]
                 sc.over_id[num_over], sc.over_class[num_over] = st.held.id[slot], st.held.klass[slot]
                 sc.over_attempt[num_over], sc.over_option[num_over] = st.held.attempt[slot], option
@@ -232,7 +239,7 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
         if options[index] < 0:
             continue
         option = unsigned(options[index])
-        if market[option % num_pools] == SERVERLESS:
+        if is_serverless[option]:
             sc.over_arrival_s[num_over] = arrival_s[index]
             sc.over_id[num_over], sc.over_class[num_over] = identities[index], classes[index]
             sc.over_attempt[num_over], sc.over_option[num_over] = 0, option

@@ -21,6 +21,9 @@ _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 kernel: Callable[..., Any] = njit(_nrt=False, error_model="numpy", **_INNER)
 """A function that other kernels call."""
 
+merged: Callable[..., Any] = njit(_nrt=False, error_model="numpy", forceinline=True, **_INNER)
+"""A function called in one place for every option or env: its several hundred arguments would all pass by the stack."""
+
 inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always", **_INNER)
 """A small function on the path of every request."""
 
@@ -29,3 +32,10 @@ entry: Callable[..., Any] = njit(_nrt=False, error_model="numpy", cache=True, no
 
 unsigned: Any = np.uint64
 """Makes an array index known to be unsigned: one that may be negative costs a test and two more loads per access."""
+
+
+@inlined
+def place(option: int, num_pools: int) -> tuple[int, int]:
+    """Variant and pool of an option, in one unsigned division."""
+    v = unsigned(option) // unsigned(num_pools)
+    return v, unsigned(option) - v * unsigned(num_pools)

@@ -14,7 +14,7 @@ from controller import routing
 from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import OVERFLOW, SERVICE
-from envs.kernels.compiled import inlined, kernel, unsigned
+from envs.kernels.compiled import inlined, kernel, merged, unsigned
 from envs.kernels.requests import answer, draw, hold, push, replace_top
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
@@ -84,7 +84,7 @@ def _fly(st: SimState, option: int, credit: int, flight: int, start_s: float) ->
     st.fleet.flight_option[i] = option
 
 
-@kernel
+@merged
 def serve_machines(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -20,7 +20,7 @@ from controller.arrays import (
 from controller.bill import release_charge_s
 from controller.kernels.random import uniform
 from controller.keyed_random import LAUNCH
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, merged, place, unsigned
 from envs.kernels.requests import draw
 from envs.kernels.state import (
     DOOMED,
@@ -95,12 +95,13 @@ def _pick(st: SimState, option: int, state: int) -> int:
     return best
 
 
-@kernel
+@merged
 def num_alive(fleet: Fleet, num_pools: int, p: int) -> int:
     """Instances of a pool that exist and are not under notice."""
     count = 0
     for i in range(fleet.used[0]):
-        count += fleet.state[i] != FREE and fleet.kill_s[i] == np.inf and fleet.option[i] % num_pools == p
+        if fleet.state[i] != FREE and fleet.kill_s[i] == np.inf:
+            count += place(fleet.option[i], num_pools)[1] == unsigned(p)
     return count
 
 
@@ -165,7 +166,7 @@ def _provision(cat: CatalogArrays, st: SimState, option: int, v: int, p: int, ch
         e += 1
 
 
-@kernel
+@merged
 def apply_one(
     cat: CatalogArrays,
     supply: SupplyArrays,
@@ -179,6 +180,50 @@ def apply_one(
     retry_after_s: float,
 ) -> None:
     """Starts the actions and puts plan and shares into force for the next tick."""
+    num_variants, num_pools = cat.usable.shape
+    if _is_any(actions, n):
+        _start(cat, supply, st, obs, tot, n, actions, retry_after_s)
+    for klass in range(shares.shape[1]):
+        st.rules.overflow_after_s[klass] = plan.overflow_after_s[n, klass]
+        st.rules.overflow_fraction[klass] = plan.overflow_fraction[n, klass]
+        st.rules.hedge_after_s[klass] = plan.hedge_after_s[n, klass]
+        st.rules.shed_limit[klass] = plan.shed_limit[n, klass]
+        for v in range(num_variants):
+            for p in range(num_pools):
+                st.rules.shares[klass, v * num_pools + p] = shares[n, klass, v, p]
+    for v in range(num_variants):
+        for p in range(num_pools):
+            st.rules.batch_size[v * num_pools + p] = plan.batch_size[n, v, p]
+            st.rules.batch_wait_s[v * num_pools + p] = plan.batch_wait_s[n, v, p]
+
+
+@inlined
+def _is_any(actions: ActionArrays, n: int) -> bool:
+    """Whether there is any action; in most ticks there is none."""
+    launch, drain, stop, swap = actions.launch[n], actions.drain[n], actions.stop[n], actions.swap[n]
+    found = 0
+    for v in range(launch.shape[0]):
+        for p in range(launch.shape[1]):
+            found |= launch[v, p] | drain[v, p] | stop[v, p]
+    for p in range(swap.shape[0]):
+        for v in range(swap.shape[1]):
+            for to in range(swap.shape[2]):
+                found |= swap[p, v, to]
+    return found != 0
+
+
+@kernel
+def _start(
+    cat: CatalogArrays,
+    supply: SupplyArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    tot: TotalArrays,
+    n: int,
+    actions: ActionArrays,
+    retry_after_s: float,
+) -> None:
+    """Starts the actions of env n."""
     num_variants, num_pools = cat.usable.shape
     for p in range(num_pools):
         for v in range(num_variants):
@@ -210,18 +255,6 @@ def apply_one(
             for v in range(num_variants):
                 if actions.launch[n, v, p] > 0:
                     _launch(cat, supply, st, obs, tot, v, p, actions.launch[n, v, p], retry_after_s)
-    for klass in range(shares.shape[1]):
-        st.rules.overflow_after_s[klass] = plan.overflow_after_s[n, klass]
-        st.rules.overflow_fraction[klass] = plan.overflow_fraction[n, klass]
-        st.rules.hedge_after_s[klass] = plan.hedge_after_s[n, klass]
-        st.rules.shed_limit[klass] = plan.shed_limit[n, klass]
-        for v in range(num_variants):
-            for p in range(num_pools):
-                st.rules.shares[klass, v * num_pools + p] = shares[n, klass, v, p]
-    for v in range(num_variants):
-        for p in range(num_pools):
-            st.rules.batch_size[v * num_pools + p] = plan.batch_size[n, v, p]
-            st.rules.batch_wait_s[v * num_pools + p] = plan.batch_wait_s[n, v, p]
 
 
 @kernel
@@ -250,7 +283,7 @@ def rent(
         state = st.fleet.state[i]
         if state == FREE:
             continue
-        p = st.fleet.option[i] % num_pools
+        _, p = place(st.fleet.option[i], num_pools)
         price = cat.price_usd_per_s[p]
         if state == STARTING and st.fleet.flight_option[i] < 0:
             obs.spend_usd[START_UP] += span_s * price
@@ -272,7 +305,7 @@ def drained_at_s(credit_free_s: F64, i: int) -> float:
     return latest_s
 
 
-@kernel
+@merged
 def count_fleet(cat: CatalogArrays, st: SimState, obs: ObservationArrays) -> None:
     """Writes the counts of the observation from the instance table."""
     num_variants, num_pools = cat.usable.shape
@@ -290,7 +323,7 @@ def count_fleet(cat: CatalogArrays, st: SimState, obs: ObservationArrays) -> Non
         state = st.fleet.state[i]
         if state == FREE:
             continue
-        v, p = st.fleet.option[i] // num_pools, st.fleet.option[i] % num_pools
+        v, p = place(st.fleet.option[i], num_pools)
         if state == STARTING:
             obs.starting[v, p] += 1
         elif state == SERVING:
@@ -302,7 +335,7 @@ def count_fleet(cat: CatalogArrays, st: SimState, obs: ObservationArrays) -> Non
     for e in range(st.containers.used[0]):
         option = st.containers.option[e]
         if option >= 0:
-            v, p = option // num_pools, option % num_pools
+            v, p = place(option, num_pools)
             obs.warm[p] += 1
             is_starting = st.containers.flight[e] < 0 and st.containers.free_s[e] > st.clock.now_s[0]
             if is_starting and obs.starting[v, p] < st.containers.provisioned[option]:

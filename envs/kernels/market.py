@@ -13,7 +13,7 @@ from controller.arrays import (
     ObservationArrays,
     WorkloadArrays,
 )
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.fleet import drained_at_s, has_flight, num_alive, pool_capacity, release
 from envs.kernels.requests import enqueue, let_go
 from envs.kernels.state import (
@@ -88,7 +88,7 @@ def _kill(
     release(cat, st, obs, tot, i, until_s)
 
 
-@kernel
+@merged
 def edge(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -133,13 +133,17 @@ def _give_notice(
     retry_after_s: float,
 ) -> None:
     """Marks or takes the instances that the zone will not offer within the notice span."""
-    alive = num_alive(st.fleet, cat.market.shape[0], p)
-    if alive == 0:
-        return
     now_s = st.clock.now_s[0]
     position_s = st.clock.spot_start_s[0] + now_s
     tick = int(position_s / supply.spot_bin_s)
     last = int((position_s + cat.notice_s[p]) / supply.spot_bin_s)
+    least = st.fleet.used[0]
+    for at in range(tick, last + 1):
+        at_s = now_s + max(at * supply.spot_bin_s - position_s, 0.0)
+        least = min(least, pool_capacity(cat, supply, st, p, at_s + 1e-6))
+    if least >= st.fleet.used[0]:  # room for more than there are: nobody needs to be counted
+        return
+    alive = num_alive(st.fleet, cat.market.shape[0], p)
     for at in range(tick, last + 1):
         at_s = now_s + max(at * supply.spot_bin_s - position_s, 0.0)
         excess = alive - pool_capacity(cat, supply, st, p, at_s + 1e-6)

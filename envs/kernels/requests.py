@@ -17,7 +17,7 @@ from controller.arrays import (
     ObservationArrays,
     WorkloadArrays,
 )
-from envs.kernels.compiled import inlined, kernel, unsigned
+from envs.kernels.compiled import inlined, kernel, place, unsigned
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
 
@@ -47,14 +47,17 @@ def replace_top(heap_s: F64, heap_credit: I64, size: int, time_s: float, credit:
     one, last = unsigned(1), unsigned(size)
     at = one
     child = at + one
+    # Down to a leaf and from there up, mostly not at all: a test on the way down would be mispredicted at every level.
     while child <= last:
         child += unsigned(heap_s[child + one] < heap_s[child])
-        if heap_s[child] >= time_s:
-            break
         heap_s[at] = heap_s[child]
         heap_credit[at] = heap_credit[child]
         at = child
         child = at + at
+    while at > one and heap_s[at >> one] >= time_s:
+        heap_s[at] = heap_s[at >> one]
+        heap_credit[at] = heap_credit[at >> one]
+        at >>= one
     heap_s[at] = time_s
     heap_credit[at] = credit
 
@@ -148,7 +151,7 @@ def book_answers(cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays,
         for klass in range(num_classes):
             count = answers[option, klass]
             if count > 0:
-                v, p = option // num_pools, option % num_pools
+                v, p = place(option, num_pools)
                 obs.answered[klass] += count
                 obs.accuracy_sum[klass] += count * cat.accuracy[v]
                 obs.spend_usd[EGRESS] += count * wl.egress_usd[klass, v, p]
@@ -236,7 +239,7 @@ def settle_flights(
         option = st.fleet.flight_option[i]
         if option < 0:
             continue
-        v, p = option // num_pools, option % num_pools
+        v, p = place(option, num_pools)
         for k in range(cat.concurrency[v, p]):
             slot = st.fleet.credit_flight[i, k]
             if slot < 0:
@@ -251,7 +254,7 @@ def settle_flights(
         slot = st.containers.flight[e]
         if slot >= 0:
             option = st.containers.option[e]
-            v, p = option // num_pools, option % num_pools
+            v, p = place(option, num_pools)
             finish_s = st.containers.free_s[e]
             obs.busy_s[v, p] += call_span_s(start_s, finish_s, end_s)
             if finish_s <= end_s:

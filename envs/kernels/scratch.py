@@ -83,6 +83,7 @@ class Scratch(NamedTuple):
     seg_gone: Bool  # (L,)
     seg_start: I64  # (O + 1,)
     seg_fill: I64  # (O,)
+    is_serverless: Bool  # (O,)
     over_arrival_s: F64  # (L,) requests sent to serverless, by the option they go to
     over_id: I64  # (L,)
     over_class: I32  # (L,)
@@ -161,6 +162,7 @@ def new_scratch(
         seg_gone=np.zeros(length, np.bool_),
         seg_start=np.zeros(o + 1, np.int64),
         seg_fill=np.zeros(o, np.int64),
+        is_serverless=np.zeros(o, np.bool_),
         over_arrival_s=np.zeros(length),
         over_id=np.zeros(length, np.int64),
         over_class=np.zeros(length, np.int32),

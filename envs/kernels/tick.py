@@ -14,7 +14,7 @@ from controller.arrays import (
 )
 from controller.keyed_random import GAP
 from envs.kernels.arrivals import arrive, gap, members, reroute, routes, segments
-from envs.kernels.compiled import entry, inlined, kernel
+from envs.kernels.compiled import entry, inlined, kernel, place
 from envs.kernels.event import needs_events, serve_events
 from envs.kernels.fast import serve_machines
 from envs.kernels.fleet import apply_one, count_fleet, rent
@@ -109,8 +109,9 @@ def _serve_overflow(
     num_over: int,
 ) -> None:
     sort_by_time(sc.over_arrival_s, sc.over_order, sc.over_work, num_over)
+    num_pools = cat.market.shape[0]
     for option in range(st.queue.head.shape[0]):
-        if cat.market[option % cat.market.shape[0]] != SERVERLESS:
+        if cat.market[place(option, num_pools)[1]] != SERVERLESS:
             continue
         is_used = st.containers.alive[option] > 0
         for index in range(num_over):

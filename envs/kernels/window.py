@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from controller.arrays import HISTORY_TICKS, ControlArrays, ObservationArrays
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, merged
 from envs.kernels.state import SimState, TotalArrays
 
 
-@kernel
+@merged
 def _clear(obs: ObservationArrays) -> None:
     """Zeroes everything that belongs to one window."""
     for klass in range(obs.arrivals.shape[0]):
@@ -40,7 +40,7 @@ def open_window(st: SimState, obs: ObservationArrays) -> None:
         _clear(obs)
 
 
-@kernel
+@merged
 def close_window(ctl: ControlArrays, st: SimState, obs: ObservationArrays, tot: TotalArrays) -> None:
     """Advances day sums, totals and the history ring by the window that just ended."""
     start_s = st.clock.now_s[0] - ctl.tick_s
