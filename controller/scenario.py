@@ -60,6 +60,14 @@ class GeneratedSpot(StrictModel):
     seed: int = Field(default=0, ge=0)
 
 
+class StormSpot(StrictModel):
+    """A seeded spot market whose zones close together, many times a day: what a fleet on spot must survive."""
+
+    kind: Literal["storm"] = "storm"
+    days: int = Field(default=14, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
 class FileSpot(StrictModel):
     """Spot availability from an npz with `index.csv` beside it."""
 
@@ -139,7 +147,7 @@ class Scenario(StrictModel):
     trace: Annotated[GeneratedTrace | FileTrace, Field(discriminator="kind")]
     splits: Splits
     arrivals: ArrivalModel = ArrivalModel()
-    spot: Annotated[GeneratedSpot | FileSpot, Field(discriminator="kind")] = GeneratedSpot()
+    spot: Annotated[GeneratedSpot | StormSpot | FileSpot, Field(discriminator="kind")] = GeneratedSpot()
     control: Control = Control()
     limits: Limits = Limits()
     simulator: SimulatorSize = SimulatorSize()

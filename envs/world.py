@@ -24,7 +24,7 @@ from traces.generator import generate
 from traces.intensity import intensity_of
 from traces.readers import read_trace
 from traces.spot import SpotAvailability, read_spot
-from traces.spot_generator import generate_spot
+from traces.spot_generator import STORM, generate_spot
 from traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -234,6 +234,6 @@ def _spot(scenario: Scenario, choice: WorldChoice) -> tuple[SpotAvailability, in
         spot = read_spot(expand_path(source.path, "spot.path"))
         days = days or source.days
     else:
-        spot = generate_spot(source.days, source.seed)
+        spot = generate_spot(source.days, source.seed, STORM if source.kind == "storm" else None)
     most = max(1, int(spot.capacity.max()))
     return spot if days is None else spot.slice_days(*days), most

@@ -74,7 +74,7 @@ def synth_command(
 
     \b
     Presets: twitter_like, worldcup_like, azure_like (fitted to public traces);
-    steady, diurnal, burst, flash_crowd, regime_change, on_off.
+    steady, diurnal, burst, flash_crowd, flash_crowds, regime_change, on_off.
     \b
     Example:
       provisor trace synth --preset twitter_like --days 17 --seed 1 --mean 50 --out trace.npz

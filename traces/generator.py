@@ -205,6 +205,7 @@ PRESETS: dict[str, GeneratorSpec] = {
         GeneratorSpec("diurnal", mean_rps=50.0, components=(Diurnal(amplitude=0.6), Noise())),
         GeneratorSpec("burst", mean_rps=50.0, components=(Bursts(), Noise())),
         GeneratorSpec("flash_crowd", mean_rps=50.0, components=(Diurnal(amplitude=0.4), FlashCrowd(), Noise())),
+        GeneratorSpec("flash_crowds", mean_rps=50.0, components=(FlashCrowd(every_days=0.25), Noise())),
         GeneratorSpec("regime_change", mean_rps=50.0, components=(Diurnal(amplitude=0.4), RegimeChange(), Noise())),
         GeneratorSpec("on_off", mean_rps=50.0, components=(OnOff(), Noise())),
     )

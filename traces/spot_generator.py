@@ -88,6 +88,17 @@ class SpotSpec:
         return replace(self, zones=tuple(replace(z, name=n) for n, z in zip(names, cycled, strict=True)))
 
 
+STORM = SpotSpec(
+    zones=tuple(ZoneSpec(f"us-east-1{letter}", "us-east-1", 0.6) for letter in "acdf"),
+    gap_s=60.0,
+    regional_share=0.95,
+    time_scales_s=(900.0, 7_200.0),
+    weights=(0.7, 0.3),
+    smooth_s=120.0,
+)
+"""A market in a storm, after no measurement: open 60 % of the time, closed in one region at once every hour or so."""
+
+
 def generate_spot(days: float, seed: int, spec: SpotSpec | None = None) -> SpotAvailability:
     """Availability of several zones.
 

@@ -43,7 +43,7 @@ def test_a_scenario_is_found_by_name_and_by_path():
 
 
 def test_an_unknown_name_lists_the_shipped_scenarios():
-    with pytest.raises(ScenarioError, match=r"'default', 'demo', 'tiny', 'twitter'.*got 'nope'"):
+    with pytest.raises(ScenarioError, match=r"'burst', 'default', 'demo'.*'twitter'.*got 'nope'"):
         load_scenario("nope")
 
 

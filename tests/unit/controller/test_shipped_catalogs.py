@@ -12,7 +12,8 @@ from controller.compile import Setting, compile_scenario
 from controller.config import StrictModel, parse_config
 from controller.scenario import FileSpot, FileTrace, load_scenario
 
-SCENARIOS = ("default", "twitter", "demo", "tiny")
+NAMED = ("steady", "diurnal", "burst", "flash-crowd", "spot-storm", "many-classes")
+SCENARIOS = ("default", "twitter", "demo", "tiny", *NAMED)
 UTILISATION = 0.75
 PEAK = 4.0
 """Of the mean: what the busiest minute in a thousand of the Twitter trace reaches."""

@@ -5,7 +5,7 @@ import pytest
 
 from controller.errors import TraceError
 from traces.spot import SpotAvailability, read_spot
-from traces.spot_generator import V100_ZONES, SpotSpec, ZoneSpec, generate_spot
+from traces.spot_generator import STORM, V100_ZONES, SpotSpec, ZoneSpec, generate_spot
 
 DAYS = 45.5
 
@@ -39,6 +39,16 @@ def test_zones_of_a_region_fail_together_and_others_do_not() -> None:
     # Measured at the source: 0.25-0.53 inside a region, 0.03-0.27 across.
     assert 0.25 < np.mean(inside) < 0.53
     assert abs(np.mean(across)) < 0.15
+
+
+def test_a_storm_closes_all_zones_together_and_often() -> None:
+    usual, storm = generate_spot(DAYS, 0), generate_spot(DAYS, 0, STORM)
+    losses = [float((np.diff(spot.capacity, axis=1) < 0).sum(axis=1).mean()) for spot in (usual, storm)]
+    assert losses[1] > 3 * losses[0]
+    is_open = storm.capacity.sum(axis=0) > 0
+    # Every hour or so: between 12 and 36 times a day nothing is open where something was.
+    assert 12 < (is_open[:-1] & ~is_open[1:]).sum() / DAYS < 36
+    assert np.corrcoef(storm.capacity)[0, 1:].min() > 0.7
 
 
 def test_up_spells_are_short_at_the_median_and_heavy_in_the_tail() -> None:
