@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.forecast import FEATURES
-from controller.rule_arrays import KNOBS, ForecastArrays, MpcArrays, MpcState
+from controller.rule_arrays import KNOB_RANGE, KNOBS, ForecastArrays, MpcArrays, MpcState
 
 NAME = "serving-1"
 """Name of this layout; a change of any field, order or scale gets a new one."""
@@ -27,83 +27,114 @@ CLIP = 5.0
 
 @dataclass(frozen=True)
 class Field:
-    """One group of numbers.
+    """One group of numbers, each float32.
 
     Attributes:
         name: Short name.
         size: How many numbers.
         meaning: What they are and how they are scaled; D is the rate now in requests/s.
+        unit: Of the numbers before they are scaled as `meaning` says; all are free of dimensions.
+        low: Least value.
+        high: Largest value.
     """
 
     name: str
     size: int
     meaning: str
+    unit: str
+    low: float = -CLIP
+    high: float = CLIP
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the group in one env's observation."""
+        return (self.size,)
 
 
 FIELDS = (
-    Field("arrivals", len(FEATURES), "the forecaster's features: " + "; ".join(FEATURES)),
-    Field("level", 1, "log D / mean rate of the scenario"),
-    Field("growth", 5, "forecast log growth over the horizon at 50, 80, 95, 99 % and the rule's own quantile, times 2"),
-    Field("misses", 2, "missed / arrived in this window, times 5: worst class, mean by arrivals"),
+    Field("arrivals", len(FEATURES), "the forecaster's features: " + "; ".join(FEATURES), "log ratio and ratio"),
+    Field("level", 1, "log D / mean rate of the scenario", "log ratio"),
     Field(
-        "day_misses", 2, "missed / (arrived x allowed share) since the day began, minus 1, halved: worst class, mean"
+        "growth",
+        5,
+        "forecast log growth over the horizon at 50, 80, 95, 99 % and the rule's own quantile, times 2",
+        "log ratio",
     ),
-    Field("waiting", 2, "queued / (rate x SLO): worst class, mean"),
-    Field("shed", 1, "shed / arrived in this window, times 5"),
-    Field("slack", 2, "1 - fastest service / SLO: tightest class, mean by share"),
+    Field("misses", 2, "missed / arrived in this window, times 5: worst class, mean by arrivals", "share", low=0.0),
+    Field(
+        "day_misses",
+        2,
+        "missed / (arrived x allowed share) since the day began, minus 1, halved: worst class, mean",
+        "ratio",
+        low=-0.5,
+    ),
+    Field("waiting", 2, "queued / (rate x SLO): worst class, mean", "ratio", low=0.0),
+    Field("shed", 1, "shed / arrived in this window, times 5", "share", low=0.0),
+    Field("slack", 2, "1 - fastest service / SLO: tightest class, mean by share", "share", high=1.0),
     Field(
         "accuracy_needed",
         2,
         "(mean accuracy needed from now on - floor) / span of accuracies, times 2: worst class, mean",
+        "ratio",
     ),
-    Field("accuracy_debt", 2, "(floor - day's mean accuracy) / span, times 5: worst class, mean"),
-    Field("accuracy_served", 1, "(this window's mean accuracy - floor) / span, mean by answers"),
-    Field("floor_height", 1, "(floor - least) / span of accuracies, mean by share"),
-    Field("ready", 3, "log capacity ready / D: all machines, on demand, spot"),
-    Field("starting", 1, "capacity starting / D"),
-    Field("doomed", 1, "capacity under a preemption notice / D"),
-    Field("draining", 1, "capacity draining / D"),
-    Field("planned", 1, "log capacity of the last plan / D"),
-    Field("busy", 1, "busy share of machine credits in this window, times 2, minus 1"),
+    Field("accuracy_debt", 2, "(floor - day's mean accuracy) / span, times 5: worst class, mean", "ratio"),
+    Field("accuracy_served", 1, "(this window's mean accuracy - floor) / span, mean by answers", "ratio"),
+    Field("floor_height", 1, "(floor - least) / span of accuracies, mean by share", "ratio"),
+    Field("ready", 3, "log capacity ready / D: all machines, on demand, spot", "log ratio"),
+    Field("starting", 1, "capacity starting / D", "ratio", low=0.0),
+    Field("doomed", 1, "capacity under a preemption notice / D", "ratio", low=0.0),
+    Field("draining", 1, "capacity draining / D", "ratio", low=0.0),
+    Field("planned", 1, "log capacity of the last plan / D", "log ratio"),
+    Field("busy", 1, "busy share of machine credits in this window, times 2, minus 1", "share", low=-1.0),
     Field(
         "serverless",
         4,
         "invoked / arrived, times 5; cold starts / invoked; throttled / arrived, times 5; warm capacity / D",
+        "share and ratio",
+        low=0.0,
     ),
-    Field("available", 2, "share of pools available, minus 1: spot, on demand"),
-    Field("disturbed", 2, "preempted and refused instances in this window / machines, times 5"),
+    Field("available", 2, "share of pools available, minus 1: spot, on demand", "share", low=-1.0, high=0.0),
+    Field("disturbed", 2, "preempted and refused instances in this window / machines, times 5", "ratio", low=0.0),
     Field(
         "prices",
         3,
         "log cheapest cost per request: spot / on demand, serverless / on demand; most / least accurate, halved",
+        "log ratio",
     ),
-    Field("delays", 2, "shortest launch + load, shortest swap / forecast horizon"),
-    Field("spend", 2, "log spend of this window / cost of D on demand at the floors; share of it on serverless"),
+    Field("delays", 2, "shortest launch + load, shortest swap / forecast horizon", "ratio", low=0.0),
+    Field(
+        "spend",
+        2,
+        "log spend of this window / cost of D on demand at the floors; share of it on serverless",
+        "log ratio and share",
+    ),
     Field(
         "proposal",
         2,
         "the untouched rule: log capacity it wants / ready; (accuracy it aims at - floor) / span, times 2",
+        "log ratio and ratio",
     ),
-    Field("held", 1, "machines held against scale-in / machines"),
-    Field("knobs", len(KNOBS), "last knobs: " + ", ".join(KNOBS)),
-    Field("dial", 1, "log value of a miss relative to the rule's own"),
+    Field("held", 1, "machines held against scale-in / machines", "ratio", low=0.0),
+    Field("knobs", len(KNOBS), "last knobs: " + ", ".join(KNOBS), "knob", *KNOB_RANGE),
+    Field("dial", 1, "log value of a miss relative to the rule's own", "log ratio"),
 )
 
 OBSERVATION_SIZE = sum(field.size for field in FIELDS)
 
 
 def observation_sha256() -> str:
-    """Identity of the layout: names, sizes and meanings in order."""
+    """Identity of the layout: names, sizes and meanings in order; units and ranges only describe it."""
     layout = [NAME, CLIP, [(field.name, field.size, field.meaning) for field in FIELDS]]
     return hashlib.sha256(json.dumps(layout).encode()).hexdigest()
 
 
 def describe_observation() -> str:
     """The layout as a Markdown table."""
-    lines = ["| at | numbers | field | meaning |", "|---|---|---|---|"]
+    lines = ["| at | shape | field | unit | range | meaning |", "|---|---|---|---|---|---|"]
     at = 0
     for field in FIELDS:
-        lines.append(f"| {at} | {field.size} | {field.name} | {field.meaning} |")
+        shown = f"{field.low:g} to {field.high:g}"
+        lines.append(f"| {at} | {field.shape} | {field.name} | {field.unit} | {shown} | {field.meaning} |")
         at += field.size
     return "\n".join(lines)
 

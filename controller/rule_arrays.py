@@ -11,16 +11,40 @@ import numpy as np
 
 from controller.arrays import F64, I64, Bool
 
-KNOBS = (
-    "headroom",
-    "accuracy_tilt",
-    "spot_share",
-    "over_provision",
-    "overflow_fraction",
-    "scale_in_s",
-    "on_demand_floor",
+
+class Knob(NamedTuple):
+    """One number that a policy may set around the rule, in `KNOB_RANGE`; 0 is the rule's own setting.
+
+    What it moves is the field of the same name of `controller.policies.predictive.MpcSettings`, how far is in
+    `controller.policies.learned.knob_references`.
+    """
+
+    name: str
+    effect: str  # a key of `KNOB_EFFECTS`
+
+
+KNOB_EFFECTS = {
+    "factor": "multiplies the setting by exp(scale x knob)",
+    "log_odds": "adds scale x knob to the log-odds of the setting",
+    "shift": "adds setting x scale x knob, which is 0 in the rule itself",
+}
+"""What turning a knob does to its setting."""
+
+KNOB_SPECS = (
+    Knob("headroom", "factor"),
+    Knob("accuracy_tilt", "shift"),
+    Knob("spot_share", "log_odds"),
+    Knob("over_provision", "factor"),
+    Knob("overflow_fraction", "log_odds"),
+    Knob("scale_in_s", "factor"),
+    Knob("on_demand_floor", "log_odds"),
 )
-"""What a policy may set around the rule, each in [-1, 1]; 0 is the rule's own setting. Order of the K axis."""
+"""Every knob, in the order of the K axis."""
+
+KNOBS = tuple(knob.name for knob in KNOB_SPECS)
+"""Names of the knobs, in the order of the K axis."""
+
+KNOB_RANGE = (-1.0, 1.0)
 
 NUM_KNOBS = len(KNOBS)
 HEADROOM, ACCURACY_TILT, SPOT_SHARE, OVER_PROVISION, OVERFLOW_FRACTION, SCALE_IN, ON_DEMAND_SHARE = range(NUM_KNOBS)
