@@ -5,26 +5,43 @@ N envs and, where asked for, their N twins with zero knobs live in one simulator
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from controller.arrays import F64, I64, Bool, ObservationArrays, empty_actions, empty_observation, empty_plan
-from controller.errors import ScenarioError
+from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecast import persistence_forecast
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
-from controller.rule_arrays import NUM_KNOBS, ForecastArrays, new_mpc_state
+from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, new_mpc_state
 from envs.kernels.scratch import Scratch
 from envs.simulator import Simulator
 from envs.world import World
 
 F32 = NDArray[np.float32]
+DIAL_RANGE = (0.25, 4.0)
+"""Values of a miss that a randomised dial takes, log-uniform."""
+
+_CHANGING_OF_SIMULATOR = ("state", "observation", "totals")
+_CHANGING = (
+    "rule_state",
+    "plan",
+    "actions",
+    "shares",
+    "knobs",
+    "dial",
+    "encoded",
+    "decisions",
+    "episodes",
+    "episode_return",
+)
 _FLEET_RANGE = (0.6, 1.6)
-_DIAL_RANGE = (0.25, 4.0)
 _DEBT_SD = 0.01
 
 
@@ -37,7 +54,7 @@ class EnvOptions:
         miss_weight: Reward lost per request missed, in units of `reference_usd` / mean requests of a step.
         reward_scale: Factor on every reward.
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
-        randomise_dial: Whether the value of a miss is drawn per episode (log-uniform 0.25..4), else 1.
+        randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
         random_start: Whether start, fleet and accuracy debt are drawn; else the first day, with a fleet that fits.
         base: Settings of the rule.
         forecast: Forecaster of the rule.
@@ -90,7 +107,7 @@ class Stepper:
         self.reference_usd = self._mean_load_usd()
         self.requests_per_step = setting.scenario.mean_rps * self.step_s
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
-        self.action_space = gym.spaces.Box(-1.0, 1.0, (NUM_KNOBS,), np.float32)
+        self.action_space = gym.spaces.Box(*KNOB_RANGE, (NUM_KNOBS,), np.float32)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def reset(self) -> F32:
@@ -124,6 +141,33 @@ class Stepper:
         self.decisions += 1
         self._encode(0, self.num_envs)
         return self.encoded[: self.num_envs].copy(), rewards, self.decisions >= self.options.episode_decisions
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Copies of every array that changes, by name.
+
+        The rest of an episode is a function of them, and the next one of the seed and the number of episodes so far,
+        which is one of them.
+        """
+        return {name: array.copy() for name, array in self._changing()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Goes on from a snapshot of a stepper made with the same arguments, as if nothing had happened.
+
+        Raises:
+            UsageError: The snapshot is of another setting or another number of envs.
+        """
+        for name, array in self._changing():
+            found = arrays[name].shape if name in arrays else None
+            if found != array.shape:
+                raise UsageError(mismatch(f"snapshot: {name}", f"an array of shape {array.shape}", found))
+        for name, array in self._changing():
+            array[...] = arrays[name]
+
+    def _changing(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in _CHANGING_OF_SIMULATOR:
+            yield from _leaves(name, getattr(self.simulator, name))
+        for name in _CHANGING:
+            yield from _leaves(name, getattr(self, name))
 
     def outcome(self, n: int) -> dict[str, float]:
         """Cost, attainment and accuracy of env n's episode so far."""
@@ -165,7 +209,7 @@ class Stepper:
             self._seeds[m] = int(rng.integers(0, 2**62)) if m == n else self._seeds[n]
             self._start_s[m] = first_s + draws[0] * room_s if options.random_start else first_s
             self._spot_start_s[m] = draws[1] * spot_room_s if options.random_start else 0.0
-            low, high = np.log(_DIAL_RANGE)
+            low, high = np.log(DIAL_RANGE)
             self.dial[m] = float(np.exp(low + (high - low) * draws[2])) if options.randomise_dial else 1.0
             self._initial[m] = 0
         debt = float(rng.normal(0.0, _DEBT_SD)) if options.random_start else 0.0
@@ -253,3 +297,12 @@ class Stepper:
             lo,
             hi,
         )
+
+
+def _leaves(name: str, value: object) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Arrays of a tree of named tuples, with their paths."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, tuple):
+        for field, part in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+            yield from _leaves(f"{name}.{field}", part)
