@@ -1,4 +1,4 @@
-"""`provisor/Serving-v0`: one world as a Gymnasium environment.
+"""`provisor/Serving-v0` and its kin: one world as a Gymnasium environment.
 
     import gymnasium as gym
     import envs
@@ -6,44 +6,62 @@
     observation, info = env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
 
-Dynamics, observation and reward of a version never change; a change gets the next version.
+What the numbers mean is said once, in the data sheet: `envs.datasheet.datasheet()`, or `provisor env`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import BILL_TERMS
+from controller.errors import UsageError, mismatch
+from controller.rule_arrays import KNOB_RANGE
 from controller.scenario import Scenario, load_scenario
+from envs.info import info_of
 from envs.stepper import EnvOptions, Stepper
+from envs.timeline import EpisodeTimeline, Point
 from envs.world import WorldChoice, build_world
 
 F32 = NDArray[np.float32]
+
+DEFAULT_OPTIONS = replace(EnvOptions(), twin=False)
+"""An episode as an environment made by its id has it."""
+
+RENDER_MODES = ("ansi", "rgb_array")
+
+
+@dataclass(frozen=True, eq=False)
+class EnvSnapshot:
+    """A copy of everything that changes in a `ServingEnv`."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    seed: int  # of the episodes that follow
+    generator: np.random.Generator | None
+    points: tuple[Point, ...]
 
 
 class ServingEnv(gym.Env[F32, F32]):
     """One serving system whose `mpc` rule is steered by knobs.
 
-    Observation: `controller.observation.FIELDS`, float32 in [-5, 5], catalog-free, the same length for any catalog.
-    Action: `controller.rule_arrays.KNOBS`, [-1, 1] each; zero is the rule, bit for bit. It holds for one decision.
-    Reward: -(bill / rent of the rule's machines at the mean rate + miss_weight x dial x misses / mean requests)
-    x reward_scale;
-    with `twin`, minus the same of a twin with zero knobs under the same seed.
-    Ends: never terminates; truncated after `episode_decisions` decisions.
-    Info: cost_usd (by bill term and total), requests, missed, shed and preempted of the episode so far, attainment,
-    accuracy, time_s.
+    Observation, action, reward, ends and info are those of the data sheet (`envs.datasheet`). A pickled or deep-copied
+    environment is made again from its arguments and put where the original was: it goes on identically.
 
     Args:
         scenario: Name or path of a scenario, or the scenario itself; its training days are used.
-        options: Length of an episode, reward, and what is randomised; without a twin by default.
+        options: Length of an episode, reward, and what is randomised; `DEFAULT_OPTIONS` by default.
+        render_mode: `ansi` for a few lines of text, `rgb_array` for a picture, of the episode so far; None for neither.
+
+    Raises:
+        UsageError: There is no such render mode.
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium reads this class attribute as a plain dict
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # noqa: RUF012 - Gymnasium reads a plain dict
 
     def __init__(
         self,
@@ -51,13 +69,17 @@ class ServingEnv(gym.Env[F32, F32]):
         options: EnvOptions | None = None,
         render_mode: str | None = None,
     ) -> None:
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise UsageError(mismatch("render_mode", f"one of {', '.join(RENDER_MODES)} or None", render_mode))
+        self._made_with = (scenario, options, render_mode)
         if isinstance(scenario, str):
             scenario = load_scenario(scenario)
         world = build_world(scenario, WorldChoice(days=scenario.splits.train))
         self.render_mode = render_mode
-        self.stepper = Stepper(world, 1, options or replace(EnvOptions(), twin=False))
+        self.stepper = Stepper(world, 1, options or DEFAULT_OPTIONS)
         self.observation_space = self.stepper.observation_space
         self.action_space = self.stepper.action_space
+        self._timeline = EpisodeTimeline(self.stepper)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[F32, dict[str, Any]]:
         """Starts an episode; time of the trace, spot market, fleet and accuracy debt follow from the seed."""
@@ -65,35 +87,62 @@ class ServingEnv(gym.Env[F32, F32]):
         del options
         self.stepper.seed = int(self.np_random.integers(0, 2**62))
         self.stepper.episodes[:] = 0
-        return self.stepper.reset()[0], self._info()
+        observation = self.stepper.reset()[0]
+        if self.render_mode is not None:
+            self._timeline.begin()
+        return observation, info_of(self.stepper, 0)
 
     def step(self, action: F32) -> tuple[F32, float, bool, bool, dict[str, Any]]:
         """Runs one decision under the knobs in `action`; `truncated` is the episode's end, there is no other."""
-        knobs = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        knobs = np.clip(np.asarray(action, np.float64), *KNOB_RANGE)
         observation, rewards, ended = self.stepper.step(knobs[None])
-        return observation[0], float(rewards[0]), False, bool(ended[0]), self._info()
+        if self.render_mode is not None:
+            self._timeline.add()
+        return observation[0], float(rewards[0]), False, bool(ended[0]), info_of(self.stepper, 0)
 
-    def render(self) -> str | None:
-        """One line on load, fleet and promises, in mode `ansi`."""
-        if self.render_mode != "ansi":
+    def render(self) -> Any:
+        """The episode so far: text in mode `ansi`, an image (height, width, 3) of uint8 in mode `rgb_array`."""
+        from envs import render
+
+        if self.render_mode is None:
+            gym.logger.warn("render() was called on an environment made without a render_mode; it shows nothing")
             return None
-        observed, info = self.stepper.simulator.observation, self._info()
-        rate = float(observed.arrivals[0].sum()) / self.stepper.setting.control.tick_s
-        return (
-            f"t {info['time_s']:8.0f} s  {rate:7.1f} req/s  ready {observed.ready[0].sum():3d}  "
-            f"starting {observed.starting[0].sum():3d}  doomed {observed.doomed[0].sum():3d}  "
-            f"queued {observed.waiting[0].sum():4d}  ${info['cost_usd']:8.4f}  "
-            f"attainment {info['attainment']:.4f}  accuracy {info['accuracy']:.4f}"
+        return render.as_text(self._timeline) if self.render_mode == "ansi" else render.as_image(self._timeline)
+
+    def snapshot(self) -> EnvSnapshot:
+        """Copies the whole state: simulator, rule, market, counters of the episode, and what seeds the next ones.
+
+        Wrappers keep counters of their own (`TimeLimit`, `RecordEpisodeStatistics`), which are not part of it.
+        """
+        return EnvSnapshot(
+            self.stepper.snapshot(), self.stepper.seed, copy.deepcopy(self._np_random), self._timeline.points
         )
 
-    def _info(self) -> dict[str, Any]:
-        totals = self.stepper.simulator.totals
+    def restore(self, snapshot: EnvSnapshot) -> None:
+        """Goes back to a snapshot; the same actions then give the same observations, rewards and infos, bit for bit.
+
+        Args:
+            snapshot: Of this environment, or of another made with the same arguments. It stays usable.
+
+        Raises:
+            UsageError: The snapshot is of another scenario's shapes.
+        """
+        self.stepper.restore(snapshot.arrays)
+        self.stepper.seed = snapshot.seed
+        self._np_random = copy.deepcopy(snapshot.generator)
+        self._timeline.resume(snapshot.points)
+
+    def __getstate__(self) -> dict[str, Any]:
         return {
-            **self.stepper.outcome(0),
-            "cost_usd_by_term": dict(zip(BILL_TERMS, totals.spend_usd[0].tolist(), strict=True)),
-            "requests": int(totals.arrivals[0].sum()),
-            "missed": int(totals.missed[0].sum()),
-            "shed": int(totals.shed[0].sum()),
-            "preempted": int(totals.preempted[0].sum()),
-            "time_s": float(self.stepper.simulator.observation.time_s[0]),
+            "made_with": self._made_with,
+            "spec": self.spec,
+            "np_random_seed": self._np_random_seed,
+            "snapshot": self.snapshot(),
         }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        scenario, options, render_mode = state["made_with"]
+        self.__init__(scenario, options, render_mode)  # type: ignore[misc]  # as gymnasium.utils.EzPickle does
+        self.spec = state["spec"]
+        self._np_random_seed = state["np_random_seed"]
+        self.restore(state["snapshot"])
