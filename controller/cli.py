@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),
     "trace": Verb("traces.commands:trace", "Describe, generate and fetch request traces."),
+    "env": Verb("envs.commands:env", "Describe the Gymnasium environments: ids, observation, action, reward."),
     "version": Verb("controller.cli:version", "Print the versions that can change a result."),
 }
 
