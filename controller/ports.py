@@ -1,12 +1,13 @@
 """The seams between decisions and worlds.
 
 `Policy` maps an observation to a plan, batched over envs. A world is reached through `Actuator` and `MetricsSource`,
-timed by a `Clock`.
+timed by a `Clock`. A `WorldModel` predicts what plans would do in it; whoever composes a run injects it, and asks it
+after a decision was applied, never inside one.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
 
@@ -46,3 +47,28 @@ class Clock(Protocol):
 
     def now_s(self) -> float:
         """Seconds since the start of the run."""
+
+
+class Rollout(NamedTuple):
+    """Predicted outcome of K plans over a horizon, each the mean over replications, with its standard error.
+
+    NaN where nothing can be said: an error of one replication, the accuracy of no answer.
+    """
+
+    cost_usd: F64  # (K,)
+    attainment: F64  # (K,) share of the requests whose deadline did not pass unanswered within the horizon
+    accuracy: F64  # (K,) mean accuracy of the variants that answered
+    cost_usd_error: F64  # (K,)
+    attainment_error: F64  # (K,)
+    accuracy_error: F64  # (K,)
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """Predicts what would follow from plans."""
+
+    def rollout(self, observation: ObservationArrays, plans: PlanArrays, horizon_s: float) -> Rollout:
+        """Outcome of K plans, each held for the horizon, from the state that an observation of one env tells of.
+
+        Plans go through the same guard and split as any policy's.
+        """

@@ -167,6 +167,43 @@ class Simulator:
         )
         return self.observation
 
+    def start_from(
+        self,
+        observation: ObservationArrays,
+        seeds: I64,
+        start_s: F64 | None = None,
+        spot_start_s: F64 | None = None,
+        traces: I64 | None = None,
+    ) -> ObservationArrays:
+        """Starts all envs in the state that an observation tells of; `envs.starting` says what it leaves open.
+
+        Totals begin at zero; sums of the day, history and time go on.
+
+        Args:
+            observation: Of one env, in either world; the state of all N.
+            seeds: One seed per env, shape (N,), >= 0.
+            start_s: Trace time now, shape (N,); 0 by default.
+            spot_start_s: Time of the spot availability now, shape (N,); 0 by default.
+            traces: Row of `Supply.rate_rps` per env, shape (N,); 0 by default.
+
+        Returns:
+            The observation of all envs (a view that later ticks overwrite).
+
+        Raises:
+            UsageError: The observation is of several envs.
+            ScenarioError: There are too few slots for what was observed.
+        """
+        from envs.starting import check_single, place_observed
+
+        check_single(observation)
+        told = ObservationArrays._make(array.copy() for array in observation)  # it may be a view of this simulator
+        self.reset(seeds, traces=traces)
+        place_observed(self.setting, self.state, self.observation, told)
+        clock = self.state.clock
+        clock.start_s[:] = (0.0 if start_s is None else start_s) - clock.now_s
+        clock.spot_start_s[:] = (0.0 if spot_start_s is None else spot_start_s) - clock.now_s
+        return self.observation
+
     def _everything(self) -> Snapshot:
         return Snapshot(self.state, self.observation, self.totals)
 
