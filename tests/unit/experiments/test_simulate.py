@@ -10,6 +10,7 @@ from controller import cli
 from controller.errors import PolicyFileError, ProvisorError, UsageError
 from controller.journal import Journal, timings_path
 from controller.replay import make_header, policy_digest, replay_journal, setting_of
+from controller.scenario import load_scenario
 from envs.world import World, WorldChoice
 from experiments.rollout import Progress
 from experiments.simulate import simulate
@@ -194,3 +195,10 @@ def test_missing_journal_exits_2(capsys) -> None:
 def test_unknown_scenario_is_named() -> None:
     with pytest.raises(ProvisorError, match="scenario: expected one of"):
         simulate("nowhere", "two", choice=WorldChoice())
+
+
+@pytest.mark.parametrize("name", ["steady", "diurnal", "burst", "flash-crowd", "spot-storm", "many-classes"])
+def test_named_scenarios_run_on_their_test_days(name: str) -> None:
+    done = simulate(name, "mpc", choice=WorldChoice(days=load_scenario(name).splits.test), ticks=6)
+    assert [row.day for row in done.rows] == [5]
+    assert done.rows[0].requests > 0
