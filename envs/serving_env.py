@@ -20,6 +20,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.arrays import ObservationArrays, PlanArrays
+from controller.compile import Setting
 from controller.errors import UsageError, mismatch
 from controller.rule_arrays import KNOB_RANGE
 from controller.scenario import Scenario, load_scenario
@@ -108,6 +110,19 @@ class ServingEnv(gym.Env[F32, F32]):
             gym.logger.warn("render() was called on an environment made without a render_mode; it shows nothing")
             return None
         return render.as_text(self._timeline) if self.render_mode == "ansi" else render.as_image(self._timeline)
+
+    @property
+    def setting(self) -> Setting:
+        """The scenario in array form."""
+        return self.stepper.setting
+
+    def observe(self) -> ObservationArrays:
+        """The facts behind the observation, copied: what policies decide on and world models start from."""
+        return ObservationArrays._make(array[:1].copy() for array in self.stepper.simulator.observation)
+
+    def planned(self) -> PlanArrays:
+        """The last plan of the rule under its knobs, copied; a plan for nothing before the first step."""
+        return PlanArrays._make(array[:1].copy() for array in self.stepper.plan)
 
     def snapshot(self) -> EnvSnapshot:
         """Copies the whole state: simulator, rule, market, counters of the episode, and what seeds the next ones.

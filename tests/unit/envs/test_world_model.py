@@ -8,7 +8,9 @@ import pytest
 from controller.arrays import HISTORY_TICKS, ObservationArrays, PlanArrays, empty_observation, empty_plan
 from controller.errors import ScenarioError, UsageError
 from controller.ports import WorldModel
+from controller.rule_arrays import NUM_KNOBS
 from envs.kernels.state import DOOMED, DRAINING, SERVING, STARTING
+from envs.serving_env import ServingEnv
 from envs.simulator import Simulator
 from envs.world_model import SimulatedWorldModel
 from tests.simulated import TICK_S, World, setting_with, supply_of
@@ -259,3 +261,17 @@ def test_one_replication_has_no_error_and_silence_no_accuracy() -> None:
     assert np.isnan(silent.accuracy).all()
     assert silent.attainment.tolist() == [1.0]
     assert silent.cost_usd.tolist() == [0.0]
+
+
+def test_an_environment_hands_out_what_a_rollout_takes() -> None:
+    env = ServingEnv("tiny")
+    env.reset(seed=0)
+    env.step(np.zeros(NUM_KNOBS, np.float32))
+    seen, plan = env.observe(), env.planned()
+    assert plan.replicas.sum() > 0
+    outcome = SimulatedWorldModel(env.setting, num_replications=4).rollout(seen, plan, 60.0)
+    assert outcome.cost_usd[0] > 0
+    before = [array.copy() for array in (*seen, *plan)]
+    env.step(np.ones(NUM_KNOBS, np.float32))
+    for array, copy in zip((*seen, *plan), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
