@@ -343,6 +343,7 @@ def _hedge(
     for index in range(length):
         if sc.route_option[klass, index] == ev.option[copy]:
             first = index
+            break  # the last option stands there again, without a share, up to the width of all classes
     coin = uniform(st.clock.keys[HEDGE], ev.identity[copy], attempt)
     picked = _pick_other(sc.route_share[klass, :length], first, coin)
     if picked < 0:

@@ -126,6 +126,13 @@ def test_a_request_answered_in_time_is_not_hedged() -> None:
     assert world.tick().busy_s[0, SMALL, SPOT_A] == 0.0
 
 
+def test_a_duplicate_goes_elsewhere_also_where_another_class_uses_more_options() -> None:
+    world, _ = lone_request({(SMALL, OD): 0.5, (LARGE, OD): 1.0}, hedge_after_s=0.0, share=np.array([1.0, 0.0]))
+    world.shares[:, 1, :, SPOT_A] = 1.0 / 3
+    seen = world.tick()
+    assert seen.busy_s[0, SMALL, OD] == seen.busy_s[0, LARGE, OD] == pytest.approx(0.5)
+
+
 def test_zero_replicates_at_once() -> None:
     world, _ = lone_request({(LARGE, OD): 1.0, (SMALL, SPOT_A): 0.5}, hedge_after_s=0.0)
     seen = world.tick()
