@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import json
 import logging
 import os
 import platform
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ HOST = "127.0.0.1"
 _CONNECT_TIMEOUT_S = 3.0
 _END_TIMEOUT_S = 5.0
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-_VERSION_TIMEOUT_S = 10.0
+_VERSION_TIMEOUT_S = 20.0  # importing Ray is some seconds of it
 _OBJECT_STORE_BYTES = 150 << 20
 _SOCKET_ROOT = Path("/tmp")
 _OWN_ENVIRONMENT = {
@@ -226,19 +228,22 @@ def _require_reachable(address: str) -> None:
 
 
 def _versions_within(address: str) -> dict[str, str]:
-    """The cluster's versions, asked in a thread: Ray's client waits very long for what speaks another protocol."""
-    found: dict[str, str] = {}
+    """The cluster's versions; empty where nothing answers as a Ray head in time."""
+    words = [sys.executable, "-P", "-m", "serving.version_probe", address]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, _import_roots()))}
+    with contextlib.suppress(subprocess.TimeoutExpired, ValueError):
+        done = subprocess.run(
+            words, env=environment, timeout=_VERSION_TIMEOUT_S, capture_output=True, text=True, check=False
+        )
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+    return {}
 
-    def ask() -> None:
-        from serving import ray_compat
 
-        with contextlib.suppress(Exception):
-            found.update(ray_compat.cluster_versions(address))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_VERSION_TIMEOUT_S)
-    return dict(found)
+def _import_roots() -> list[Path]:
+    """Where this process finds our packages, before what else is on its path."""
+    own = Path(__file__).resolve().parents[1]
+    return [own, *(Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)]
 
 
 def _require_versions(address: str, cluster: Mapping[str, str]) -> None:

@@ -45,6 +45,7 @@ def test_address_of_another_form_is_refused(address):
 
 def test_something_that_is_no_ray_is_refused_within_seconds(listener, monkeypatch):
     monkeypatch.setattr(clusters, "_VERSION_TIMEOUT_S", 0.5)
+    before = clusters.child_processes()
     stop = threading.Event()
 
     def hang_up():
@@ -59,6 +60,7 @@ def test_something_that_is_no_ray_is_refused_within_seconds(listener, monkeypatc
     try:
         with pytest.raises(ClusterError, match="does not answer as one"):
             clusters.join_cluster(f"127.0.0.1:{listener.getsockname()[1]}", {}, 8000, [])
+        assert clusters.child_processes() == before
     finally:
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
