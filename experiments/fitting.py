@@ -164,17 +164,18 @@ def seconds_per_answer(answers: F64, busy_s: F64) -> list[Estimate | None]:
         busy_s: Shape (ticks, options).
 
     Returns:
-        None where an option served nothing, or its share cannot be told from that of the others.
+        None where an option served nothing or answered nothing, and for all where some were always in use alike.
     """
-    rates, _ = optimize.nnls(busy_s, answers)
-    active: Bool = rates > 0
-    used = busy_s[:, active]
+    served: Bool = np.asarray(busy_s.any(axis=0))
+    used = busy_s[:, served]
     free = answers.size - used.shape[1]
+    # Of options always in use alike, the fit gives all answers to one.
     if used.shape[1] == 0 or free < 1 or np.linalg.matrix_rank(used) < used.shape[1]:
-        return [None] * rates.size
-    noise = float(((answers - used @ rates[active]) ** 2).sum()) / free
+        return [None] * served.size
+    rates, _ = optimize.nnls(busy_s, answers)
+    noise = float(((answers - busy_s @ rates) ** 2).sum()) / free
     ses = np.zeros(rates.size)
-    ses[active] = np.sqrt(noise * np.diag(np.linalg.inv(used.T @ used)))
+    ses[served] = np.sqrt(noise * np.diag(np.linalg.inv(used.T @ used)))
     # 1 / rate, to first order in its error.
     return [
         Estimate(1 / r, se / r**2, int((busy > 0).sum())) if r > 0 else None

@@ -219,6 +219,11 @@ def test_options_in_use_together_are_told_apart_by_their_mixture() -> None:
     assert (fast.samples, slow.samples) == (3, 4)
 
 
+def test_options_always_in_use_alike_are_not_told_apart() -> None:
+    busy_s = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    assert seconds_per_answer(busy_s @ [10.0, 10.0], busy_s) == [None, None]
+
+
 def test_the_error_of_seconds_per_answer_is_that_of_repeated_draws() -> None:
     rng = np.random.default_rng(10)
     busy_s = rng.uniform(5.0, 15.0, (100, 2))
