@@ -259,7 +259,8 @@ def load_in_fresh_processes(reference: str, repeats: int) -> Loads:
     with tempfile.TemporaryDirectory(prefix="provisor-") as folder:
         out = Path(folder) / "load.json"
         for _ in range(repeats):
-            words = [sys.executable, "-m", "serving.load_probe", reference, str(out)]
+            # -P: else the current folder would come first, and a file there hide a package.
+            words = [sys.executable, "-P", "-m", "serving.load_probe", reference, str(out)]
             done = subprocess.run(words, check=False, env=environment, capture_output=True, text=True, errors="replace")
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -328,3 +328,14 @@ def test_everything_is_measured_together(
     # "[1, 5]" and "1".
     assert (found.input_bytes.value, found.output_bytes.value) == (6.0, 1.0)
     assert said[:2] == ["one thread", f"timing {module}:f on 2 inputs from test.npz"]
+def test_a_file_in_the_current_folder_hides_no_package_from_a_fresh_process(
+    write_module: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = write_module("def f(batch): return batch\n")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "serving.py").write_text("raise RuntimeError('a stranger')")
+    monkeypatch.chdir(folder)
+    assert load_in_fresh_processes(f"{module}:f", 2).seconds.samples == 2
+
+
