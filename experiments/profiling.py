@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +175,10 @@ def read_inputs(source: str | None) -> Inputs:
 
 def _from_npz(path: Path) -> Inputs:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy by itself opens files of other kinds too.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         detail = getattr(error, "strerror", None) or error
         raise UsageError(f"--input: expected a readable NPZ file without pickles, got '{path}': {detail}") from error
     if "inputs" not in arrays:

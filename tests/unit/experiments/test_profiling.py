@@ -241,6 +241,38 @@ def test_a_missing_npz_is_named(tmp_path: Path) -> None:
         read_inputs(str(tmp_path / "none.npz"))
 
 
+@pytest.mark.parametrize("damage", ["empty", "text", "npy", "cut", "altered"])
+def test_a_damaged_npz_is_refused(tmp_path: Path, damage: str) -> None:
+    path = Path(npz(tmp_path / "test.npz", inputs=np.arange(1000)))
+    whole = path.read_bytes()
+    np.save(tmp_path / "array.npy", np.ones(2))
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"no archive",
+            "npy": (tmp_path / "array.npy").read_bytes(),
+            "cut": whole[:-100],
+            "altered": whole[:2000] + b"x" * 8 + whole[2008:],
+        }[damage]
+    )
+    with pytest.raises(
+        UsageError, match=r"--input: expected a readable NPZ file without pickles, got '.*/test\.npz': "
+    ):
+        read_inputs(str(path))
+
+
+def test_inputs_of_a_callable_reach_the_model_as_json_gives_them(write_module: Callable) -> None:
+    module = write_module("import numpy as np\ndef rows(): return [np.arange(2), (1.5, np.float64(2)), 'text']\n")
+    assert read_inputs(f"{module}:rows").values == [[0, 1], [1.5, 2.0], "text"]
+
+
+def test_inputs_that_json_cannot_hold_are_refused(write_module: Callable) -> None:
+    module = write_module("def sets(): return [{1, 2}]\n")
+    with pytest.raises(UsageError) as caught:
+        read_inputs(f"{module}:sets")
+    assert one_line(caught.value) == f"--input: expected values that JSON can hold from {module}:sets, got a set"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
