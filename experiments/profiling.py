@@ -102,8 +102,8 @@ def measure(
     accuracy, output_bytes = judge(model, fed, max(batches))
     say(f"loading it in {load_repeats} fresh processes")
     loads = load_in_fresh_processes(reference, load_repeats)
-    sizes = [float(len(json.dumps(value, default=str))) for value in fed.values]
-    return Measured(services_s, loads, accuracy, _mean(sizes), output_bytes, fed)
+    input_bytes = _mean([_json_bytes(value) for value in fed.values])
+    return Measured(services_s, loads, accuracy, input_bytes, output_bytes, fed)
 
 
 def parse_batches(text: str) -> list[int]:
@@ -150,7 +150,8 @@ def read_inputs(source: str | None) -> Inputs:
 
     Args:
         source: A file `*.npz` with an array `inputs` (n, ...) and, if they are known, `labels` (n,); or
-            `module:callable`, called without arguments for a list; None: the digits that `provisor serve` sends.
+            `module:callable`, called without arguments for a list, in which arrays become lists; None: the digits that
+            `provisor serve` sends.
 
     Raises:
         InputError: Nothing there, or of another form.
@@ -170,7 +171,11 @@ def read_inputs(source: str | None) -> Inputs:
         raise ModelError(f"--input: expected a list of inputs from {source}, got {_shown(error)}") from error
     if not values:
         raise UsageError(mismatch("--input", "at least one input", values))
-    return Inputs(values, None, source)
+    try:
+        plain = json.loads(json.dumps(values, default=_listed))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--input: expected values that JSON can hold from {source}, got {error}") from error
+    return Inputs(plain, None, source)
 
 
 def _from_npz(path: Path) -> Inputs:
@@ -237,7 +242,7 @@ def judge(model: Model, inputs: Inputs, batch: int) -> tuple[Estimate | None, Es
     # Without labels a single batch tells the size of an answer.
     for first in range(0, batch if inputs.labels is None else len(inputs.values), batch):
         outputs += _run(model, inputs.values[first : first + batch])
-    size = _mean([float(len(json.dumps(output, default=str))) for output in outputs])
+    size = _mean([_json_bytes(output) for output in outputs])
     if inputs.labels is None:
         return None, size
     right = [bool(np.array_equal(output, label)) for output, label in zip(outputs, inputs.labels, strict=True)]
@@ -279,6 +284,21 @@ def _run(model: Model, batch: list[Any]) -> list[Any]:
         return run_model(model, batch)
     except Exception as error:
         raise ModelError(f"model: expected outputs for a batch of {len(batch)}, got {_shown(error)}") from error
+
+
+def _json_bytes(value: Any) -> float:
+    """Size as JSON; what JSON cannot hold counts as its text."""
+    try:
+        return float(len(json.dumps(value, default=_listed)))
+    except (TypeError, ValueError):
+        return float(len(str(value)))
+
+
+def _listed(value: Any) -> Any:
+    """An array or number of numpy or torch as plain values."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"a {type(value).__name__}")
+    return value.tolist()
 
 
 def _mean(values: Sequence[float]) -> Estimate:

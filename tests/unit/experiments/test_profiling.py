@@ -306,6 +306,12 @@ def test_without_labels_one_batch_tells_the_size_of_an_answer() -> None:
     assert size.value == 5.0
 
 
+def test_the_size_of_an_answer_is_that_of_the_whole_array() -> None:
+    # "[0.5, 0.5, ..., 0.5]": numpy itself shows an array of this length with three dots.
+    _, size = judge(lambda batch: [np.full(2000, 0.5)], Inputs([0], None, "here"), 1)
+    assert size.value == 2000 * len("0.5, ")
+
+
 def test_labels_that_no_output_equals_are_taken_for_a_mistake() -> None:
     with pytest.raises(UsageError, match="got 'cat' where the model says 3, and none equal of 2"):
         judge(lambda batch: [3, 4], Inputs([0, 0], ["cat", "dog"], "here"), 8)
@@ -344,6 +350,17 @@ def test_a_fresh_process_that_fails_shows_its_last_line(write_module: Callable) 
         load_in_fresh_processes(f"{module}:f", 2)
 
 
+def test_a_file_in_the_current_folder_hides_no_package_from_a_fresh_process(
+    write_module: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = write_module("def f(batch): return batch\n")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "serving.py").write_text("raise RuntimeError('a stranger')")
+    monkeypatch.chdir(folder)
+    assert load_in_fresh_processes(f"{module}:f", 2).seconds.samples == 2
+
+
 def test_everything_is_measured_together(
     write_module: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,14 +377,3 @@ def test_everything_is_measured_together(
     # "[1, 5]" and "1".
     assert (found.input_bytes.value, found.output_bytes.value) == (6.0, 1.0)
     assert said[:2] == ["one thread", f"timing {module}:f on 2 inputs from test.npz"]
-def test_a_file_in_the_current_folder_hides_no_package_from_a_fresh_process(
-    write_module: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = write_module("def f(batch): return batch\n")
-    folder = tmp_path / "here"
-    folder.mkdir()
-    (folder / "serving.py").write_text("raise RuntimeError('a stranger')")
-    monkeypatch.chdir(folder)
-    assert load_in_fresh_processes(f"{module}:f", 2).seconds.samples == 2
-
-
