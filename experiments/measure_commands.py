@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 
 import click
@@ -57,7 +59,7 @@ def profile(
     from controller.catalog import load_catalog
     from experiments.calibrated import require_new, write_whole
     from experiments.profile_entry import catalog_yaml, entry_of, entry_yaml, naming_in, require_known
-    from experiments.profiling import measure, parse_batches
+    from experiments.profiling import look_here, measure, parse_batches, read_inputs
     from experiments.show_fits import show_measured
 
     sizes = parse_batches(batches)
@@ -65,21 +67,23 @@ def profile(
         require_new(Path(out), "--out", force)
     catalog = None if into is None else load_catalog(into)
     naming = naming_in(catalog, model, name, pool)
-    found = measure(
-        model,
-        sizes,
-        repeats=repeats,
-        warmup=warmup,
-        load_repeats=loads,
-        inputs=inputs,
-        say=lambda line: click.echo(line, err=True),
-    )
+    # What the user's code prints is no part of the entry.
+    with contextlib.redirect_stdout(sys.stderr):
+        look_here()
+        fed = read_inputs(inputs)
+        if catalog is not None:
+            require_known(naming, catalog, is_labelled=fed.labels is not None)
+        found = measure(
+            model,
+            sizes,
+            fed,
+            repeats=repeats,
+            warmup=warmup,
+            load_repeats=loads,
+            say=lambda line: click.echo(line, err=True),
+        )
     entry = entry_of(found, naming)
-    if catalog is None:
-        text = entry_yaml(entry, model)
-    else:
-        require_known(entry, catalog, naming)
-        text = catalog_yaml(entry, catalog, model)
+    text = entry_yaml(entry, model) if catalog is None else catalog_yaml(entry, catalog, model)
     show_measured(found, is_error=out is None)
     if out is None:
         click.echo(text, nl=False)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from controller.catalog import Catalog, Market
+from controller.catalog import Catalog, Market, Name
 from controller.catalog_entry import CatalogEntry, with_entry
 from controller.config import parse_config, versions
 from controller.errors import UsageError, mismatch
@@ -103,11 +104,11 @@ def naming_in(catalog: Catalog | None, reference: str, name: str | None, pool: s
     """Names of the entry, which must fit the catalog that it is put into.
 
     Raises:
-        UsageError: No such pool, or one of another kind.
+        UsageError: A name that no catalog takes, no such pool, or one of another kind.
     """
-    variant = name or variant_name(reference)
+    variant = variant_name(reference) if name is None else _named("--name", name)
     if catalog is None:
-        return Naming(variant, pool or THIS_MACHINE, _OPERATOR)
+        return Naming(variant, THIS_MACHINE if pool is None else _named("--pool", pool), _OPERATOR)
     machines = [p.name for p in catalog.pools if p.market is not Market.SERVERLESS]
     if pool not in machines:
         raise UsageError(mismatch("--pool", f"a machine pool of catalog '{catalog.name}', one of {machines}", pool))
@@ -115,18 +116,30 @@ def naming_in(catalog: Catalog | None, reference: str, name: str | None, pool: s
     return Naming(variant, pool, operators.get(variant, catalog.variants[0].operator))
 
 
-def require_known(entry: Entry, catalog: Catalog, naming: Naming) -> None:
+def require_known(naming: Naming, catalog: Catalog, *, is_labelled: bool) -> None:
     """Refuses an entry whose variant nobody describes.
+
+    Args:
+        naming: Of the entry.
+        catalog: What the entry is put into.
+        is_labelled: Whether the inputs tell the accuracy, so that the entry describes the variant.
 
     Raises:
         UsageError: Neither the catalog nor the entry has the variant.
     """
     known = [v.name for v in catalog.variants]
-    if "variants" not in entry and naming.variant not in known:
+    if not is_labelled and naming.variant not in known:
         raise UsageError(
             f"--name: expected a variant of catalog '{catalog.name}', one of {known}, got '{naming.variant}' "
             "(a new one needs --input with labels, which tell its accuracy)"
         )
+
+
+def _named(option: str, name: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise UsageError(mismatch(option, "a name of at most 64 small letters, digits and . _ -", name)) from error
 
 
 def _variant(found: Measured, accuracy: Estimate, naming: Naming, source: str) -> Entry:

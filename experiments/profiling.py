@@ -68,42 +68,47 @@ class ModelError(InputError):
 def measure(
     reference: str,
     batches: Sequence[int],
+    inputs: Inputs,
     *,
     repeats: int,
     warmup: int,
     load_repeats: int,
-    inputs: str | None,
     say: Callable[[str], None],
 ) -> Measured:
     """Everything that a catalog entry holds.
 
     Args:
-        reference: `module:callable`; importable from the current directory too.
+        reference: `module:callable`.
         batches: Different sizes.
+        inputs: What it is fed with.
         repeats: Timed batches of each size, >= 2.
         warmup: Batches of each size before them.
         load_repeats: Fresh processes that load the model, >= 2.
-        inputs: `module:callable` or NPZ; None: the images that `provisor serve` sends.
         say: Prints one line of progress.
 
     Raises:
-        InputError: Model or inputs cannot be loaded, or the model raises on a batch; says which.
+        InputError: The model cannot be loaded, or raises on a batch; says which.
     """
     from serving.replica import one_thread
 
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        # Behind all others: a file here must not hide a package. The command itself does not look here.
-        sys.path.append(str(Path.cwd()))
     one_thread()
     model = load_model(reference)
-    fed = read_inputs(inputs)
-    say(f"timing {reference} on {len(fed.values)} inputs from {fed.source}")
-    services_s = time_batches(model, fed.values, batches, repeats, warmup)
-    accuracy, output_bytes = judge(model, fed, max(batches))
+    say(f"timing {reference} on {len(inputs.values)} inputs from {inputs.source}")
+    services_s = time_batches(model, inputs.values, batches, repeats, warmup)
+    accuracy, output_bytes = judge(model, inputs, max(batches))
     say(f"loading it in {load_repeats} fresh processes")
     loads = load_in_fresh_processes(reference, load_repeats)
-    input_bytes = _mean([_json_bytes(value) for value in fed.values])
-    return Measured(services_s, loads, accuracy, input_bytes, output_bytes, fed)
+    input_bytes = _mean([_json_bytes(value) for value in inputs.values])
+    return Measured(services_s, loads, accuracy, input_bytes, output_bytes, inputs)
+
+
+def look_here() -> None:
+    """Lets modules of the current folder be imported, which the installed command does not look into.
+
+    Behind all others: a file here must not hide a package.
+    """
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def parse_batches(text: str) -> list[int]:

@@ -370,7 +370,8 @@ def test_everything_is_measured_together(
     monkeypatch.setattr(profiling, "load_in_fresh_processes", lambda reference, repeats: loads)
     said: list[str] = []
     monkeypatch.setattr("serving.replica.one_thread", lambda: said.append("one thread"))
-    found = measure(f"{module}:f", [1, 2], repeats=2, warmup=0, load_repeats=2, inputs=path, say=said.append)
+    fed = read_inputs(path)
+    found = measure(f"{module}:f", [1, 2], fed, repeats=2, warmup=0, load_repeats=2, say=said.append)
     assert {size: len(times) for size, times in found.services_s.items()} == {1: 2, 2: 2}
     assert found.accuracy.value == 0.5
     assert found.loads is loads
