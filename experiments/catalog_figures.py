@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from experiments.catalog_derivation import Entry
 from experiments.catalog_sources import read_sources
 
 SHIPPED = Path(__file__).resolve().parents[1] / "controller" / "catalogs" / "default.yaml"
+_PLAIN = re.compile(r"[^\W\d][\w-]*")
+# A text that YAML takes for one without quotes, three words apart.
 HEADER = """# What can be bought in us-east-1 and which image classifiers run on it.
 # Each figure is `measured` (with its source) or `derived` (with its formula; "assumed" where nothing was published).
 # Written by `python -m experiments.catalog_figures --write`.
@@ -33,7 +36,7 @@ def to_yaml(catalog: Entry, header: str = HEADER) -> str:
     seen: dict[str, str] = {}
     lines = [header.rstrip()]
     for key, value in catalog.items():
-        if not isinstance(value, list):
+        if not isinstance(value, list) or not value:
             lines.append(f"{key}: {_flow(value)}")
             continue
         lines.append(f"\n{key}:")
@@ -57,7 +60,7 @@ def _shared(field: str, content: object, seen: dict[str, str]) -> str:
 def _flow(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and not value[0].isdigit():
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null"):
         return value
     return json.dumps(value, ensure_ascii=False)
 

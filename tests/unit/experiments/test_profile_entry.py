@@ -159,7 +159,7 @@ def test_the_variant_holds_accuracy_weights_and_sizes() -> None:
 
 def test_an_entry_reads_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "entry.yaml"
-    made = entry(found(accuracy=0.9), Naming("mine", "this-machine", "classify"))
+    made = entry(found(accuracy=0.9), Naming("null", "this-machine", "classify"))
     path.write_text(entry_yaml(made, "m:f"))
     assert load_yaml(path, CatalogEntry) == parse_config(made, CatalogEntry, "entry")
 
@@ -206,6 +206,11 @@ def test_shipped_catalogs_are_written_as_they_are_read(tmp_path: Path, name: str
     after = written(tmp_path, entry(found(), Naming(pair.variant, pair.pool, "x")), before)
     assert after.profiles[1:] == before.profiles[1:]
     assert (after.pools, after.links) == (before.pools, before.links)
+
+
+def test_an_empty_list_of_a_catalog_is_written_as_one(tmp_path: Path) -> None:
+    catalog = parse_config({**catalog_document(), "links": []}, Catalog, "c")
+    assert written(tmp_path, entry(found()), catalog).links == ()
 
 
 def test_an_entry_for_an_unknown_pool_is_refused() -> None:
