@@ -233,12 +233,13 @@ class Calibrator:
             cv = cv_of(np.array(gaps.fitted))
             held = np.array(gaps.held)
             judged = gap_agreement(held, cv.value) if held.size >= _JUDGES and cv.value > 0 else None
-            error = cv.value / cv_of(held).value - 1 if held.size >= needed.gaps // 4 else None
+            told = cv_of(held) if held.size >= needed.gaps // 4 else None
+            error = cv.value / told.value - 1 if told is not None and told.value > 0 else None
             shared = (cv.samples, held.size, needed.gaps, error, judged)
             yield Fit(GAP_CV, "all classes", cv, first.arrivals.cv, *shared)
             return
-        told = [c for c in self._samples.counts if c.size >= needed.windows and c.mean() >= _FEW_ARRIVALS]
-        found = _weighted([cv_of_counts(counts) for counts in told])
+        busy = [c for c in self._samples.counts if c.size >= needed.windows and c.mean() >= _FEW_ARRIVALS]
+        found = _weighted([cv_of_counts(counts) for counts in busy])
         windows = sum(c.size for c in self._samples.counts)
         yield Fit(
             what=GAP_CV,
