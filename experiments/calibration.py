@@ -288,11 +288,13 @@ class Calibrator:
                 "got one without; it was written before live runs measured them, and must be run again"
             )
         got = "none" if most is None else f"at most {most.samples} ({most.where}) and {most.held} held back"
-        unit = "windows" if most is not None and most.note else "answered batches"
-        needed = self._needed.service if most is None else most.needed
+        if most is not None and most.note:
+            needed = f"{most.needed} windows that tell the times of the options apart to {_WELL_TOLD:.0%}"
+        else:
+            needed = f"{self._needed.service} answered batches of one size from one option"
         return (
-            f"JOURNAL: expected at least {needed} {unit} of one size from one option, beside those of every fifth "
-            f"window, which judge the fit; got {got}. Serve longer, or give more journals"
+            f"JOURNAL: expected at least {needed}, beside those of every fifth window, which judge the fit; got {got}. "
+            "Serve longer, or give more journals"
         )
 
 

@@ -25,8 +25,10 @@ def show_fits(fits: Sequence[Fit]) -> None:
         found = "-" if fit.found is None else f"{fit.found.value:.4g}"
         if fit.found is not None and math.isfinite(fit.found.se):
             found += f" ± {fit.found.se:.2g}"
-        is_short = fit.entry is None and fit.found is None and not fit.note.startswith("a constant")
-        kept = f"kept: {fit.samples} of {fit.needed} needed" if is_short else ""
+        kept = ""
+        if fit.entry is None and fit.found is None:
+            is_short = fit.samples < fit.needed
+            kept = f"kept: {fit.samples} of {fit.needed} needed" if is_short else "kept: too uncertain"
         table.add_row(
             fit.what,
             fit.where,

@@ -343,3 +343,14 @@ def test_sums_by_window_of_larger_batches_tell_nothing(tmp_path: Path) -> None:
     path = live_journal(tmp_path / "j.jsonl", sums(100, batch_size=4), first_batch_size=4)
     with pytest.raises(InputError, match=r"j\.jsonl: expected a journal with single service times"):
         fits_of([path])
+
+
+def test_sums_by_window_too_scattered_to_tell_a_time_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = live_journal(tmp_path / "j.jsonl", sums(100, noise_s=3.0))
+    with pytest.raises(InputError, match="windows that tell the times of the options apart"):
+        fits_of([path])
+    catalog = tiny_catalog(batch_max=4)
+    measured = live_journal(tmp_path / "k.jsonl", [window_of(MEDIUM_SPOT_A) for _ in range(50)])
+    show_fits(Calibrator(read_samples([path, measured], catalog), catalog).fits())
+    (row,) = [row for row in capsys.readouterr().out.splitlines() if "small on od, batch 1" in row]
+    assert "kept: too uncertain" in row
