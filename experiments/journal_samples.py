@@ -135,17 +135,27 @@ class _Reader:
 
     def read(self, journal: Journal, digest: str) -> None:
         """Adds every window; the first line of a journal closes none."""
-        ticks = [tick for tick in journal.ticks() if tick.observation.tick[0] > 0]
+        every = list(journal.ticks())
+        ticks = [tick for tick in every if tick.observation.tick[0] > 0]
         is_measured = any(tick.measured is not None for tick in ticks)
         tick_s = self._scenario.control.tick_s / self._scenario.speed
         for number, tick in enumerate(ticks):
             is_held = number % HELD_BACK_EVERY == HELD_BACK_EVERY - 1
-            self._into.rates_rps.add([float(tick.observation.arrivals.sum()) / tick_s], is_held)
+            arrivals = float(tick.observation.arrivals.sum())
+            self._into.rates_rps.add([arrivals / (spanned * tick_s)], is_held)
+            if spanned == 1:
+                counts.append(arrivals)
             self._add_measured(tick, is_held)
-        if not is_measured and all((tick.plan.batch_size == 1).all() for tick in ticks):
+            spanned = 0
+        if not is_measured and all((tick.plan.batch_size == 1).all() for tick in every):
             self._add_windows(ticks)
-        self._into.counts.append(np.array([float(t.observation.arrivals.sum()) for t in ticks]))
+        self._into.counts.append(np.array(counts))
+        counts, spanned = [], 0
         held = np.array(self._gap_held, np.bool_)
+            spanned += 1
+            if is_measured and tick.measured is None:
+                # The router could not be read: the line repeats the one before, and the next holds both windows.
+                continue
         if held.size:
             ratios = local_ratios(self._gaps_s)
             self._into.gap_ratios.add(ratios[~held].tolist(), False)
