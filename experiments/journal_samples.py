@@ -106,30 +106,37 @@ def read_samples(paths: Sequence[Path], catalog: Catalog) -> JournalSamples:
     for path in paths:
         journal = Journal(path)
         header = journal.header
+        served = parse_config(header.catalog, Catalog, f"{path}: catalog")
         if header.kind != "live":
             raise InputError(
                 f"{path}: expected the journal of a live run, got a simulated one (its durations are the catalog's own)"
             )
         if header.catalog_fingerprint != catalog.fingerprint:
-            theirs = parse_config(header.catalog, Catalog, f"{path}: catalog").name
             raise InputError(
                 f"{path}: expected a run with the variants, pools and profiles of catalog '{catalog.name}' "
-                f"({catalog.fingerprint[:12]}), got one of '{theirs}' ({header.catalog_fingerprint[:12]})"
+                f"({catalog.fingerprint[:12]}), got one of '{served.name}' ({header.catalog_fingerprint[:12]})"
             )
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         if digest in {source.sha256 for source in samples.sources}:
             raise UsageError(mismatch("JOURNAL", "each journal once", str(path)))
-        _Reader(samples, catalog, parse_config(header.scenario, Scenario, f"{path}: scenario")).read(journal, digest)
+        _Reader(samples, served, parse_config(header.scenario, Scenario, f"{path}: scenario")).read(journal, digest)
     return samples
 
 
 class _Reader:
-    """Reads one journal into samples."""
+    """Reads one journal into samples.
 
-    def __init__(self, samples: JournalSamples, catalog: Catalog, scenario: Scenario) -> None:
+    Args:
+        samples: What is added to.
+        served: The catalog of the run, whose figures may differ from those of the one that is calibrated.
+        scenario: Of the run.
+    """
+
+    def __init__(self, samples: JournalSamples, served: Catalog, scenario: Scenario) -> None:
         self._into, self._scenario = samples, scenario
-        self._options = [(v.name, p.name) for v in catalog.variants for p in catalog.pools]
-        self._stand_in = {p.name: p.emulated_speed for p in catalog.pools}
+        self._options = [(v.name, p.name) for v in served.variants for p in served.pools]
+        self._stand_in = {p.name: p.emulated_speed for p in served.pools}
+        self._call_s = {(p.variant, p.pool): p.service_s(1) for p in served.profiles}
         self._gaps_s: list[float] = []
         self._gap_held: list[bool] = []
 
@@ -139,7 +146,12 @@ class _Reader:
         ticks = [tick for tick in every if tick.observation.tick[0] > 0]
         is_measured = any(tick.measured is not None for tick in ticks)
         tick_s = self._scenario.control.tick_s / self._scenario.speed
+        counts, spanned = [], 0
         for number, tick in enumerate(ticks):
+            spanned += 1
+            if is_measured and tick.measured is None:
+                # The router could not be read: the line repeats the one before, and the next holds both windows.
+                continue
             is_held = number % HELD_BACK_EVERY == HELD_BACK_EVERY - 1
             arrivals = float(tick.observation.arrivals.sum())
             self._into.rates_rps.add([arrivals / (spanned * tick_s)], is_held)
@@ -150,12 +162,7 @@ class _Reader:
         if not is_measured and all((tick.plan.batch_size == 1).all() for tick in every):
             self._add_windows(ticks)
         self._into.counts.append(np.array(counts))
-        counts, spanned = [], 0
         held = np.array(self._gap_held, np.bool_)
-            spanned += 1
-            if is_measured and tick.measured is None:
-                # The router could not be read: the line repeats the one before, and the next holds both windows.
-                continue
         if held.size:
             ratios = local_ratios(self._gaps_s)
             self._into.gap_ratios.add(ratios[~held].tolist(), False)
@@ -170,8 +177,13 @@ class _Reader:
             return
         for sample in measured.services:
             variant, pool = self._options[sample.option]
-            # A stand-in that is faster than the pool's hardware is slowed to what the profile is about.
-            seconds = [s * self._stand_in[pool] for s in sample.single_s]
+            # A stand-in of another speed than the pool's hardware is brought to that of the profile.
+            speed = self._stand_in[pool]
+            if sample.is_cold:
+                # The cold start itself does not depend on it, only the call that follows.
+                seconds = [s + self._call_s[variant, pool] * (1 - 1 / speed) for s in sample.single_s]
+            else:
+                seconds = [s * speed for s in sample.single_s]
             key = ServiceKey(variant, pool, sample.batch, sample.is_cold)
             self._into.services.setdefault(key, Series()).add(seconds, is_held)
         for span in measured.spans:

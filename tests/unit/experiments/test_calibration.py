@@ -8,20 +8,23 @@ import pytest
 from scipy import stats
 
 from controller.catalog import Catalog
+from controller.compile import compile_scenario
 from controller.config import parse_config
 from controller.errors import InputError, UsageError
 from controller.journal import JournalError, TruncatedJournalWarning
 from controller.measurements import Span
+from controller.scenario import Scenario
 from experiments.calibrated import calibrated
 from experiments.calibration import Calibrator, Fit, Needs
 from experiments.journal_samples import read_samples
 from experiments.show_fits import show_fits
-from tests.tiny import catalog_document, tiny_catalog
+from tests.tiny import catalog_document, scenario_document, tiny_catalog
 from tests.unit.experiments.live_journals import (
     MEDIUM_SPOT_A,
     SMALL_FN,
     SMALL_OD,
     SPEED,
+    TICK_S,
     Window,
     add_arrivals,
     each_window,
@@ -88,6 +91,13 @@ def steady(count: int, seconds: float = 0.06, **changes: object) -> list[Window]
     for window in windows:
         window.serve(SMALL_OD, 1, [seconds])
     return windows
+
+
+def window_of(option: int) -> Window:
+    """A window with one batch of one option."""
+    window = Window()
+    window.serve(option, 1, [0.06])
+    return window
 
 
 # What is recovered
@@ -192,6 +202,51 @@ def test_a_catalog_is_calibrated_again(tmp_path: Path) -> None:
     after = parse_config(calibrated(before, list(fits.values())), Catalog, "calibrated")
     table = after.profiles[0].service_by_batch_s
     assert {size: figure.value for size, figure in table.items()} == {1: 0.06, 3: 9.0}
+
+
+@pytest.mark.parametrize(("pool", "pair", "option"), [(0, "small on od", SMALL_OD), (3, "small on fn", SMALL_FN)])
+def test_a_stand_in_is_brought_to_the_speed_of_its_pool_by_the_catalog_that_was_served(
+    tmp_path: Path, pool: int, pair: str, option: int
+) -> None:
+    document = catalog_document(batch_max=4)
+    document["pools"][pool]["emulated_speed"] = 2.0
+    served = parse_config(document, Catalog, "c")
+    setting = compile_scenario(parse_config(scenario_document(speed=SPEED), Scenario, "s"), served)
+    windows = [Window() for _ in range(50)]
+    for window in windows:
+        window.serve(option, 1, [0.06])
+    # The catalog that is calibrated has a stand-in of another speed, which the run did not have.
+    fits = fits_of([live_journal(tmp_path / "j.jsonl", windows, setting)])
+    assert fits["service", f"{pair}, batch 1"].found.value == pytest.approx(0.12)
+
+
+def test_a_cold_start_does_not_depend_on_the_speed_of_a_stand_in(tmp_path: Path) -> None:
+    document = catalog_document(batch_max=4)
+    document["pools"][3]["emulated_speed"] = 2.0
+    served = parse_config(document, Catalog, "c")
+    setting = compile_scenario(parse_config(scenario_document(speed=SPEED), Scenario, "s"), served)
+    windows = [Window() for _ in range(50)]
+    for window in windows:
+        # The profile says 0.1 s for a call, which takes half of it here.
+        window.serve(SMALL_FN, 1, [0.05])
+        window.serve(SMALL_FN, 1, [2.05], is_cold=True)
+    fits = fits_of([live_journal(tmp_path / "j.jsonl", windows, setting)], served)
+    assert fits["cold start", "small on fn"].found.value == pytest.approx(2.0)
+
+
+def test_a_window_that_could_not_be_read_counts_with_the_one_after_it(tmp_path: Path) -> None:
+    windows = steady(60, arrivals=20)
+    # The controller saw window 30 twice, then what came in two windows.
+    windows[31] = Window(arrivals=20, is_measured=False)
+    windows[32].arrivals = 40
+    rate = fits_of([live_journal(tmp_path / "j.jsonl", windows)])["arrival rate", "all classes, requests/s"]
+    assert (rate.samples + rate.held, rate.found.value) == (59, 20 / TICK_S)
+    assert rate.found.se == 0
+
+
+def test_equal_gaps_have_a_cv_of_zero(tmp_path: Path) -> None:
+    windows = steady(60, gaps_s=[0.0625] * 8)
+    assert fits_of([live_journal(tmp_path / "j.jsonl", windows)])["arrival gap CV", "all classes"].found.value == 0
 
 
 # Held-back windows
@@ -309,19 +364,19 @@ def test_a_cut_journal_counts_up_to_the_cut(tmp_path: Path) -> None:
 # Journals with sums by window alone
 
 
-def sums(count: int, *, batch_size: int = 1, seed: int = 5) -> list[Window]:
+def sums(count: int, noise_s: float = 0.05) -> list[Window]:
     """Windows of a run before there were single durations: 0.08 s on one option, 0.25 s on another, a call or none."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(5)
     windows = []
     for _ in range(count):
         small, medium, calls = (int(n) for n in rng.integers((20, 5, 0), (60, 25, 2)))
-        busy_s = {SMALL_OD: 0.08 * small + rng.normal(0, 0.05), MEDIUM_SPOT_A: 0.25 * medium + rng.normal(0, 0.05)}
+        exact_s = {SMALL_OD: 0.08 * small, MEDIUM_SPOT_A: 0.25 * medium}
+        busy_s = {option: abs(seconds + rng.normal(0, noise_s)) for option, seconds in exact_s.items()}
         windows.append(
             Window(
                 answered=small + medium + calls,
                 invocations=calls,
                 busy_s=busy_s,
-                batch_size=batch_size,
                 is_measured=False,
             )
         )
@@ -340,7 +395,9 @@ def test_sums_by_window_tell_service_times_where_every_batch_was_one_request(tmp
 
 
 def test_sums_by_window_of_larger_batches_tell_nothing(tmp_path: Path) -> None:
-    path = live_journal(tmp_path / "j.jsonl", sums(100, batch_size=4), first_batch_size=4)
+    # What one line plans is served in the window of the next.
+    windows = sums(100)
+    path = live_journal(tmp_path / "j.jsonl", windows, first_batch_size=4)
     with pytest.raises(InputError, match=r"j\.jsonl: expected a journal with single service times"):
         fits_of([path])
 
