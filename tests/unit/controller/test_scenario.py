@@ -1,6 +1,7 @@
 """A scenario is one validated file; what contradicts its catalog or itself is refused before anything runs."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,22 @@ def test_an_accuracy_no_variant_reaches_within_the_slo_is_refused(raw):
     raw["workload"]["classes"][0] |= {"slo_s": 0.4, "accuracy_floor": 0.85}
     with pytest.raises(ScenarioError, match=r"classes\[strict\].accuracy_floor: expected at most 0.8 .*got 0.85"):
         compile_scenario(parse(raw))
+
+
+def test_a_catalog_file_is_looked_for_beside_the_scenario_first(tmp_path, monkeypatch):
+    beside, here = tmp_path / "beside", tmp_path / "here"
+    for folder in (beside, here):
+        folder.mkdir()
+        (folder / "own.yaml").touch()
+    document = load_scenario("demo").model_dump(mode="json") | {"catalog": "own.yaml"}
+    (beside / "scenario.yaml").write_text(json.dumps(document))
+    monkeypatch.chdir(here)
+    assert load_scenario(beside / "scenario.yaml").catalog == str(beside / "own.yaml")
+    (beside / "own.yaml").unlink()
+    assert load_scenario(beside / "scenario.yaml").catalog == "own.yaml"
+
+
+def test_a_shipped_catalog_is_not_looked_for_beside_the_scenario(tmp_path):
+    (tmp_path / "demo").touch()
+    (tmp_path / "scenario.yaml").write_text(json.dumps(load_scenario("demo").model_dump(mode="json")))
+    assert load_scenario(tmp_path / "scenario.yaml").catalog == "demo"
