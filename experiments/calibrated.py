@@ -13,6 +13,7 @@ import yaml
 from controller.catalog import Catalog
 from controller.config import parse_config
 from controller.errors import UsageError
+from controller.scenario import Scenario
 from experiments.calibration import GAP_CV, RATE, Fit
 from experiments.catalog_derivation import Entry
 from experiments.catalog_figures import to_yaml
@@ -68,10 +69,15 @@ def arrival_lines(fits: Sequence[Fit]) -> list[str]:
 
 
 def calibrated_scenario(fits: Sequence[Fit], sources: Sequence[Source], catalog_path: Path, path: Path) -> str:
-    """Text of the first journal's scenario with the calibrated catalog and the measured arrivals, at speed 1."""
+    """Text of the first journal's scenario with the calibrated catalog and the measured arrivals, at speed 1.
+
+    Raises:
+        ConfigError: The arrivals are none that a scenario takes.
+    """
     scenario: dict[str, Any] = sources[0].scenario.model_dump(mode="json", exclude_unset=True)
     beside = os.path.relpath(catalog_path.resolve(), path.resolve().parent)
-    scenario |= {"catalog": beside, "speed": 1.0}
+    # With the folder it is a path whatever its ending; without, it might name a shipped catalog.
+    scenario |= {"catalog": f"./{beside}", "speed": 1.0}
     for fit in fits:
         if fit.found is None:
             continue
@@ -82,6 +88,7 @@ def calibrated_scenario(fits: Sequence[Fit], sources: Sequence[Source], catalog_
             arrivals = {"kind": "poisson"} if is_poisson else {"kind": "gamma", "cv": float(f"{fit.found.value:.5g}")}
             smooth = {k: v for k, v in scenario.get("arrivals", {}).items() if k == "smooth_s"}
             scenario["arrivals"] = arrivals | smooth
+    parse_config(scenario, Scenario, "calibrated scenario")
     header = [f"# Written by `provisor calibrate` from the scenario of {sources[0].name}."]
     header += [f"# {text}" for text in arrival_lines(fits)]
     return "\n".join(header) + "\n" + yaml.safe_dump(scenario, sort_keys=False, allow_unicode=True, width=120)

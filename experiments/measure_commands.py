@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from controller.errors import EXIT_DONE
+from controller.errors import EXIT_DONE, UsageError, mismatch
 
 
 @click.command()
@@ -124,6 +124,8 @@ def calibrate(journals: tuple[str, ...], catalog_name: str, out: str, scenario_o
     written = {"--out": Path(out)} | ({} if scenario_out is None else {"--scenario-out": Path(scenario_out)})
     for option, path in written.items():
         require_new(path, option, force)
+    if scenario_out is not None and Path(scenario_out).resolve() == Path(out).resolve():
+        raise UsageError(mismatch("--scenario-out", "another file than --out", scenario_out))
     catalog = load_catalog(catalog_name)
     with echo_truncations():
         samples = read_samples([Path(journal) for journal in journals], catalog)
