@@ -91,6 +91,7 @@ def calibrated_scenario(fits: Sequence[Fit], sources: Sequence[Source], catalog_
     parse_config(scenario, Scenario, "calibrated scenario")
     header = [f"# Written by `provisor calibrate` from the scenario of {sources[0].name}."]
     header += [f"# {text}" for text in arrival_lines(fits)]
+    header += ["# mean_rps is the mean over the journals' windows: part of a day gives the rate of that part."]
     return "\n".join(header) + "\n" + yaml.safe_dump(scenario, sort_keys=False, allow_unicode=True, width=120)
 
 
