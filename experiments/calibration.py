@@ -118,7 +118,7 @@ class Calibrator:
             yield from self._from_windows(profile)
         if len(means) > 1:
             yield from self._line(profile, means)
-        if warm:
+        if means:
             yield self._service_shape(profile, {b: s for b, s in warm.items() if b in means}, means)
         cold = of_pair.get(ServiceKey(variant, pool, 1, True))
         if cold is not None:

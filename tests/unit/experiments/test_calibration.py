@@ -323,6 +323,8 @@ def test_few_gaps_leave_the_cv_to_counts(tmp_path: Path) -> None:
     assert fit.note == "from counts of 400 windows"
 
 
+    # Without a mean there are no ratios to it, and no row that counts none.
+    assert ("service shape", "medium on spot-a") not in fits
 # Journals that are not taken
 
 
