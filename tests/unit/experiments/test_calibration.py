@@ -244,6 +244,34 @@ def test_a_window_that_could_not_be_read_counts_with_the_one_after_it(tmp_path: 
     assert rate.found.se == 0
 
 
+def test_a_count_is_that_of_a_single_window(tmp_path: Path) -> None:
+    windows = steady(10, arrivals=20)
+    windows[3] = Window(arrivals=20, is_measured=False)
+    windows[4].arrivals = 40
+    samples = read_samples([live_journal(tmp_path / "j.jsonl", windows)], tiny_catalog(batch_max=4))
+    assert samples.counts[0].tolist() == [20.0] * 8
+
+
+def test_batches_that_the_catalog_does_not_send_are_left_out(tmp_path: Path) -> None:
+    windows = steady(50)
+    for window in windows:
+        window.serve(SMALL_OD, 4, [0.15])
+    # Structure is all that two catalogs need to have in common.
+    catalog = tiny_catalog(batch_max=2)
+    fits = fits_of([live_journal(tmp_path / "j.jsonl", windows)], catalog)
+    assert [where for what, where in fits if what == "service"] == ["small on od, batch 1"]
+    parse_config(calibrated(catalog, list(fits.values())), Catalog, "calibrated")
+
+
+def test_cold_calls_that_were_faster_than_warm_ones_cost_nothing_more(tmp_path: Path) -> None:
+    windows = [window_of(SMALL_FN) for _ in range(50)]
+    for window in windows:
+        window.serve(SMALL_FN, 1, [0.05], is_cold=True)
+    fit = fits_of([live_journal(tmp_path / "j.jsonl", windows)])["cold start", "small on fn"]
+    assert fit.found.value == pytest.approx(-0.01)
+    assert fit.entry["value"] == 0.0
+
+
 def test_equal_gaps_have_a_cv_of_zero(tmp_path: Path) -> None:
     windows = steady(60, gaps_s=[0.0625] * 8)
     assert fits_of([live_journal(tmp_path / "j.jsonl", windows)])["arrival gap CV", "all classes"].found.value == 0
@@ -295,6 +323,8 @@ def test_a_figure_with_too_few_samples_stays_and_says_so(tmp_path: Path, capsys:
     after = parse_config(calibrated(before, list(fits.values())), Catalog, "calibrated")
     assert after.profiles[0].load_s == before.profiles[0].load_s
     assert after.profiles[5] == before.profiles[5]
+    # Without a mean there are no ratios to it, and no row that counts none.
+    assert ("service shape", "medium on spot-a") not in fits
     show_fits(list(fits.values()))
     rows = capsys.readouterr().out.splitlines()
     assert any("small on od" in row and "load" in row and "kept: 4 of 5 needed" in row for row in rows)
@@ -323,8 +353,6 @@ def test_few_gaps_leave_the_cv_to_counts(tmp_path: Path) -> None:
     assert fit.note == "from counts of 400 windows"
 
 
-    # Without a mean there are no ratios to it, and no row that counts none.
-    assert ("service shape", "medium on spot-a") not in fits
 # Journals that are not taken
 
 

@@ -78,6 +78,11 @@ def test_the_distance_from_a_table_is_that_of_kolmogorov_and_smirnov() -> None:
     assert agreement([1.1, 1.2, 1.3, 1.4], {0.0: 1.0, 1.0: 2.0}).distance == pytest.approx(0.6)
 
 
+def test_half_of_a_table_may_be_one_value() -> None:
+    # A half at 1, the other half evenly from there to 2: three quarters are reached at 1.5.
+    assert agreement([1.5], {0.0: 1.0, 0.5: 1.0, 1.0: 2.0}).distance == pytest.approx(0.75)
+
+
 def test_a_constant_table_has_no_distribution_to_agree_with() -> None:
     assert agreement([1.0, 1.1], {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}) is None
 
