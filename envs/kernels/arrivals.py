@@ -17,6 +17,9 @@ from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
 
 _pick_option = inlined(routing.pick_option)
 
+GAP_BLOCK = 64
+"""Gaps drawn at a time; what a tick leaves of them is drawn again in the next."""
+
 
 _CELL_BITS = 7
 _CENTRES = 1.0 + (np.arange(1 << _CELL_BITS) + 0.5) / (1 << _CELL_BITS)
@@ -73,20 +76,12 @@ def arrive(
         Their number.
     """
     rates, rate_bin_s = supply.rate_rps[st.clock.trace[0]], supply.rate_bin_s
-    gaps, is_poisson = supply.gaps, supply.is_poisson
     bins = rates.shape[0]
-    gap_key, class_key, option_key = st.clock.keys[GAP], st.clock.keys[CLASS], st.clock.keys[OPTION]
-    route_share, route_option, route_length = sc.route_share, sc.route_option, sc.route_length
-    options, seg_fill, shed, missed = sc.option, sc.seg_fill, obs.shed, obs.missed
-    for option in range(st.queue.head.shape[0]):
-        seg_fill[option] = 0
-    shares = wl.share
-    last_class = shares.shape[0] - 1
-    arrival_s, identities, classes, arrivals = sc.arrival_s, sc.identity, sc.klass, obs.arrivals
+    gaps, arrival_s = sc.draw, sc.arrival_s
     most = arrival_s.shape[0] - st.held.next.shape[0] - 1
-    gap_left, identity = st.clock.gap_left[0], st.clock.next_request[0]
+    gap_left, first = st.clock.gap_left[0], st.clock.next_request[0]
     offset_s = st.clock.start_s[0]
-    now_s, count = start_s, 0
+    now_s, count, drawn = start_s, 0, 0
     while now_s < end_s:
         position = int((offset_s + now_s) / rate_bin_s + 1e-9)
         until_s = min((position + 1) * rate_bin_s - offset_s, end_s)
@@ -95,30 +90,90 @@ def arrive(
         while rate > 0.0 and gap_left <= mass and count < most:
             now_s += gap_left / rate
             mass -= gap_left
-            u = uniform(class_key, identity, 0)
-            drawn, edge = 0, 0.0
-            for other in range(last_class):  # counted, not searched: a random exit is a mispredicted branch
-                edge += shares[other]
-                drawn += u >= edge
-            klass = unsigned(drawn)
-            option = route(route_share, route_option, route_length, klass, uniform(option_key, identity, 0))
-            if option >= 0:
-                seg_fill[unsigned(option)] += 1
-            else:
-                shed[klass] += 1
-                missed[klass] += 1
             arrival_s[unsigned(count)] = min(now_s, until_s)
-            identities[unsigned(count)] = identity
-            classes[unsigned(count)] = klass
-            options[unsigned(count)] = option
-            arrivals[klass] += 1
             count += 1
-            identity += 1
-            gap_left = gap(gaps, is_poisson, gap_key, identity)
+            if count > drawn:
+                _draw_gaps(supply, st, gaps, first + drawn + 1)
+                drawn += GAP_BLOCK
+            gap_left = gaps[unsigned(count - 1) % unsigned(GAP_BLOCK)]
         gap_left -= mass
         now_s = until_s
-    st.clock.gap_left[0], st.clock.next_request[0] = max(gap_left, 0.0), identity
+    st.clock.gap_left[0], st.clock.next_request[0] = max(gap_left, 0.0), first + count
+    _classify(wl, st, obs, sc, first, count)
+    _choose_options(st, obs, sc, count)
     return count
+
+
+# Each loop over requests below does one simple thing, so that the compiler takes eight requests at a time.
+
+
+@inlined
+def _draw_gaps(supply: SupplyArrays, st: SimState, gaps: F64, identity: int) -> None:
+    """Gaps before `GAP_BLOCK` requests from `identity` on."""
+    key, table, start = st.clock.keys[GAP], supply.gaps, unsigned(identity)
+    if supply.is_poisson:
+        for i in range(unsigned(GAP_BLOCK)):
+            gaps[i] = minus_logarithm(1.0 - uniform(key, start + i, 0))
+    else:
+        for i in range(unsigned(GAP_BLOCK)):
+            gaps[i] = draw(table, uniform(key, start + i, 0))
+
+
+@inlined
+def _classify(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, sc: Scratch, first: int, count: int) -> None:
+    """Draws the class of every arrival and counts them by class."""
+    key, start, shares, length = st.clock.keys[CLASS], unsigned(first), wl.share, unsigned(count)
+    draws, identities, classes = sc.draw, sc.identity, sc.klass
+    num_classes = shares.shape[0]
+    for i in range(length):
+        identities[i] = np.int64(start + i)
+        classes[i] = 0
+    edge, later = 0.0, count
+    if num_classes > 1:
+        for i in range(length):
+            draws[i] = uniform(key, start + i, 0)
+    for klass in range(num_classes - 1):
+        edge += shares[klass]
+        above = 0
+        for i in range(length):
+            is_above = draws[i] >= edge
+            classes[i] += is_above
+            above += is_above
+        obs.arrivals[klass] += later - above
+        later = above
+    obs.arrivals[num_classes - 1] += later
+
+
+@inlined
+def _choose_options(st: SimState, obs: ObservationArrays, sc: Scratch, count: int) -> None:
+    """Draws the option of every arrival by the shares of its class, as `routing.pick_option` does, and counts them."""
+    key, start, length = st.clock.keys[OPTION], unsigned(sc.identity[0]), unsigned(count)
+    draws, classes, options, seg_fill = sc.draw, sc.klass, sc.option, sc.seg_fill
+    share, route_option = sc.route_share, sc.route_option
+    num_classes, width = share.shape[0], sc.route_length[0]
+    for option in range(st.queue.head.shape[0]):
+        seg_fill[option] = 0
+    for i in range(length):
+        options[i] = 0
+    if width > 1:
+        for i in range(length):
+            draws[i] = uniform(key, start + i, 0)
+    for klass in range(num_classes):
+        for at in range(width - 1):
+            edge, total = share[klass, at], share[klass, width - 1]
+            for i in range(length):
+                options[i] += (classes[i] == klass) & (draws[i] * total >= edge)
+    for i in range(length):
+        klass = unsigned(classes[i])
+        option = np.int64(-1)
+        if width > 0:
+            option = route_option[klass, unsigned(options[i])]
+        options[i] = option
+        if option >= 0:
+            seg_fill[unsigned(option)] += 1
+        else:
+            obs.shed[klass] += 1
+            obs.missed[klass] += 1
 
 
 @kernel

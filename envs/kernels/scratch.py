@@ -73,6 +73,7 @@ class Scratch(NamedTuple):
     """Work space of one thread; nothing in it outlives a tick."""
 
     arrival_s: F64  # (L,) unsorted arrivals of the tick
+    draw: F64  # (L,) uniform draws of them; before that, gaps between them
     identity: I64  # (L,)
     klass: I32  # (L,)
     option: I32  # (L,)
@@ -152,6 +153,7 @@ def new_scratch(
     o, length = v * p, most_arrivals + q + 1
     return Scratch(
         arrival_s=np.zeros(length),
+        draw=np.zeros(length),
         identity=np.zeros(length, np.int64),
         klass=np.zeros(length, np.int32),
         option=np.zeros(length, np.int32),
