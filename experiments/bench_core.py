@@ -25,6 +25,9 @@ SERVICE_S = (0.017, 0.003)
 """Seconds of a batch: per batch and per item."""
 
 ON_DEMAND, SPOT = 0, 1
+BATCH_WAIT_S = 0.01
+"""A batch that is not full waits this long for more."""
+
 NUM_TICKS = 24
 LAUNCH_EVERY_TICKS = 6
 
@@ -74,6 +77,7 @@ def core_speed(num_servers: int, batch: int, load: float = 0.8, num_envs: int = 
     simulator.reset(np.arange(num_envs), initial_replicas=replicas)
     plan, actions = empty_plan(num_envs, setting.shape), empty_actions(num_envs, setting.shape)
     plan.batch_size[:] = batch
+    plan.batch_wait_s[:] = BATCH_WAIT_S if batch > 1 else 0.0
     plan.shed_limit[:] = 1 << 30
     shares = np.zeros((num_envs, setting.shape[2], *setting.shape[:2]))
     shares[:, :, 0, ON_DEMAND] = shares[:, :, 0, SPOT] = 0.5
