@@ -48,12 +48,15 @@ for bit. An action holds for one decision."""
 _REWARD = """\
 ## Reward
 
--(bill / reference + miss_weight x dial x missed / expected) x reward_scale, without a unit, not above 0. Bill and
-missed requests are those of the decision. `reference` is the rent, over a decision, of the machines that the rule plans
-for the scenario's mean rate; `expected` is the mean rate times the length of a decision; `dial` is the value of a miss
-in this episode, which the observation tells.
+-(bill / reference + miss_weight x dial x missed / expected + accuracy_weight x borrowed / expected) x reward_scale,
+without a unit. Bill and missed requests are those of the decision. `reference` is the rent, over a decision, of the
+machines that the rule plans for the scenario's mean rate; `expected` is the mean rate times the length of a decision;
+`dial` is the value of a miss in this episode, which the observation tells. `borrowed` is by how much the decision
+raised the accuracy that the answers so far lack below their class's floor, summed over answers and classes; what is
+repaid counts the other way, and a surplus counts for nothing.
 
-Made by its id: miss_weight {miss_weight:g}, reward_scale {reward_scale:g}, dial {dial}, {twin}.
+Made by its id: miss_weight {miss_weight:g}, accuracy_weight {accuracy_weight:g}, reward_scale {reward_scale:g},
+dial {dial}, {twin}.
 With `twin`, the same of a twin with zero knobs under the same seed is taken off: zero knobs earn 0, and the reward has
 either sign."""
 
@@ -94,6 +97,7 @@ def datasheet(scenario: str | Scenario | None = None) -> str:
         _table(knob_head, (_knob_row(at, knob) for at, knob in enumerate(KNOB_SPECS))),
         _REWARD.format(
             miss_weight=options.miss_weight,
+            accuracy_weight=options.accuracy_weight,
             reward_scale=options.reward_scale,
             dial=f"drawn per episode, log-uniform {low:g} to {high:g}" if options.randomise_dial else "1",
             twin="with `twin`" if options.twin else "without `twin`",

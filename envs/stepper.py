@@ -36,6 +36,7 @@ _CHANGING = (
     "shares",
     "knobs",
     "dial",
+    "debt",
     "encoded",
     "decisions",
     "episodes",
@@ -52,6 +53,8 @@ class EnvOptions:
     Attributes:
         episode_decisions: Decisions until it is truncated.
         miss_weight: Reward lost per request missed, in units of `reference_usd` / mean requests of a step.
+        accuracy_weight: Reward lost per unit of accuracy that the answers so far lack below their floors, in the same
+            units; got back when it is repaid.
         reward_scale: Factor on every reward.
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
         randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
@@ -62,6 +65,7 @@ class EnvOptions:
 
     episode_decisions: int = 120
     miss_weight: float = 5.0
+    accuracy_weight: float = 50.0
     reward_scale: float = 0.1
     twin: bool = True
     randomise_dial: bool = True
@@ -92,6 +96,7 @@ class Stepper:
         self.shares: F64 = np.zeros((self.size, num_classes, num_variants, num_pools))
         self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
         self.dial: F64 = np.ones(self.size)
+        self.debt: F64 = np.zeros((self.size, num_classes))  # accuracy below the floor, summed over the answers so far
         self.encoded: F32 = np.zeros((self.size, OBSERVATION_SIZE), np.float32)
         self.decisions: I64 = np.zeros(num_envs, np.int64)
         self.episodes: I64 = np.zeros(num_envs, np.int64)
@@ -100,12 +105,14 @@ class Stepper:
         self._seeds: I64 = np.zeros(self.size, np.int64)
         self._start_s: F64 = np.zeros(self.size)
         self._spot_start_s: F64 = np.zeros(self.size)
-        self._debt: F64 = np.zeros(self.size)
         self._sizer = MpcPolicy(setting, self.base, self.forecast)
         control = setting.control
         self.step_s = control.tick_s * control.ticks_per_decision
         self.reference_usd = self._mean_load_usd()
         self.requests_per_step = setting.scenario.mean_rps * self.step_s
+        # A floor on each request is kept by the choice of variants: nothing is ever owed.
+        self._binds = np.where(setting.workload.floor_each, 0.0, 1.0)
+        self._floors = setting.workload.accuracy_floor * self._binds
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
         self.action_space = gym.spaces.Box(*KNOB_RANGE, (NUM_KNOBS,), np.float32)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -130,13 +137,19 @@ class Stepper:
             Observations (N, D), rewards (N,), and whether each episode reached its length (N,).
         """
         self.knobs[: self.num_envs] = knobs
-        totals = self.simulator.totals
+        totals, options = self.simulator.totals, self.options
         spent_usd, missed = totals.spend_usd.sum(axis=1), totals.missed.sum(axis=1)
+        answered, accuracy_sum = totals.answered.copy(), totals.accuracy_sum.copy()
         self._run()
         cost = (totals.spend_usd.sum(axis=1) - spent_usd) / self.reference_usd
         misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
-        value = -(cost + self.options.miss_weight * self.dial * misses) * self.options.reward_scale
-        rewards = value[: self.num_envs] - value[self.num_envs :] if self.options.twin else value
+        # Only what is owed counts, and its change: accuracy borrowed within an episode is no gain, nor is a surplus.
+        owed = np.maximum(self.debt, 0.0).sum(axis=1)
+        self.debt += self._floors * (totals.answered - answered) - self._binds * (totals.accuracy_sum - accuracy_sum)
+        borrowed = (np.maximum(self.debt, 0.0).sum(axis=1) - owed) / self.requests_per_step
+        loss = cost + options.miss_weight * self.dial * misses + options.accuracy_weight * borrowed
+        value = -loss * options.reward_scale
+        rewards = value[: self.num_envs] - value[self.num_envs :] if options.twin else value
         self.episode_return += rewards
         self.decisions += 1
         self._encode(0, self.num_envs)
@@ -237,6 +250,7 @@ class Stepper:
             floors = self.setting.workload.accuracy_floor
             observation.day_accuracy_sum[m] = observation.day_answered[m] * np.clip(floors - debt, 0.0, 1.0)
             observation.day_arrivals[m] = observation.day_answered[m]
+        self.debt[m] = self._floors * observation.day_answered[m] - self._binds * observation.day_accuracy_sum[m]
         for remembered, value in zip(self.rule_state, self._new_rule_state, strict=True):
             remembered[m] = value[0]
         for planned in self.plan:

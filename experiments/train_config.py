@@ -101,6 +101,12 @@ class TrainConfig(StrictModel):
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
     miss_weight: float = Field(default=5.0, ge=0, description="reward lost per miss, in mean costs of a request")
+    accuracy_weight: float = Field(
+        default=50.0,
+        ge=0,
+        description="reward lost per unit of accuracy borrowed, in mean costs of a request; without it a policy learns "
+        "that accuracy is a loan which an episode's end forgives",
+    )
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"
     base: MpcSettings = Field(default=MpcSettings(), description="the rule's settings that tuning begins with")

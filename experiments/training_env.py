@@ -31,6 +31,7 @@ def training_env(world: World, config: TrainConfig, base: BaseRule, seed: int) -
     options = EnvOptions(
         episode_decisions=config.episode_decisions,
         miss_weight=config.miss_weight,
+        accuracy_weight=config.accuracy_weight,
         twin=config.twin,
         randomise_dial=config.randomise_dial,
         base=base.settings,

@@ -165,12 +165,10 @@ def _choose_options(st: SimState, obs: ObservationArrays, sc: Scratch, count: in
                 options[i] += (classes[i] == klass) & (draws[i] * total >= edge)
     for i in range(length):
         klass = unsigned(classes[i])
-        option = np.int64(-1)
-        if width > 0:
-            option = route_option[klass, unsigned(options[i])]
-        options[i] = option
-        if option >= 0:
-            seg_fill[unsigned(option)] += 1
+        chosen = route_option[klass, unsigned(options[i])] if width > 0 else np.int64(-1)
+        options[i] = chosen
+        if chosen >= 0:
+            seg_fill[unsigned(chosen)] += 1
         else:
             obs.shed[klass] += 1
             obs.missed[klass] += 1

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from controller.rule_arrays import NUM_KNOBS
+from controller.rule_arrays import ACCURACY_TILT, NUM_KNOBS
 from controller.scenario import load_scenario
 from envs.stepper import EnvOptions
 from envs.world import World, WorldChoice, build_world
@@ -72,6 +72,27 @@ def test_more_headroom_costs_more_than_the_twin(world: World) -> None:
     knobs[:, 0] = 1.0
     total = sum(vec.step(knobs)[1] for _ in range(20))
     assert (total < 0).all()
+
+
+def test_borrowed_accuracy_is_charged_once_and_given_back_when_repaid(world: World) -> None:
+    from envs.vector import ServingVecEnv
+
+    knobs = np.zeros((3, NUM_KNOBS))
+    rewards, owed = {}, []
+    for weight in (0.0, 8.0):
+        options = EnvOptions(episode_decisions=99, accuracy_weight=weight, twin=False)
+        vec = ServingVecEnv(world, 3, options, seed=1)
+        vec.reset()
+        stepper = vec.stepper
+        owed = [np.maximum(stepper.debt, 0.0).sum(axis=1)]
+        rewards[weight] = np.zeros(3)
+        for tilt in [-1.0] * 12 + [1.0] * 24:
+            knobs[:, ACCURACY_TILT] = tilt
+            rewards[weight] += vec.step(knobs)[1]
+            owed.append(np.maximum(stepper.debt, 0.0).sum(axis=1))
+    assert (np.max(owed, axis=0) > owed[-1]).any()  # some was borrowed and repaid
+    charged = -8.0 * options.reward_scale * (owed[-1] - owed[0]) / stepper.requests_per_step
+    np.testing.assert_allclose(rewards[8.0] - rewards[0.0], charged, atol=1e-9)
 
 
 def test_ended_episodes_report_their_last_observation_and_restart(world: World) -> None:
