@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from controller.replay import make_header
 from controller.scenario import load_scenario
 from envs.world import Cell, World, WorldChoice, build_world
 from experiments.results import ResultRow, write_results
-from experiments.rollout import Progress, Recorder, Ticker, Timer, new_loop, new_simulator, prepare, roll
+from experiments.rollout import Progress, Recorder, Ticker, Timer, batches, new_loop, new_simulator, prepare, roll
 from experiments.run_config import PolicyChoice, policy_labels
 
 JOURNAL = "journal.jsonl.gz"
@@ -60,7 +61,9 @@ def simulate(
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Runs every chosen day as one cell; Ctrl-C ends it early and keeps what was journalled.
+    """Runs every chosen day as one cell; Ctrl-C ends it early and keeps the days done and what was journalled.
+
+    Journalled days run one after the other, so that those done are whole; others run side by side, which is quicker.
 
     Args:
         scenario: Name or path of a scenario.
@@ -81,32 +84,37 @@ def simulate(
         raise UsageError(mismatch("ticks", f"1..{world.cell_ticks}", ticks))
     new_loop(world, policy, 1)
     progress = progress or Progress()
-    progress.started(len(world.days) * (ticks or world.cell_ticks))
     label = policy_labels([policy])[0]
     progress.working_on(f"{label} on {world.setting.scenario.name}")
     rows: list[ResultRow] = []
     journals: list[Path] = []
+    cells = world.cells([seed])
+    groups = batches(cells)
     if out is not None:
         resolved = {"scenario": world.setting.scenario.model_dump(mode="json"), "policy": label, "scale": world.scale}
         write_run_header(out, resolved, [seed])
-    simulator = new_simulator(world, 1)
+        groups = [(cell,) for cell in cells]
+    progress.started(len(groups) * (ticks or world.cell_ticks))
+    simulator = new_simulator(world, len(groups[0]))
     is_partial = False
     try:
-        for cell in world.cells([seed]):
-            start = prepare(world, [cell])
+        for group in groups:
+            start = prepare(world, group)
             timer = Timer()
             watching: list[Recorder] = [timer, Ticker(progress)]
-            if out is None:
+            if len(group) < len(groups[0]):  # what is left over
+                simulator = new_simulator(world, len(group))
+            with ExitStack() as opened:
+                if out is not None:
+                    path = out / (JOURNAL if len(cells) == 1 else f"day{group[0].day:02d}-{JOURNAL}")
+                    journals.append(path)
+                    writer = opened.enter_context(JournalWriter(path, _header(world, policy, label, group[0])))
+                    watching.insert(0, JournalRecorder(writer))
                 tally = roll(world, start, policy, watching, ticks, simulator)
-            else:
-                path = out / (JOURNAL if len(world.days) == 1 else f"day{cell.day:02d}-{JOURNAL}")
-                journals.append(path)
-                with JournalWriter(path, _header(world, policy, label, cell)) as writer:
-                    tally = roll(world, start, policy, [JournalRecorder(writer), *watching], ticks, simulator)
-            row = tally.row(
-                0, policy=label, trace=world.trace_name, day=cell.day, seed=seed, decide_ms_p99=timer.ms_p99
-            )
-            rows.append(row)
+            rows += [
+                tally.row(n, policy=label, trace=world.trace_name, day=cell.day, seed=seed, decide_ms_p99=timer.ms_p99)
+                for n, cell in enumerate(group)
+            ]
     except KeyboardInterrupt:
         is_partial = True
     if out is not None:

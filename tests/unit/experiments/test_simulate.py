@@ -61,6 +61,16 @@ def test_without_a_directory_nothing_is_written(plain_world: World, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_days_side_by_side_give_the_rows_of_days_one_by_one(tmp_path: Path) -> None:
+    choice = WorldChoice(days=(1, 3))
+    beside = simulate("tiny", "mpc", choice=choice, ticks=30)
+    alone = simulate("tiny", "mpc", choice=choice, ticks=30, out=tmp_path)
+    assert [row.model_copy(update={"decide_ms_p99": None}) for row in beside.rows] == [
+        row.model_copy(update={"decide_ms_p99": None}) for row in alone.rows
+    ]
+    assert [row.day for row in beside.rows] == [1, 2, 3]
+
+
 def test_a_simulated_journal_replays_equal(journal: Path) -> None:
     replay = replay_journal(journal)
     assert replay.is_equal
