@@ -44,6 +44,9 @@ VERBS: dict[str, Verb] = {
     "profile": Verb("experiments.measure_commands:profile", "Measure a model of yours into a catalog entry."),
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),
+    "experiment": Verb(
+        "experiments.experiment_commands:experiment", "Measure what the project claims, beside its bars."
+    ),
     "trace": Verb("traces.commands:trace", "Describe, generate and fetch request traces."),
     "env": Verb("envs.commands:env", "Describe the Gymnasium environments: ids, observation, action, reward."),
     "version": Verb("controller.cli:version", "Print the versions that can change a result."),

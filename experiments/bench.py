@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from controller.arrays import F64, ActionArrays, PlanArrays
+from controller.errors import EXIT_WRONG_INPUT
 from controller.forecast import LEVELS, new_forecast
 from controller.loop import DecisionLoop
 from controller.policies.predictive import MpcPolicy, MpcSettings
@@ -26,9 +27,14 @@ from controller.scenario import load_scenario
 from envs.simulator import Simulator, Snapshot
 from envs.stepper import EnvOptions, Stepper
 from envs.world import World, WorldChoice, build_world
+from experiments.bench_core import core_speed
+from experiments.bench_simpy import against_simpy
+from experiments.bench_slopes import slopes
 
 BLOCKS = 5
 WARM_TICKS = 120
+DENSE = ((4, 1), (16, 1), (64, 1), (256, 1), (4, 8), (16, 8), (64, 8), (256, 8))
+"""Servers and largest batch of each dense measurement."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,17 @@ def best_rate(run: Callable[[], float], ticks: int) -> Rate:
 
 def main(arguments: list[str]) -> int:
     """Prints the measurements; `--no-live` leaves out what needs a Ray cluster."""
+    unknown = [word for word in arguments if word != "--no-live"]
+    if unknown:
+        sys.stderr.write(f"error: expected --no-live or nothing, got '{unknown[0]}'\n")
+        return EXIT_WRONG_INPUT
     scenario = load_scenario("default")
     world = build_world(scenario, WorldChoice(days=scenario.splits.train))
     result: dict[str, Any] = {"scenario": scenario.name, "cpu": platform.processor() or platform.machine()}
     result |= kernels(world)
+    result |= dense()
+    result["simpy"] = against_simpy()
+    result["slopes"] = slopes()
     result |= environment(world)
     result |= learning(world)
     result |= ticks(world)
@@ -123,6 +136,14 @@ def kernels(world: World) -> dict[str, Any]:
         found["options_in_use"] = round(float((serving > 0).sum() / num_envs), 1)
         found["instances_in_use"] = round(float(serving.sum() / num_envs), 1)
     return found
+
+
+def dense() -> dict[str, Any]:
+    """Requests per second of the fast kernel where the work per request is what counts, by servers and batch size."""
+    return {
+        f"dense_{servers}_servers_batch_{batch}_requests_per_s_core": core_speed(servers, batch)["requests_per_s_core"]
+        for servers, batch in DENSE
+    }
 
 
 def environment(world: World) -> dict[str, Any]:
