@@ -209,7 +209,7 @@ def write_run_header(
         ConfigError: The directory cannot be written.
     """
     config = resolved_config.model_dump(mode="json") if isinstance(resolved_config, BaseModel) else resolved_config
-    header = {"command": sys.argv, "config": config, "seeds": list(seeds), "versions": versions(), **_commit()}
+    header = {"command": sys.argv, "config": config, "seeds": list(seeds), "versions": versions(), **commit_of_code()}
     target = Path(directory) / RUN_HEADER
     partial = target.with_suffix(".partial")
     try:
@@ -235,7 +235,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _commit() -> dict[str, str | bool | None]:
+def commit_of_code() -> dict[str, str | bool | None]:
     """Commit of the checkout this source lies in, if it lies at the top of one."""
     unknown: dict[str, str | bool | None] = {"commit": None, "is_modified": None}
     root = Path(__file__).resolve().parents[1]

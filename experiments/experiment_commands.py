@@ -21,20 +21,43 @@ def experiment() -> None:
 
 @experiment.command()
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
+@click.option("--full", is_flag=True, help="Compare with live runs anew, and keep the result.")
+@click.option("--repeats", type=click.IntRange(min=2), default=3, show_default=True, metavar="N", help="Of --full.")
+@click.option(
+    "--duration", type=click.FloatRange(min=20.0), default=90.0, show_default=True, metavar="S", help="Of each."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the live runs.")
 @click.option("--out", default="runs/experiment/simulator", show_default=True, metavar="DIR", help="Folder of results.")
-def simulator(check: bool, out: str) -> int:
-    """Hold the simulator to theory, a peer, its laws and its speed.
+def simulator(check: bool, full: bool, repeats: int, duration: float, port: int, out: str) -> int:
+    """Hold the simulator to theory, a peer, its laws, its speed and live runs.
 
-    Runs the suites of a checkout and the speed measurements; some ten minutes on two cores.
+    Runs the suites of a checkout and the speed measurements; some ten minutes on two cores. The comparison with live
+    runs takes some forty minutes more and a machine with nothing else to do: it is made with --full, one run after the
+    other, goes on where it was interrupted, and without --full its last result is printed apart.
 
     \b
     Example:
       provisor experiment simulator --check
+      provisor experiment simulator --full --repeats 3 --duration 90
     """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
-    from experiments.checks import show_checks, write_checks
+    from experiments.checks import Check, show_checks, write_checks
+    from experiments.sim_to_live import checks_of, predictions
+    from experiments.sim_to_live_record import read_record, write_record
     from experiments.simulator_checks import checks
 
-    found = list(checks(lambda line: click.echo(line, err=True)))
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if full:
+        live = Path(out) / "live"
+        made = checks_of(list(predictions(live, repeats=repeats, duration_s=duration, port=port, say=say)))
+        write_record(made, {"repeats": repeats, "duration_s": duration})
+    found = list(checks(say))
+    kept = read_record()
+    if kept is None:
+        found.append(Check("live against simulated", "never measured", "provisor experiment simulator --full", False))
     write_checks(found, Path(out) / "checks.json")
     holds = show_checks("the simulator", found)
+    if kept is not None:
+        holds = show_checks(*kept) and holds
     return EXIT_DONE if holds or not check else EXIT_FAILED
