@@ -36,6 +36,7 @@ JOURNAL = "journal.jsonl"
 _DRAIN_S = 15.0
 _POLL_S = 0.1
 _SCALE_TIMEOUT_S = 90.0
+_ANSWER_TIMEOUT_S = 30.0
 
 
 def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
@@ -148,14 +149,14 @@ class _Live:
         if schedule is not None:
             record = await self._load(schedule, began_at)
         while not self._stop.is_set():
-            status = await handle.status.remote()
+            status = await self._answer(handle.status.remote())
             if status["loop_error"]:
                 raise RunError(f"the controller stopped: {status['loop_error']}")
             if num_ticks is not None and status["ticks"] > num_ticks:
                 break
             await self._pause(min(tick_s, 1.0))
         self._say("draining")
-        status = await handle.stop.remote()
+        status = await self._answer(handle.stop.remote())
         await self._drain()
         journal = await self._fetch_journal(handle)
         self._ran = world, start
@@ -287,6 +288,13 @@ class _Live:
         stop.cancel()
         self._check_stop()
         return await call
+
+    async def _answer(self, reference: Any) -> Any:
+        """The result of a call of the controller, which may be gone with its node."""
+        try:
+            return await asyncio.wait_for(reference, _ANSWER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise RunError(f"the controller did not answer within {_ANSWER_TIMEOUT_S:g} s") from error
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -7,7 +7,6 @@ restarts meanwhile is found again by name.
 """
 
 import asyncio
-import contextlib
 import os
 import pickle
 import tempfile
@@ -33,6 +32,7 @@ from serving.market import Market
 from serving.metrics import ObservationBuilder
 from serving.rules import router_tables
 from serving.supervisor import Supervisor
+from serving.tasks import end_task
 
 NAME, NAMESPACE = "ServingController", "provisor"
 
@@ -132,9 +132,7 @@ class ServingController:
         """Ends the loop and closes the journal; what is deployed stays as it is. Returns `status`."""
         for task in (self._task, self._follower):
             if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await end_task(task)
         if self._journal is not None:
             self._journal.close()
         self._metrics.close()
