@@ -82,6 +82,13 @@ class WorkloadArrays(NamedTuple):
     overflow_option: I64  # (C,) v * P + p of the serverless option that takes overflow; -1 for none
 
 
+class AnswerArrays(NamedTuple):
+    """Answers measured request by request; R = 0 rows where the catalog has none."""
+
+    confidence: F64  # (R, V) 0..1; NaN for a variant that was not measured, likewise below
+    right: F64  # (R, V) 1 for a right answer, 0 for a wrong one, or a grade between
+
+
 class LimitArrays(NamedTuple):
     """Hard limits that no plan may cross."""
 

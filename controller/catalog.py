@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from controller.answers import AnswerTable, read_rows
 from controller.config import StrictModel, load_yaml
 from controller.errors import CatalogError
 
@@ -234,6 +235,13 @@ class Catalog(StrictModel):
     variants: tuple[ModelVariant, ...] = Field(min_length=1)
     pools: tuple[ResourcePool, ...] = Field(min_length=1)
     profiles: tuple[Profile, ...] = Field(min_length=1)
+    answers: AnswerTable | None = Field(default=None, description="measured request by request; cascades need it")
+
+    @model_serializer(mode="wrap")
+    def _without_absent_answers(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for a profile's table of service times.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.answers else {k: v for k, v in fields.items() if k != "answers"}
 
     @model_validator(mode="after")
     def _whole(self) -> Catalog:
@@ -261,6 +269,9 @@ class Catalog(StrictModel):
                 raise ValueError(f"{where}: a serverless profile needs cold_start_s, batch_max 1 and concurrency 1")
             if not is_serverless and profile.swap_s is None:
                 raise ValueError(f"{where}.swap_s: expected a value for a machine pool, got none")
+        for name in self.answers.variants if self.answers else ():
+            if name not in variants:
+                raise ValueError(f"answers.variants: expected names of {sorted(variants)}, got '{name}'")
         return self
 
     @cached_property
@@ -298,5 +309,12 @@ def load_catalog(name_or_path: str | Path) -> Catalog:
             known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
             raise CatalogError(f"catalog: expected one of {known} or a path to a YAML file, got '{text}'")
         with resources.as_file(shipped) as path:
-            return load_yaml(path, Catalog)
-    return load_yaml(Path(text), Catalog)
+            return _load(path)
+    return _load(Path(text))
+
+
+def _load(path: Path) -> Catalog:
+    catalog = load_yaml(path, Catalog)
+    if catalog.answers is None or catalog.answers.file is None:
+        return catalog
+    return catalog.model_copy(update={"answers": read_rows(catalog.answers, path.parent)})

@@ -11,6 +11,7 @@ from controller.arrays import (
     I64,
     MARKETS,
     SHAPE_CELLS,
+    AnswerArrays,
     Bool,
     CatalogArrays,
     ControlArrays,
@@ -18,7 +19,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.catalog import Catalog, Distribution, Figure, Market
-from controller.errors import ScenarioError
+from controller.errors import CatalogError, ScenarioError
 from controller.scenario import Scenario
 from controller.workload import RequestClass
 
@@ -34,6 +35,7 @@ class Setting:
     limits: LimitArrays
     control: ControlArrays
     zones: tuple[str, ...]
+    answers: AnswerArrays
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -69,6 +71,7 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
 
     Raises:
         ScenarioError: A class could be answered by no option within its SLO.
+        CatalogError: The file of the catalog's measured answers was not read.
     """
     catalog = scenario.load_catalog() if catalog is None else catalog
     shapes: list[Distribution] = []
@@ -89,7 +92,8 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
         retry_after_s=unscaled.retry_after_s / speed,
         day_s=unscaled.day_s / speed,
     )
-    return Setting(scenario, catalog, compiled, workload, _compile_limits(scenario, catalog), control, zones)
+    limits, answers = _compile_limits(scenario, catalog), _compile_answers(catalog)
+    return Setting(scenario, catalog, compiled, workload, limits, control, zones, answers)
 
 
 def at_speed(catalog: CatalogArrays, speed: float, measured_start_s: float, measured_swap_s: float) -> CatalogArrays:
@@ -198,6 +202,18 @@ def _compile_catalog(catalog: Catalog, shapes: list[Distribution]) -> tuple[Cata
         shapes=np.stack([shape.table(SHAPE_CELLS) for shape in shapes]),
     )
     return arrays, zones
+
+
+def _compile_answers(catalog: Catalog) -> AnswerArrays:
+    table = catalog.answers
+    if table is None:
+        return AnswerArrays(np.zeros((0, len(catalog.variants))), np.zeros((0, len(catalog.variants))))
+    if table.file is not None:
+        raise CatalogError(f"answers.file: expected a catalog whose rows were read by load_catalog, got '{table.file}'")
+    names = [v.name for v in catalog.variants]
+    return AnswerArrays(
+        *(np.stack([table.column(rows, v) for v in names], axis=1) for rows in (table.confidence, table.right))
+    )
 
 
 def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArrays) -> WorkloadArrays:
