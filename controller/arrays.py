@@ -29,6 +29,9 @@ SHAPE_CELLS = 512
 HISTORY_TICKS = 360
 """Ticks of arrivals kept for forecasts: one hour at the default tick of 10 s."""
 
+CASCADE_STEPS = 3
+"""Variants that a cascade can try in turn."""
+
 LATENCY_BUCKETS = 160
 """Log buckets: 8 per octave from 2**-10 s (0.98 ms) to 2**10 s; first and last take what lies outside."""
 
@@ -152,6 +155,8 @@ class PlanArrays(NamedTuple):
     overflow_after_s: F64  # (N, C) predicted wait above which a request may go to serverless
     overflow_fraction: F64  # (N, C) probability of going
     hedge_after_s: F64  # (N, C) 0 replicates at once, inf is off
+    cascade_variant: I64  # (N, C, CASCADE_STEPS) variants tried in turn; -1 is no further step, first of all no cascade
+    cascade_threshold: F64  # (N, C, CASCADE_STEPS - 1) the answer of a step is final from this confidence on
     shed_limit: I64  # (N, C) queued requests of the class in one option at which further ones are refused
     batch_size: I64  # (N, V, P)
     batch_wait_s: F64  # (N, V, P)
@@ -198,13 +203,15 @@ def empty_observation(num_envs: int, shape: tuple[int, int, int]) -> Observation
 
 
 def empty_plan(num_envs: int, shape: tuple[int, int, int]) -> PlanArrays:
-    """A plan for nothing: no replicas, no overflow, no hedge, no shedding, batches of one; `shape` is (V, P, C)."""
+    """A plan for nothing: no replicas, overflow, hedge, cascade or shedding, batches of one; `shape` is (V, P, C)."""
     n, (v, p, c) = num_envs, shape
     return PlanArrays(
         replicas=np.zeros((n, v, p), np.int64),
         overflow_after_s=np.zeros((n, c)),
         overflow_fraction=np.zeros((n, c)),
         hedge_after_s=np.full((n, c), np.inf),
+        cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
+        cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
         shed_limit=np.full((n, c), np.iinfo(np.int64).max),
         batch_size=np.ones((n, v, p), np.int64),
         batch_wait_s=np.zeros((n, v, p)),

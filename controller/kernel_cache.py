@@ -18,6 +18,7 @@ KERNEL_SOURCES = (
     "controller.kernels",
     "envs.kernels",
     "controller.routing",
+    "controller.redundancy",
     "controller.latency",
     "controller.bill",
     "controller.keyed_random",

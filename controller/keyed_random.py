@@ -16,7 +16,7 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 _MIX_1: Final = 0xBF58476D1CE4E5B9
 _MIX_2: Final = 0x94D049BB133111EB
 
-GAP, CLASS, OPTION, OVERFLOW, SERVICE, COLD_START, LAUNCH, HEDGE, CORRECT, CAPACITY = range(10)
+GAP, CLASS, OPTION, OVERFLOW, SERVICE, COLD_START, LAUNCH, HEDGE, CORRECT, CAPACITY, ANSWER = range(11)
 """Streams; each kind of draw has its own, so adding a draw to one never shifts another."""
 
 

@@ -242,9 +242,12 @@ class Simulator:
         """Starts every action and puts plan and shares into force for the next tick.
 
         Raises:
-            ScenarioError: The plan hedges and the scenario asks for the fast kernel.
+            ScenarioError: The plan hedges or has a cascade and the scenario asks for the fast kernel, or the catalog
+                has no measured answers of a cascade's variants.
         """
         from envs.kernels import tick
+
+        self._check_cascades(plan)
 
         if self.setting.scenario.simulator.kernel == "fast" and np.isfinite(plan.hedge_after_s).any():
             raise ScenarioError(
@@ -264,6 +267,20 @@ class Simulator:
             0,
             self.num_envs,
         )
+
+    def _check_cascades(self, plan: PlanArrays) -> None:
+        used = plan.cascade_variant[plan.cascade_variant >= 0]
+        if used.size == 0:
+            return
+        if self.setting.scenario.simulator.kernel == "fast":
+            raise ScenarioError("simulator.kernel: expected 'auto' or 'event' for a plan with a cascade, got 'fast'")
+        confidence = self.setting.answers.confidence
+        for v in np.unique(used):
+            if len(confidence) == 0 or np.isnan(confidence[0, v]):
+                raise ScenarioError(
+                    f"catalog.answers: expected measured answers of variant '{self.setting.variant_names[v]}', "
+                    f"which a cascade uses, got none"
+                )
 
     def advance(self) -> ObservationArrays:
         """Runs one tick in every env; returns the new observation (a view that later ticks overwrite)."""
@@ -307,7 +324,9 @@ class Simulator:
         is_needed = (
             self.setting.scenario.simulator.kernel == "event"
             or np.isfinite(state.rules.hedge_after_s[lo:hi]).any()
+            or (state.rules.cascade_variant[lo:hi, :, 0] >= 0).any()
             or state.held.pairs[lo:hi].any()
+            or state.held.escalated[lo:hi].any()
         )
         if is_needed and lo not in self._events:
             self._events[lo] = new_events(*self._event_sizes)
@@ -325,6 +344,7 @@ class Simulator:
             self.state,
             self.observation,
             self.totals,
+            setting.answers,
             scratch,
             self._events_of(lo, hi),
             lo,

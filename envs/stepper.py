@@ -286,6 +286,7 @@ class Stepper:
             self.plan,
             self.actions,
             self.shares,
+            setting.answers,
             scratch,
             setting.control.ticks_per_decision,
             lo,

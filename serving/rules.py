@@ -12,6 +12,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, SHAPE_CELLS, Bool, PlanArrays
 from controller.compile import Setting
+from controller.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,16 @@ class Rules:
     provisioned: I64  # (O,) serverless environments reserved
 
 
+def check_served(plan: PlanArrays) -> None:
+    """Refuses a plan that asks for what routers do not do yet.
+
+    Raises:
+        UsageError: A class has a cascade.
+    """
+    if (plan.cascade_variant >= 0).any():
+        raise UsageError("plan.cascade_variant: expected no cascade in a live run, which cannot serve one yet")
+
+
 def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: RouterTables, sequence: int) -> Rules:
     """Rules of env 0 of a plan.
 
@@ -138,7 +149,11 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
         target: Replicas that exist or are wanted, (V, P).
         tables: Of the same setting.
         sequence: Number of the decision; a router ignores rules older than what it has.
+
+    Raises:
+        UsageError: The plan asks for what routers do not do yet.
     """
+    check_served(plan)
     flat = tables.num_options
     is_serverless = tables.is_serverless
     num_classes = len(tables.class_names)

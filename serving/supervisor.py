@@ -1,7 +1,7 @@
 """Decides with the policy while it can be trusted, else with the named rule.
 
-A policy that raises is not asked again in this run. While the router cannot be read, the rule decides on the last
-facts known.
+A policy that raises, or plans what cannot be served live, is not asked again in this run. While the router cannot be
+read, the rule decides on the last facts known.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from controller.arrays import ObservationArrays
 from controller.loop import Decision, DecisionLoop
 from controller.plan import Reason
+from serving.rules import check_served
 
 STALE_TICKS = 3
 """Readings that may fail in a row before the rule takes over."""
@@ -40,7 +41,9 @@ class Supervisor:
         self.ticks += 1
         if not self.fault and stale_ticks < STALE_TICKS:
             try:
-                decision = self.policy.decide(observation)
+                planned = self.policy.decide(observation)
+                check_served(planned.plan)
+                decision = planned
             except Exception as error:  # noqa: BLE001 - a user's policy may raise anything, and serving must go on
                 self.fault = f"{type(error).__name__}: {error}"[:400]
         ruled = self.rule.decide(observation)

@@ -5,7 +5,9 @@ All share the shapes (V, P, C) = (3, 4, 2) and the table sizes, so the kernels a
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from controller.arrays import (
     I64,
     SHAPE_CELLS,
     ActionArrays,
+    AnswerArrays,
     Bool,
     ObservationArrays,
     PlanArrays,
@@ -22,6 +25,7 @@ from controller.arrays import (
     empty_plan,
 )
 from controller.compile import Setting
+from controller.keyed_random import GAP, stream_key, uniform
 from envs.simulator import Simulator
 from envs.supply import Supply
 from tests.tiny import FN, tiny_setting
@@ -38,15 +42,29 @@ def setting_with(
     held: int = 1024,
     catalog: dict[str, Any] | None = None,
     workload: dict[str, Any] | None = None,
+    answers: AnswerArrays | None = None,
 ) -> Setting:
-    """The tiny setting with fields of its catalog and workload arrays replaced."""
+    """The tiny setting with fields of its catalog and workload arrays, or its measured answers, replaced."""
     size = {"max_instances": 48, "max_requests_held": held, "kernel": kernel}
     setting = tiny_setting(batch_max, concurrency, simulator=size)
     return replace(
         setting,
         catalog=setting.catalog._replace(**(catalog or {})),
         workload=setting.workload._replace(**(workload or {})),
+        answers=answers or setting.answers,
     )
+
+
+def one_request(latest_s: float) -> tuple[int, float, F64]:
+    """Seed, arrival and rates of a world in which one request arrives, before `latest_s`."""
+    rates = np.zeros((1, 8640))
+    rates[0, 0] = 0.1
+    for seed in count():
+        key = stream_key(seed, GAP)
+        first_s, second_s = (-math.log(1.0 - uniform(key, identity, 0)) / 0.1 for identity in (0, 1))
+        if first_s < latest_s and first_s + second_s >= TICK_S:
+            return seed, first_s, rates
+    raise AssertionError
 
 
 def supply_of(rate_rps: float | F64, spot_share: F64 | None = None, gap_cv: float = 1.0) -> Supply:
@@ -90,8 +108,8 @@ class World:
     def act(self, **actions: dict[tuple[int, ...], int]) -> World:
         """Actions of the next decision; they are taken once."""
         for name, changes in actions.items():
-            for at, count in changes.items():
-                getattr(self.actions, name)[(slice(None), *at)] = count
+            for at, number in changes.items():
+                getattr(self.actions, name)[(slice(None), *at)] = number
         return self
 
     def tick(self, count: int = 1) -> ObservationArrays:
@@ -159,7 +177,13 @@ def random_supply(rng: np.random.Generator) -> Supply:
     return Supply(rates, TICK_S, share, TICK_S, float(rng.choice([0.5, 1.0, 2.0])))
 
 
-def random_decision(rng: np.random.Generator, world: World, hedges: bool = False) -> None:
+def random_answers(rng: np.random.Generator, num_rows: int = 20) -> AnswerArrays:
+    """Measured answers of which the surer ones are right more often."""
+    confidence = rng.random((num_rows, 3))
+    return AnswerArrays(confidence, (rng.random((num_rows, 3)) < confidence).astype(np.float64))
+
+
+def random_decision(rng: np.random.Generator, world: World, hedges: bool = False, cascades: bool = False) -> None:
     """Any actions and any plan, the same in all envs."""
     num_variants, num_pools, num_classes = world.setting.shape
     by_option, by_class = (num_variants, num_pools), num_classes
@@ -175,6 +199,12 @@ def random_decision(rng: np.random.Generator, world: World, hedges: bool = False
     world.plan.batch_wait_s[:] = rng.choice([0.0, 0.05, 0.5], by_option)
     after_s = rng.choice([0.0, 0.05, 0.3, 2.0, np.inf], by_class)
     world.plan.hedge_after_s[:] = after_s if hedges else np.inf
+    if cascades:
+        for c in range(num_classes):
+            world.plan.cascade_variant[:, c] = rng.permutation([-1, 0, 1, 2])[:3] if rng.random() < 0.8 else -1
+            steps = world.plan.cascade_variant[0, c]
+            world.plan.cascade_variant[:, c] = np.append(steps[steps >= 0], [-1, -1, -1])[:3]
+        world.plan.cascade_threshold[:] = rng.choice([0.0, 0.5, 0.9, np.inf], (num_classes, 2))
     weights = rng.random((num_classes, *by_option)) * (rng.random((num_classes, *by_option)) < 0.4)
     weights[:, :, FN] *= 0.2
     total = weights.sum(axis=(1, 2), keepdims=True)

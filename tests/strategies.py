@@ -47,6 +47,14 @@ def garbage_plan(setting: Setting, seed: int, num_envs: int = 4) -> PlanArrays:
     for name in ("overflow_after_s", "overflow_fraction", "hedge_after_s", "batch_wait_s", "shares", "need_rps"):
         array = getattr(plan, name)
         array[:] = rng.choice(strange_numbers, array.shape)
+    plan.cascade_variant[:] = rng.permuted(
+        np.broadcast_to([-1, 0, 1, 2], (*plan.cascade_variant.shape[:2], 4)), axis=2
+    )[..., :3]
+    strange_steps = rng.random(plan.cascade_variant.shape) < 0.1
+    plan.cascade_variant[strange_steps] = rng.choice([-2, -1, 1, 3, 2**40], strange_steps.sum())
+    plan.cascade_threshold[:] = rng.choice(
+        strange_numbers, plan.cascade_threshold.shape, p=[0.1, *[0.15] * 5, 0.1, 0.05]
+    )
     plan.fixed_shares[:] = rng.integers(0, 2, num_envs).astype(bool)
     return plan
 

@@ -19,6 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.kernels.cascade import clear_cascade, has_valid_cascade
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
@@ -92,6 +93,9 @@ def _sanitise(cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan:
             invalid = True
         if not (plan.hedge_after_s[n, c] >= 0.0):
             plan.hedge_after_s[n, c] = np.inf
+            invalid = True
+        if not has_valid_cascade(wl, plan, n, c):
+            clear_cascade(plan, n, c)
             invalid = True
         if plan.shed_limit[n, c] < 1:
             plan.shed_limit[n, c] = wl.queue_limit[c]

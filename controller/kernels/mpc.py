@@ -19,6 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.forecast import forecast_one, quantile_at
 from controller.kernels.provision import (
@@ -308,6 +309,7 @@ def mpc_one(
         plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
         plan.overflow_fraction[n, c] = fraction
         plan.hedge_after_s[n, c] = np.inf
+        clear_cascade(plan, n, c)
         room = settings.shed_slack * slack_s * weights[c] * max(ready_rps, rps)
         plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
     for p in range(num_pools):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import history_sum, peak_rate, planned_rps
 from controller.plan import Reason
@@ -143,6 +144,7 @@ def _route(
     if plan.overflow_fraction[n, c] > 0.0:
         plan.reasons[n] |= _OVERFLOW
     plan.hedge_after_s[n, c] = np.inf
+    clear_cascade(plan, n, c)
     plan.shed_limit[n, c] = wl.queue_limit[c]
 
 

@@ -40,9 +40,9 @@ def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, a
 
 @inner
 def _waiting_option(
-    cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int
+    cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int, only: int
 ) -> int:
-    """Where requests of a class go while no option of it serves: v * P + p.
+    """Where requests of a class go while no option of it serves: v * P + p, of the variant `only` unless it is -1.
 
     The cheapest serverless option, which wakes from zero; without one, the option with most starting, else most planned
     replicas.
@@ -51,7 +51,7 @@ def _waiting_option(
     best, best_cost = -1, np.inf
     for v in range(num_variants):
         for p in range(num_pools):
-            if not wl.allowed[c, v, p] or cat.market[p] != SERVERLESS:
+            if not wl.allowed[c, v, p] or cat.market[p] != SERVERLESS or (only >= 0 and v != only):
                 continue
             cost = cat.usd_per_request[p] + cat.usd_per_gb_s[p] * cat.memory_gb[p] * cat.service_s[v, p, 1]
             if best < 0 or cost < best_cost:
@@ -61,7 +61,7 @@ def _waiting_option(
     most_starting, most_planned = -1, -1
     for v in range(num_variants):
         for p in range(num_pools):
-            if not wl.allowed[c, v, p]:
+            if not wl.allowed[c, v, p] or (only >= 0 and v != only):
                 continue
             starting, planned = obs.starting[n, v, p], plan.replicas[n, v, p]
             if starting > most_starting or (starting == most_starting and planned > most_planned):
@@ -88,6 +88,55 @@ def _fixed_split(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, serving: 
     for v in range(num_variants):
         for p in range(num_pools):
             shares[n, c, v, p] /= total
+    return True
+
+
+@inner
+def _cascade_split(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    c: int,
+    serving: F64,
+    shares: F64,
+) -> bool:
+    """Shares of a class with a cascade; False where none of its variants serves.
+
+    A request goes to the variant of its step, whose shares alone count there: in proportion to capacity. So each
+    variant that serves gets the same in all. One that does not is skipped, unless no later one serves either: then its
+    requests wait where they would if the class had no other variant. Other classes do not make room for cascades.
+    """
+    _, num_variants, num_pools = wl.allowed.shape
+    steps = plan.cascade_variant[n, c]
+    last, num_shared = -1, 0
+    for step in range(steps.shape[0]):
+        for p in range(num_pools):
+            if steps[step] >= 0 and wl.allowed[c, steps[step], p] and serving[steps[step], p] > 0.0:
+                last = step
+    if last < 0:
+        return False
+    for step in range(steps.shape[0]):
+        v = steps[step]
+        if v < 0:
+            continue
+        capacity = 0.0
+        for p in range(num_pools):
+            if wl.allowed[c, v, p]:
+                capacity += serving[v, p]
+        for p in range(num_pools):
+            if wl.allowed[c, v, p] and capacity > 0.0:
+                shares[n, c, v, p] = serving[v, p] / capacity
+        if capacity <= 0.0 and step > last:
+            option = _waiting_option(cat, wl, obs, plan, n, c, v)
+            if option < 0:
+                continue
+            shares[n, c, v, option % num_pools] = 1.0
+        num_shared += capacity > 0.0 or step > last
+    for v in range(num_variants):
+        for p in range(num_pools):
+            shares[n, c, v, p] /= num_shared
     return True
 
 
@@ -127,7 +176,7 @@ def split_one(
     Every serving option gets load in proportion to its capacity. Classes take that load in order of the accuracy they
     are owed, highest first, from the most accurate option down; as far as this leaves a class below what it is owed
     while another is above, both move towards an even mixture. A class that is still short moves onto accurate options
-    with room to spare.
+    with room to spare. A class with a cascade has shares of its variants instead.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     serving = np.zeros((num_variants, num_pools))
@@ -159,9 +208,11 @@ def split_one(
         if plan.fixed_shares[n] and _fixed_split(wl, plan, n, c, serving, shares):
             continue
         if capacity <= 0.0:
-            option = _waiting_option(cat, wl, obs, plan, n, c)
+            option = _waiting_option(cat, wl, obs, plan, n, c, -1)
             if option >= 0:
                 shares[n, c, option // num_pools, option % num_pools] = 1.0
+            continue
+        if plan.cascade_variant[n, c, 0] >= 0 and _cascade_split(cat, wl, obs, plan, n, c, serving, shares):
             continue
         pending[c] = True
         pooled_weight += weights[c]

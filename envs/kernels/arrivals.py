@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from controller import routing
+from controller import redundancy, routing
 from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import CLASS, GAP, OPTION
@@ -14,8 +14,10 @@ from envs.kernels.compiled import inlined, kernel, unsigned
 from envs.kernels.requests import draw, enqueue, let_go
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
+from envs.kernels.steps import step_of, step_route, step_routes
 
 _pick_option = inlined(routing.pick_option)
+_next_step = inlined(redundancy.next_step)
 
 GAP_BLOCK = 64
 """Gaps drawn at a time; what a tick leaves of them is drawn again in the next."""
@@ -175,7 +177,7 @@ def _choose_options(st: SimState, obs: ObservationArrays, sc: Scratch, count: in
 
 
 @kernel
-def routes(st: SimState, sc: Scratch) -> None:
+def routes(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
     """Compacts the shares of each class into running sums over the options it uses."""
     num_classes, width = st.rules.shares.shape[0], 0
     for klass in range(num_classes):
@@ -189,6 +191,8 @@ def routes(st: SimState, sc: Scratch) -> None:
                 length += 1
         sc.route_length[klass] = length
         width = max(width, length)
+        if st.rules.cascade_variant[klass, 0] >= 0:
+            step_routes(wl, st, sc, klass, length)
     # All classes get the same width, so that a draw is as many steps for each of them.
     for klass in range(num_classes):
         length = sc.route_length[klass]
@@ -203,6 +207,19 @@ def route(share: F64, option: I64, length: I64, klass: int, u: float) -> int:
     """Option that the shares of a class draw; -1 where it has none."""
     picked = _pick_option(share[klass, : length[klass]], u)
     return option[klass, picked] if picked >= 0 else -1
+
+
+@kernel
+def _route_again(st: SimState, sc: Scratch, slot: int, v: int) -> int:
+    """Option that a request goes to from one of variant `v` that is gone; -1 where its class has none."""
+    klass, identity = st.held.klass[slot], st.held.id[slot]
+    step = step_of(st, klass, v)
+    if st.rules.cascade_variant[klass, 0] >= 0 and step >= 0:
+        step = _next_step(step - 1, 0.0, np.inf, sc.step_options[klass])
+        if step >= 0:
+            return step_route(st, sc, klass, step, identity)
+    coin = uniform(st.clock.keys[OPTION], identity, st.clock.tick[0] + 1)
+    return route(sc.route_share, sc.route_option, sc.route_length, klass, coin)
 
 
 @kernel
@@ -225,7 +242,7 @@ def members(st: SimState, sc: Scratch) -> None:
 
 
 @kernel
-def reroute(st: SimState, sc: Scratch) -> None:
+def reroute(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
     """Moves queued requests from options that neither serve nor start to where the shares send their class."""
     num_options = st.queue.head.shape[0]
     for option in range(num_options):
@@ -241,13 +258,7 @@ def reroute(st: SimState, sc: Scratch) -> None:
         st.queue.length[option] = 0
         while slot >= 0:
             following = st.held.next[slot]
-            to = route(
-                sc.route_share,
-                sc.route_option,
-                sc.route_length,
-                st.held.klass[slot],
-                uniform(st.clock.keys[OPTION], st.held.id[slot], st.clock.tick[0] + 1),
-            )
+            to = _route_again(st, sc, slot, option // wl.allowed.shape[2])
             enqueue(st, option if to < 0 else to, slot)
             slot = following
 

@@ -65,6 +65,8 @@ def bring_in(
         ev.slot[copy] = -1
     st.held.pairs[0] = 0
     sort_by_time(ev.arrival_s, ev.order, ev.work, total)
+    for place in range(total):
+        ev.place[ev.order[place]] = place
     return total
 
 
@@ -103,6 +105,7 @@ def _copy(st: SimState, ev: Events, copy: int, slot: int, option: int) -> None:
     ev.identity[copy] = st.held.id[slot]
     ev.klass[copy] = st.held.klass[slot]
     ev.attempt[copy] = st.held.attempt[slot]
+    ev.steps[copy] = st.held.steps[slot]
     ev.option[copy] = option
     ev.slot[copy] = slot
     ev.copy_of[slot] = copy
@@ -177,6 +180,7 @@ def put_back(
     """Moves what waits or is in service at the end of the tick into the held table and books passed deadlines."""
     num_pools = cat.market.shape[0]
     credits_per_instance = st.fleet.credit_free_s.shape[1]
+    st.held.escalated[0] = 0
     most, num_waiting = most_waiting(cat, st), 0
     for option in range(ev.head.shape[0]):
         obs.busy_s[option // num_pools, option % num_pools] += ev.busy_s[option]
@@ -235,6 +239,8 @@ def _keep(
     """Holds one copy, linked to its twin; what concerns the request is booked with one of the two."""
     klass, twin = ev.klass[copy], ev.twin[copy]
     slot = hold(st, ev.arrival_s[copy], ev.identity[copy], klass, ev.attempt[copy])
+    st.held.steps[slot] = ev.steps[copy]
+    st.held.escalated[0] += ev.steps[copy] != 0
     ev.slot[copy] = slot
     speaks = True
     if twin >= 0:

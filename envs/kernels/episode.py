@@ -7,6 +7,7 @@ import numba
 from controller.arrays import (
     F64,
     ActionArrays,
+    AnswerArrays,
     CatalogArrays,
     ControlArrays,
     LimitArrays,
@@ -42,6 +43,7 @@ def run_mpc(
     plan: PlanArrays,
     actions: ActionArrays,
     shares: F64,
+    an: AnswerArrays,
     sc: Scratch,
     ticks: int,
     lo: int,
@@ -56,4 +58,4 @@ def run_mpc(
             window, state, totals = observation_row(obs, n), state_row(st, n), totals_row(tot, n)
             open_window(state, window)
             apply_one(cat, supply, state, window, totals, n, actions, plan, shares, ctl.retry_after_s)
-            advance_one(cat, wl, ctl, supply, state, window, totals, sc, None)
+            advance_one(cat, wl, ctl, supply, state, window, totals, an, sc, None)

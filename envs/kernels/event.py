@@ -1,13 +1,16 @@
-"""The event kernel: options are served together in order of time, which hedging needs.
+"""The event kernel: options are served together in order of time, which hedging and cascades need.
 
 One heap holds the events to come: a batch ends, a batch has waited long enough, a class has a request to hedge.
 Arrivals are in order of time already and deadlines are watched class by class, so neither is in the heap. Where no
-class hedges, results equal the fast kernel's to the last bit: each option keeps the same heap of credits, draws are
-keyed by request and attempt, and sums are booked by option.
+class hedges or has a cascade, results equal the fast kernel's to the last bit: each option keeps the same heap of
+credits, draws are keyed by request and attempt, and sums are booked by option.
 
 A hedged request has two copies; the first answer wins and the other copy is withdrawn: it leaves its queue, or, where
 nobody waits for the rest of its batch either, its batch is cancelled and frees the credit. A serverless call cannot be
 taken back: it runs on and is billed.
+
+A request of a cascade is one copy that goes from step to step. What it has left open is found from the variant that
+answers and the cascade in force, so a decision may change the cascade of requests that are under way.
 """
 
 from __future__ import annotations
@@ -15,17 +18,19 @@ from __future__ import annotations
 import numpy as np
 
 from controller import routing
-from controller.arrays import SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.arrays import SERVERLESS, AnswerArrays, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import HEDGE, OVERFLOW
 from envs.kernels.compiled import inlined, kernel
 from envs.kernels.copies import bring_in, join_queue, leave_queue, put_back
+from envs.kernels.deadlines import expire
 from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send
 from envs.kernels.fast import count_busy
 from envs.kernels.requests import answer, pop
 from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, WAITING, Events, Scratch
 from envs.kernels.serverless import find_environment
 from envs.kernels.state import SimState
+from envs.kernels.steps import begin_steps, book_paths, finish_step, first_option, step_of
 
 _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
@@ -39,10 +44,10 @@ def needs_events(st: SimState, sc: Scratch) -> bool:
     """Whether this tick takes the event kernel."""
     if sc.kernel != AUTO:
         return sc.kernel == EVENT
-    if st.held.pairs[0] > 0:
+    if st.held.pairs[0] > 0 or st.held.escalated[0] > 0:
         return True
-    for klass in range(st.rules.hedge_after_s.shape[0]):  # noqa: SIM110 - kernels have no generators
-        if st.rules.hedge_after_s[klass] < np.inf:
+    for klass in range(st.rules.hedge_after_s.shape[0]):
+        if st.rules.hedge_after_s[klass] < np.inf or st.rules.cascade_variant[klass, 0] >= 0:
             return True
     return False
 
@@ -53,6 +58,7 @@ def serve_events(
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
+    an: AnswerArrays,
     sc: Scratch,
     ev: Events,
     count: int,
@@ -60,6 +66,7 @@ def serve_events(
     end_s: float,
 ) -> None:
     """Serves one tick: what was carried into it and its `count` arrivals."""
+    begin_steps(cat, st, an, sc)
     carried = bring_in(cat, st, obs, sc, ev, start_s, end_s)
     ev.num_copies[0] = carried + count
     for batch in ev.credit_batch:
@@ -68,8 +75,8 @@ def serve_events(
     for klass in range(wl.slo_s.shape[0]):
         ev.expiry_at[klass] = ev.hedge_at[klass] = 0
         ev.expiry_s[klass], ev.hedge_s[klass] = -np.inf, np.inf
-        _watch_hedge(wl, st, ev, klass, carried, carried, start_s, end_s)
-    next_expiry_s = _expire(wl, obs, ev, carried, carried, start_s)
+        _watch_hedge(wl, st, ev, klass, carried, start_s, end_s)
+    next_expiry_s = expire(wl, obs, ev, carried, start_s)
     for place in range(carried):
         if ev.stage[ev.order[place]] == UNSEEN:
             call(cat, wl, st, obs, sc, ev, ev.order[place], start_s, start_s, end_s)
@@ -84,7 +91,7 @@ def serve_events(
         if now_s == np.inf:
             break
         if now_s >= next_expiry_s:
-            next_expiry_s = _expire(wl, obs, ev, carried, carried + joined, now_s)
+            next_expiry_s = expire(wl, obs, ev, carried + joined, now_s)
         if not is_event:
             copy = carried + joined
             klass = sc.klass[joined]
@@ -98,28 +105,23 @@ def serve_events(
                 next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])
             if ev.hedge_s[klass] == np.inf and st.rules.hedge_after_s[klass] < np.inf:
                 ev.hedge_at[klass] = copy
-                _watch_hedge(wl, st, ev, klass, carried, carried + joined, start_s, end_s)
+                _watch_hedge(wl, st, ev, klass, carried + joined, start_s, end_s)
             continue
         what, kind = heap_code[1] // NUM_KINDS, heap_code[1] % NUM_KINDS
         ev.heap_size[0] = pop(heap_s, heap_code, ev.heap_size[0])
         if kind == BATCH_ENDS:
-            _end_batch(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
+            _end_batch(cat, wl, st, obs, an, sc, ev, what, now_s, start_s, end_s)
         elif kind == WAIT_ENDS:
             ev.timer_s[what] = np.inf
             send(cat, st, ev, what, now_s, end_s)
         else:
-            _hedge(cat, wl, st, sc, ev, what, carried, carried + joined, now_s, start_s, end_s)
-    _expire(wl, obs, ev, carried, carried + count, end_s)
+            _hedge(cat, wl, st, sc, ev, what, carried + joined, now_s, start_s, end_s)
+    expire(wl, obs, ev, carried + count, end_s)
     for option in range(ev.head.shape[0]):
         if st.containers.alive[option] > 0 and cat.market[option % cat.market.shape[0]] == SERVERLESS:
             find_environment(cat, st, option, end_s)
     put_back(cat, wl, st, obs, ev, start_s, end_s)
-
-
-@inlined
-def _copy_at(ev: Events, place: int, carried: int) -> int:
-    """Copy at a place in the order of arrival."""
-    return ev.order[place] if place < carried else place
+    book_paths(st, obs, sc)
 
 
 @kernel
@@ -140,9 +142,12 @@ def _arrive(
     klass, identity, option = sc.klass[index], sc.identity[index], sc.option[index]
     ev.arrival_s[copy], ev.identity[copy], ev.klass[copy] = now_s, identity, klass
     ev.attempt[copy], ev.option[copy], ev.twin[copy], ev.slot[copy] = 0, option, -1, -1
-    ev.stage[copy] = GONE
+    ev.stage[copy], ev.steps[copy] = GONE, 0
+    ev.order[copy] = ev.place[copy] = copy
     if option < 0:
         return
+    if st.rules.cascade_variant[klass, 0] >= 0:
+        option = ev.option[copy] = first_option(st, sc, klass, identity, option)
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
     if cat.market[p] == SERVERLESS:
@@ -173,6 +178,7 @@ def _end_batch(
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
+    an: AnswerArrays,
     sc: Scratch,
     ev: Events,
     batch: int,
@@ -180,7 +186,10 @@ def _end_batch(
     start_s: float,
     end_s: float,
 ) -> None:
-    """A batch ends: answers what is still awaited, withdraws the other copies, sends what waited for the credit."""
+    """A batch ends: answers what is still awaited, withdraws the other copies, sends what waited for the credit.
+
+    Copies whose answer is not final go on when all of the batch are seen: until then its list is needed.
+    """
     credit = ev.credit[batch]
     if ev.credit_batch[credit] == batch:
         ev.credit_batch[credit] = -1
@@ -190,18 +199,57 @@ def _end_batch(
     option = ev.option[batch]
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
-    copy = batch
+    copy, num_open = batch, 0
     while copy >= 0:
         if ev.stage[copy] == RUNNING:
             klass, arrival_s, twin = ev.klass[copy], ev.arrival_s[copy], ev.twin[copy]
-            latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
-            slo_s = wl.slo_s[klass]
-            answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
+            step = step_of(st, klass, v) if st.rules.cascade_variant[klass, 0] >= 0 else -1
             ev.stage[copy] = GONE
+            if step >= 0:
+                num_open += finish_step(wl, st, obs, an, sc, ev, copy, step, v, p, now_s, start_s)
+            else:
+                latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
+                slo_s = wl.slo_s[klass]
+                answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
             if twin >= 0:
+                ev.twin[copy] = -1
                 _withdraw(cat, st, ev, twin, now_s, end_s)
         copy = ev.next[copy]
+    copy = batch if num_open > 0 else -1
+    while copy >= 0:
+        following = ev.next[copy]
+        if ev.stage[copy] == UNSEEN:
+            _go_on(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+        copy = following
     if cat.market[p] != SERVERLESS:
+        send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
+def _go_on(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    copy: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """A copy goes to the next step of its cascade, unless its deadline has passed meanwhile."""
+    klass, option = ev.klass[copy], ev.option[copy]
+    deadline_s = ev.arrival_s[copy] + wl.slo_s[klass]
+    if deadline_s <= now_s and wl.drop_at_deadline[klass]:
+        ev.stage[copy] = GONE
+        obs.failed[klass] += 1
+        if deadline_s > start_s:
+            obs.missed[klass] += 1
+    elif cat.market[option % cat.market.shape[0]] == SERVERLESS:
+        call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+    else:
+        join_queue(ev, copy, now_s)
         send(cat, st, ev, option, now_s, end_s)
 
 
@@ -237,60 +285,11 @@ def _withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: fl
 
 
 @kernel
-def _expire(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, carried: int, joined: int, now_s: float) -> float:
-    """Takes queued copies back whose deadline has passed; returns the next deadline.
-
-    A request of which no copy is in service fails, unless its class keeps waiting.
-    """
-    next_expiry_s = np.inf
-    for klass in range(wl.slo_s.shape[0]):
-        if ev.expiry_s[klass] <= now_s:
-            place = ev.expiry_at[klass]
-            ev.expiry_s[klass] = np.inf
-            while place < joined:
-                copy = _copy_at(ev, place, carried)
-                if ev.klass[copy] == klass and ev.stage[copy] != GONE:
-                    deadline_s = ev.arrival_s[copy] + wl.slo_s[klass]
-                    if deadline_s > now_s:
-                        ev.expiry_s[klass] = deadline_s
-                        break
-                    _pass_deadline(wl, obs, ev, copy)
-                place += 1
-            ev.expiry_at[klass] = place
-        next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])
-    return next_expiry_s
-
-
-@kernel
-def _drop_waiting(ev: Events, copy: int) -> None:
-    if ev.stage[copy] == WAITING:
-        leave_queue(ev, copy)
-    if ev.stage[copy] != RUNNING:
-        ev.stage[copy] = GONE
-
-
-@kernel
-def _pass_deadline(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, copy: int) -> None:
-    klass, twin = ev.klass[copy], ev.twin[copy]
-    is_running = ev.stage[copy] == RUNNING or (twin >= 0 and ev.stage[twin] == RUNNING)
-    if not is_running and not wl.drop_at_deadline[klass]:
-        return
-    if twin >= 0 and not (ev.stage[copy] == RUNNING and ev.stage[twin] == RUNNING):
-        ev.twin[copy] = ev.twin[twin] = -1
-        _drop_waiting(ev, twin)
-    _drop_waiting(ev, copy)
-    if not is_running:
-        obs.missed[klass] += 1
-        obs.failed[klass] += 1
-
-
-@kernel
 def _watch_hedge(
     wl: WorkloadArrays,
     st: SimState,
     ev: Events,
     klass: int,
-    carried: int,
     joined: int,
     since_s: float,
     end_s: float,
@@ -306,7 +305,7 @@ def _watch_hedge(
         return
     place = ev.hedge_at[klass]
     while place < joined:
-        copy = _copy_at(ev, place, carried)
+        copy = ev.order[place]
         at_s = ev.arrival_s[copy] + after_s
         if ev.klass[copy] == klass and ev.stage[copy] != GONE and ev.twin[copy] < 0 and at_s >= since_s:
             if at_s < end_s:
@@ -325,36 +324,43 @@ def _hedge(
     sc: Scratch,
     ev: Events,
     klass: int,
-    carried: int,
     joined: int,
     now_s: float,
     start_s: float,
     end_s: float,
 ) -> None:
-    """Sends a duplicate of the class's request whose moment has come, if it is not answered; plans the next one."""
-    copy = _copy_at(ev, ev.hedge_at[klass], carried)
+    """Sends a duplicate of the class's request whose moment has come, if it is not answered; plans the next one.
+
+    A duplicate of a cascade's step goes to an option of the same variant.
+    """
+    copy = ev.order[ev.hedge_at[klass]]
     ev.hedge_at[klass] += 1
-    _watch_hedge(wl, st, ev, klass, carried, joined, start_s, end_s)
+    _watch_hedge(wl, st, ev, klass, joined, start_s, end_s)
     if ev.stage[copy] == GONE or ev.twin[copy] >= 0:
         return
     attempt = ev.attempt[copy] + 1
-    length = sc.route_length[klass]
+    low, length, shares = 0, sc.route_length[klass], sc.route_share[klass]
+    if st.rules.cascade_variant[klass, 0] >= 0:
+        step = step_of(st, klass, ev.option[copy] // cat.market.shape[0])
+        if step >= 0:
+            low, length, shares = sc.step_first[klass, step], sc.step_options[klass, step], sc.step_share[klass]
     first = -1
     for index in range(length):
-        if sc.route_option[klass, index] == ev.option[copy]:
+        if sc.route_option[klass, low + index] == ev.option[copy]:
             first = index
             break  # the last option stands there again, without a share, up to the width of all classes
     coin = uniform(st.clock.keys[HEDGE], ev.identity[copy], attempt)
-    picked = _pick_other(sc.route_share[klass, :length], first, coin)
+    picked = _pick_other(shares[low : low + length], first, coin)
     if picked < 0:
         return
-    option = sc.route_option[klass, picked]
+    option = sc.route_option[klass, low + picked]
     if cat.market[option % cat.market.shape[0]] == SERVERLESS:
         return
     twin = ev.num_copies[0]
     ev.num_copies[0] += 1
     ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], klass
     ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
+    ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
     ev.twin[twin], ev.twin[copy] = copy, twin
     join_queue(ev, twin, now_s)
     send(cat, st, ev, option, now_s, end_s)

@@ -187,6 +187,7 @@ def apply_one(
         st.rules.overflow_after_s[klass] = plan.overflow_after_s[n, klass]
         st.rules.overflow_fraction[klass] = plan.overflow_fraction[n, klass]
         st.rules.hedge_after_s[klass] = plan.hedge_after_s[n, klass]
+        _take_cascade(st, plan, n, klass)
         st.rules.shed_limit[klass] = plan.shed_limit[n, klass]
         for v in range(num_variants):
             for p in range(num_pools):
@@ -195,6 +196,21 @@ def apply_one(
         for p in range(num_pools):
             st.rules.batch_size[v * num_pools + p] = plan.batch_size[n, v, p]
             st.rules.batch_wait_s[v * num_pools + p] = plan.batch_wait_s[n, v, p]
+
+
+@inlined
+def _take_cascade(st: SimState, plan: PlanArrays, n: int, klass: int) -> None:
+    """Puts a class's cascade into force; what its answers are worth is found again where it changes."""
+    variant, threshold = st.rules.cascade_variant, st.rules.cascade_threshold
+    changed = 0
+    for step in range(variant.shape[1]):
+        changed += variant[klass, step] != plan.cascade_variant[n, klass, step]
+        variant[klass, step] = plan.cascade_variant[n, klass, step]
+    for step in range(threshold.shape[1]):
+        changed += threshold[klass, step] != plan.cascade_threshold[n, klass, step]
+        threshold[klass, step] = plan.cascade_threshold[n, klass, step]
+    if changed > 0:
+        st.rules.path_accuracy[klass, 0] = -1.0
 
 
 @inlined

@@ -13,6 +13,7 @@ from controller.arrays import (
     ObservationArrays,
     WorkloadArrays,
 )
+from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.fleet import drained_at_s, has_flight, num_alive, pool_capacity, release
 from envs.kernels.requests import enqueue, let_go
@@ -46,7 +47,7 @@ def _lose(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, o
     now_s = st.clock.now_s[0]
     deadline_s = st.held.arrival_s[slot] + wl.slo_s[klass]
     until_s = deadline_s if wl.drop_at_deadline[klass] else np.inf
-    if _may_retry(now_s, until_s, st.held.attempt[slot], MAX_ATTEMPTS):
+    if _may_retry(now_s, until_s, st.held.attempt[slot] % STEP_ATTEMPTS, MAX_ATTEMPTS):
         st.held.attempt[slot] += 1
         enqueue(st, option, slot)
         obs.waiting[klass] += 1

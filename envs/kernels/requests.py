@@ -134,6 +134,8 @@ def answer(
 @inlined
 def clear_answers(sc: Scratch) -> None:
     """Begins the tick's counts of answers and calls."""
+    for klass in range(sc.surplus.shape[0]):
+        sc.surplus[klass] = 0.0
     for option in range(sc.answers.shape[0]):
         sc.call_usd[option] = 0.0
         for klass in range(sc.answers.shape[1]):
@@ -169,6 +171,7 @@ def hold(st: SimState, arrival_s: float, identity: int, klass: int, attempt: int
     st.held.attempt[slot] = attempt
     st.held.next[slot] = -1
     st.held.twin[slot] = -1
+    st.held.steps[slot] = 0
     return slot
 
 

@@ -67,7 +67,9 @@ def _held(held: Held, n: int) -> Held:
         held.twin[n],
         held.free[n : n + 1],
         held.taken[n : n + 1],
+        held.steps[n],
         held.pairs[n : n + 1],
+        held.escalated[n : n + 1],
     )
 
 
@@ -87,6 +89,9 @@ def _rules(rules: Rules, n: int) -> Rules:
         rules.overflow_after_s[n],
         rules.overflow_fraction[n],
         rules.hedge_after_s[n],
+        rules.cascade_variant[n],
+        rules.cascade_threshold[n],
+        rules.path_accuracy[n],
         rules.shed_limit[n],
         rules.batch_size[n],
         rules.batch_wait_s[n],
@@ -153,6 +158,7 @@ def totals_row(tot: TotalArrays, n: int) -> TotalArrays:
         tot.shed[n],
         tot.failed[n],
         tot.accuracy_sum[n],
+        tot.right[n],
         tot.latency[n],
         tot.spend_usd[n],
         tot.preempted[n],

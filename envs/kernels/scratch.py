@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controller.arrays import F64, I64, Bool
-from envs.kernels.state import I32
+from controller.arrays import CASCADE_STEPS, F64, I64, Bool
+from envs.kernels.state import I32, PATHS
 
 AUTO, FAST, EVENT = range(3)
-"""Which kernel serves the requests of a tick; AUTO takes the event kernel where a class hedges."""
+"""Which kernel serves the requests of a tick; AUTO takes the event kernel where a class hedges or has a cascade."""
 
 KERNELS = ("auto", "fast", "event")
 """Their names in a scenario."""
@@ -37,6 +37,8 @@ class Events(NamedTuple):
     option: I32  # (J,)
     stage: I32  # (J,) UNSEEN, WAITING, RUNNING or GONE
     twin: I32  # (J,) the request's other copy, -1 for none
+    steps: I32  # (J,) bits of the cascade's steps that were answered
+    place: I32  # (J,) of its request in `order`
     next: I32  # (J,) in its queue or batch
     before: I32  # (J,) in its queue
     batch: I32  # (J,) first copy of its batch
@@ -46,7 +48,7 @@ class Events(NamedTuple):
     finish_s: F64  # (J,) of a batch
     slot: I32  # (J,) in the held table, -1 while it has none
     copy_of: I32  # (Q,) copy of a held slot, at the start of the tick
-    order: I64  # (J,) carried copies by arrival
+    order: I64  # (J,) copies by arrival, one for every request
     work: I64  # (J,)
     num_copies: I64  # (1,)
     heap_size: I64  # (1,)
@@ -100,11 +102,17 @@ class Scratch(NamedTuple):
     route_share: F64  # (C, O) running sums
     route_option: I64  # (C, O)
     route_length: I64  # (C,)
+    step_first: I64  # (C, S) where the options of a cascade's step begin in the route
+    step_options: I64  # (C, S) how many there are
+    step_share: F64  # (C, O) running sums within each step
+    step_network_s: F64  # (C, S) of a step's options, by share
     member_start: I64  # (O + 1,)
     member: I64  # (M,) instance slots by option
     idle_s: F64  # (E,)
     idle_env: I64  # (E,)
     answers: I64  # (O, C) given in this tick
+    paths: I64  # (PATHS, C) answers given by cascades in this tick
+    surplus: F64  # (C,) what measured rows say of them, less what was expected
     call_usd: F64  # (O,) charges of serverless calls in this tick
     kernel: int  # AUTO, FAST or EVENT
 
@@ -114,7 +122,21 @@ def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], mo
     (v, p, c), (m, k, e, q) = shape, sizes
     o, j = v * p, 2 * (most_arrivals + q) + 1  # every request may have a duplicate
     times = ("arrival_s", "since_s", "sent_s", "finish_s")
-    numbers = ("klass", "attempt", "option", "stage", "twin", "next", "before", "batch", "left", "credit", "slot")
+    numbers = (
+        "klass",
+        "attempt",
+        "option",
+        "stage",
+        "twin",
+        "steps",
+        "place",
+        "next",
+        "before",
+        "batch",
+        "left",
+        "credit",
+        "slot",
+    )
     copies: dict[str, Any] = {name: np.zeros(j) for name in times}
     copies |= {name: np.zeros(j, np.int32) for name in numbers}
     return Events(
@@ -180,11 +202,17 @@ def new_scratch(
         route_share=np.zeros((c, o)),
         route_option=np.zeros((c, o), np.int64),
         route_length=np.zeros(c, np.int64),
+        step_first=np.zeros((c, CASCADE_STEPS), np.int64),
+        step_options=np.zeros((c, CASCADE_STEPS), np.int64),
+        step_share=np.zeros((c, o)),
+        step_network_s=np.zeros((c, CASCADE_STEPS)),
         member_start=np.zeros(o + 1, np.int64),
         member=np.zeros(m, np.int64),
         idle_s=np.zeros(e + 1),
         idle_env=np.zeros(e + 1, np.int64),
         answers=np.zeros((o, c), np.int64),
+        paths=np.zeros((PATHS, c), np.int64),
+        surplus=np.zeros(c),
         call_usd=np.zeros(o),
         kernel=kernel,
     )

@@ -11,16 +11,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import BILL_TERMS, F64, I64, LATENCY_BUCKETS
+from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKETS
 
 FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
 """States of an instance slot. DOOMED serves under a preemption notice."""
 
-STREAMS = 10
+STREAMS = 11
 """Streams of `controller.keyed_random`, one key per env and stream."""
 
 MAX_ATTEMPTS = 4
 """A request that lost its replica is queued again at most this many times."""
+
+PATHS = 1 << (CASCADE_STEPS + 1)
+"""Ways to the answer of a cascade: a bit for each step that was answered, and one for an answer that stands although a
+further step would have followed, had it an option.
+"""
 
 U64 = NDArray[np.uint64]
 I8 = NDArray[np.int8]
@@ -93,7 +98,9 @@ class Held(NamedTuple):
     twin: I32  # (N, Q) 2 * slot of the request's other copy, plus 1 where that one is in service; -1 for none
     free: I32  # (N,) head of the free list
     taken: I32  # (N,) slots in use
+    steps: I8  # (N, Q) bits of the cascade's steps that were answered
     pairs: I32  # (N,) requests with two copies
+    escalated: I32  # (N,) copies beyond the first step of a cascade, at the end of the last tick
 
 
 class Queue(NamedTuple):
@@ -111,6 +118,11 @@ class Rules(NamedTuple):
     overflow_after_s: F64  # (N, C)
     overflow_fraction: F64  # (N, C)
     hedge_after_s: F64  # (N, C)
+    cascade_variant: I64  # (N, C, S) S steps of a cascade
+    cascade_threshold: F64  # (N, C, S - 1)
+    path_accuracy: (
+        F64  # (N, C, PATHS) expected of an answer by its path; the first is negative where they are to be found
+    )
     shed_limit: I64  # (N, C)
     batch_size: I64  # (N, O)
     batch_wait_s: F64  # (N, O)
@@ -136,6 +148,7 @@ class TotalArrays(NamedTuple):
     shed: I64  # (N, C)
     failed: I64  # (N, C)
     accuracy_sum: F64  # (N, C)
+    right: F64  # (N, C) as accuracy_sum, but an answer of a cascade counts what its request's measured row says of it
     latency: I64  # (N, C, B)
     spend_usd: F64  # (N, T)
     preempted: I64  # (N, P)
@@ -194,7 +207,9 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             twin=np.full((n, q), -1, np.int32),
             free=np.zeros(n, np.int32),
             taken=np.zeros(n, np.int32),
+            steps=np.zeros((n, q), np.int8),
             pairs=np.zeros(n, np.int32),
+            escalated=np.zeros(n, np.int32),
         ),
         Queue(
             head=np.full((n, o), -1, np.int32),
@@ -206,6 +221,9 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             overflow_after_s=np.zeros((n, c)),
             overflow_fraction=np.zeros((n, c)),
             hedge_after_s=np.full((n, c), np.inf),
+            cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
+            cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
+            path_accuracy=np.full((n, c, PATHS), -1.0),
             shed_limit=np.full((n, c), np.iinfo(np.int64).max),
             batch_size=np.ones((n, o), np.int64),
             batch_wait_s=np.zeros((n, o)),
@@ -224,6 +242,7 @@ def new_totals(num_envs: int, shape: tuple[int, int, int]) -> TotalArrays:
         shed=np.zeros(by_class, np.int64),
         failed=np.zeros(by_class, np.int64),
         accuracy_sum=np.zeros(by_class),
+        right=np.zeros(by_class),
         latency=np.zeros((n, c, LATENCY_BUCKETS), np.int64),
         spend_usd=np.zeros((n, len(BILL_TERMS))),
         preempted=np.zeros(by_pool, np.int64),

@@ -6,6 +6,7 @@ from controller.arrays import (
     F64,
     SERVERLESS,
     ActionArrays,
+    AnswerArrays,
     CatalogArrays,
     ControlArrays,
     ObservationArrays,
@@ -43,6 +44,7 @@ def advance_one(
     st: SimState,
     obs: ObservationArrays,
     tot: TotalArrays,
+    an: AnswerArrays,
     sc: Scratch,
     ev: Events | None,
 ) -> None:
@@ -54,17 +56,19 @@ def advance_one(
     start_s = st.clock.now_s[0]
     end_s = (st.clock.tick[0] + 1) * ctl.tick_s
     clear_answers(sc)
-    routes(st, sc)
+    routes(wl, st, sc)
     members(st, sc)
-    reroute(st, sc)
+    reroute(wl, st, sc)
     count = arrive(wl, supply, st, obs, sc, start_s, end_s)
     if ev is None:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)
     elif needs_events(st, sc):
-        serve_events(cat, wl, st, obs, sc, ev, count, start_s, end_s)
+        serve_events(cat, wl, st, obs, an, sc, ev, count, start_s, end_s)
     else:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)
     book_answers(cat, wl, obs, sc)
+    for klass in range(tot.right.shape[0]):
+        tot.right[klass] += obs.accuracy_sum[klass] + sc.surplus[klass]
     rent(cat, st, obs, tot, start_s, end_s)
     st.clock.now_s[0] = end_s
     st.clock.tick[0] += 1
@@ -131,6 +135,7 @@ def advance(
     st: SimState,
     obs: ObservationArrays,
     tot: TotalArrays,
+    an: AnswerArrays,
     sc: Scratch,
     ev: Events | None,
     lo: int,
@@ -138,7 +143,7 @@ def advance(
 ) -> None:
     """One tick of envs lo..hi - 1."""
     for n in range(lo, hi):
-        advance_one(cat, wl, ctl, supply, state_row(st, n), observation_row(obs, n), totals_row(tot, n), sc, ev)
+        advance_one(cat, wl, ctl, supply, state_row(st, n), observation_row(obs, n), totals_row(tot, n), an, sc, ev)
 
 
 @entry

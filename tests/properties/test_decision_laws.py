@@ -76,6 +76,15 @@ def test_guard_exceeds_no_limit_and_leaves_only_valid_numbers(past: int, plans: 
     assert np.isfinite(plan.need_rps).all()
     assert np.isfinite(plan.batch_wait_s).all()
     assert np.isfinite(plan.shares[plan.fixed_shares]).all()
+    assert not np.isnan(plan.cascade_threshold).any()
+    may_answer = setting.workload.allowed.any(axis=2)
+    for n, c in np.ndindex(plan.cascade_variant.shape[:2]):
+        steps = plan.cascade_variant[n, c]
+        used = steps[steps >= 0]
+        assert (steps[: len(used)] == used).all()
+        assert (steps[len(used) :] == -1).all()
+        assert len(set(used)) == len(used)
+        assert may_answer[c, used].all()
 
 
 @given(seeds, seeds, seeds)
@@ -170,7 +179,29 @@ def test_shares_of_every_class_sum_to_one_over_allowed_options(past: int, plans:
     serves = (obs.ready + obs.doomed > 0) & setting.workload.allowed.any(axis=0)
     serves[:, :, 3] &= plan.replicas[:, :, 3] > 0
     for n in np.flatnonzero(serves.any(axis=(1, 2))):
-        assert (shares[n][:, ~serves[n]] == 0).all()
+        plain = plan.cascade_variant[n, :, 0] < 0
+        assert (shares[n][plain][:, ~serves[n]] == 0).all()
+
+
+@given(seeds, seeds)
+def test_a_cascade_has_shares_of_its_variants_and_of_no_other(past: int, plans: int) -> None:
+    setting = tiny_setting()
+    obs = random_observation(setting, past)
+    plan = guarded(setting, setting.limits, obs, garbage_plan(setting, plans))
+    plan.fixed_shares[:] = False
+    shares = split_of(setting, obs, plan).sum(axis=3)
+    serves = obs.ready + obs.doomed > 0
+    serves[:, :, 3] &= plan.replicas[:, :, 3] > 0
+    serves = (serves[:, None] & setting.workload.allowed).any(axis=3)
+    for n, c in np.argwhere(plan.cascade_variant[:, :, 0] >= 0):
+        used = plan.cascade_variant[n, c][plan.cascade_variant[n, c] >= 0]
+        if not serves[n, c, used].any():
+            continue
+        last = np.flatnonzero(serves[n, c, used])[-1]
+        # One that does not serve is skipped, but for those after the last that does: there requests wait.
+        expected = [v for k, v in enumerate(used) if serves[n, c, v] or k > last]
+        np.testing.assert_allclose(shares[n, c, expected], 1.0 / len(expected), atol=1e-12)
+        assert shares[n, c].sum() == pytest.approx(1.0)
 
 
 @given(seeds, seeds)

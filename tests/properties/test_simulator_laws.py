@@ -11,6 +11,7 @@ from controller.arrays import BILL_TERMS, IDLE, SERVERLESS, SHAPE_CELLS
 from controller.compile import Setting
 from tests.simulated import (
     World,
+    random_answers,
     random_decision,
     random_replicas,
     random_setting,
@@ -24,6 +25,11 @@ from tests.tiny import FN, LARGE, OD, SMALL, SPOT_A, SPOT_B
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first example compiles both kernels
 
 
+def setting_of(seed: int, rng: np.random.Generator) -> Setting:
+    """A random setting with measured answers, which cascades need; what else `rng` gives does not depend on them."""
+    return random_setting(rng, answers=random_answers(np.random.default_rng(seed)))
+
+
 def run(
     seed: int,
     hedges: bool,
@@ -35,13 +41,13 @@ def run(
 ) -> World:
     """A world after random decisions; all that is random comes from `seed`, all that arrives from `env_seeds`."""
     rng = np.random.default_rng(seed)
-    setting, supply = random_setting(rng), random_supply(rng)
+    setting, supply = setting_of(seed, rng), random_supply(rng)
     replicas = random_replicas(rng, setting, len(env_seeds))
     if world is None:
         world = World(setting, supply, len(env_seeds), threads).start(replicas, list(env_seeds))
     for tick in range(ticks):
         if tick % 3 == 0:
-            random_decision(rng, world, hedges)
+            random_decision(rng, world, hedges, cascades=hedges)
         if tick >= start:
             world.tick()
         else:
@@ -72,12 +78,12 @@ def test_requests_are_conserved_in_every_tick(seed: int, hedges: bool) -> None:
 @settings(max_examples=30)
 def test_bill_terms_sum_and_only_ever_grow_in_all(seed: int, hedges: bool) -> None:
     rng = np.random.default_rng(seed)
-    setting = random_setting(rng)
+    setting = setting_of(seed, rng)
     world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [seed % 2**31])
     terms = np.zeros(len(BILL_TERMS))
     for tick in range(9):
         if tick % 3 == 0:
-            random_decision(rng, world, hedges)
+            random_decision(rng, world, hedges, cascades=hedges)
         seen = world.tick()
         assert seen.spend_usd.sum() >= -1e-12
         terms += seen.spend_usd[0]
@@ -96,12 +102,12 @@ def test_bill_terms_sum_and_only_ever_grow_in_all(seed: int, hedges: bool) -> No
 @settings(max_examples=10)
 def test_credits_are_never_busier_than_the_clock(seed: int, hedges: bool) -> None:
     rng = np.random.default_rng(seed)
-    setting = random_setting(rng)
+    setting = setting_of(seed, rng)
     world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [1])
     machines = setting.catalog.market != SERVERLESS
     for tick in range(9):
         if tick % 3 == 0:
-            random_decision(rng, world, hedges)
+            random_decision(rng, world, hedges, cascades=hedges)
         before = world.simulator.totals.instance_s.copy()
         busy_s = (world.tick().busy_s[0] / setting.catalog.concurrency)[:, machines]
         rented_s = (world.simulator.totals.instance_s - before)[0, machines]
@@ -130,7 +136,7 @@ def test_a_restored_snapshot_continues_identically(seed: int, hedges: bool, at: 
     paused = run(seed, hedges, ticks=at)
     snapshot = paused.simulator.snapshot()
     decided = [array.copy() for array in (*paused.plan, paused.shares)]
-    random_decision(np.random.default_rng(seed + 1), paused, hedges)
+    random_decision(np.random.default_rng(seed + 1), paused, hedges, cascades=hedges)
     paused.tick(3)
     paused.simulator.restore(snapshot)
     for into, value in zip((*paused.plan, paused.shares), decided, strict=True):

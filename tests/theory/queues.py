@@ -72,9 +72,20 @@ def _pool(name: str, quota: int) -> dict[str, Any]:
     return pool
 
 
-def _profile(pool: str, service: Shape, batch_max: int, concurrency: int) -> dict[str, Any]:
+def _variant(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "operator": "answer",
+        "accuracy": _figure(1.0),
+        "weights_gb": _figure(1),
+        "input_bytes": _figure(0),
+        "output_bytes": _figure(0),
+    }
+
+
+def _profile(variant: str, pool: str, service: Shape, batch_max: int, concurrency: int) -> dict[str, Any]:
     profile: dict[str, Any] = {
-        "variant": "model",
+        "variant": variant,
         "pool": pool,
         "service_intercept_s": _figure(0.0),
         "service_slope_s": _figure(SERVICE_S),
@@ -97,10 +108,11 @@ def setting_of(
     classes: int = 1,
     tick_s: float = 10.0,
     kernel: str = "fast",
+    variants: tuple[str, ...] = ("model",),
     catalog: dict[str, Any] | None = None,
     workload: dict[str, Any] | None = None,
 ) -> Setting:
-    """A world of one variant on four pools whose classes share the traffic evenly and wait for ever.
+    """A world of equal variants on four pools whose classes share the traffic evenly and wait for ever.
 
     Args:
         service: Shape of the service time, whose mean is one second; exponential by default.
@@ -110,6 +122,7 @@ def setting_of(
         classes: Number of request classes.
         tick_s: Length of a tick.
         kernel: Kernel of the simulator.
+        variants: Names of the variants; queues use the first.
         catalog: Fields of the compiled catalog to replace.
         workload: Fields of the compiled workload to replace.
     """
@@ -117,18 +130,9 @@ def setting_of(
     source = {
         "name": "theory",
         "sites": [{"name": "home"}],
-        "variants": [
-            {
-                "name": "model",
-                "operator": "answer",
-                "accuracy": _figure(1.0),
-                "weights_gb": _figure(1),
-                "input_bytes": _figure(0),
-                "output_bytes": _figure(0),
-            }
-        ],
+        "variants": [_variant(name) for name in variants],
         "pools": [_pool(name, quota) for name in POOLS],
-        "profiles": [_profile(name, shape, batch_max, concurrency) for name in POOLS],
+        "profiles": [_profile(v, name, shape, batch_max, concurrency) for v in variants for name in POOLS],
     }
     one_class = {"source_site": "home", "workflow": "answer", "share": 1.0 / classes, "slo_s": FOREVER_S}
     one_class |= {"attainment_target": 0.5, "accuracy_floor": 0.0, "queue_limit": 10 * ROOM, "drop_at_deadline": False}

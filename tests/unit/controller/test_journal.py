@@ -18,6 +18,7 @@ from controller.journal import (
     TruncatedJournalWarning,
     timings_path,
 )
+from controller.journal_codec import EmptyArrays, decode, encode
 
 SHAPE = (2, 3, 2)
 
@@ -242,3 +243,14 @@ def test_missing_and_damaged_archives_are_refused(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"no json\n"))
     with pytest.raises(JournalError, match="line 1"):
         Journal(path)
+
+
+def test_a_cascade_comes_back_and_a_journal_of_before_has_none():
+    shape = (3, 2, 2)
+    empty, plan = EmptyArrays(shape).plan, empty_plan(1, shape)
+    assert encode(plan, 0, empty) == {}
+    assert decode({}, empty).cascade_variant.tolist() == [[[-1, -1, -1]] * 2]
+    plan.cascade_variant[0, 1], plan.cascade_threshold[0, 1] = [2, 0, -1], [0.1 + 0.2, np.inf]
+    read = decode(json.loads(json.dumps(encode(plan, 0, empty))), empty)
+    for name, written, back in zip(plan._fields, plan, read, strict=True):
+        np.testing.assert_array_equal(back, written, err_msg=name)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from itertools import count
 
 import numba
 import numpy as np
 import pytest
 
 from controller import latency
-from controller.arrays import F64, PREEMPTION_WASTE
+from controller.arrays import PREEMPTION_WASTE
 from controller.errors import ScenarioError
-from controller.keyed_random import GAP, HEDGE, stream_key, uniform
+from controller.keyed_random import HEDGE, stream_key, uniform
 from controller.routing import pick_other
 from envs.kernels.requests import bucket_of
 from tests.simulated import (
     TICK_S,
     World,
+    one_request,
     random_decision,
     random_replicas,
     random_setting,
@@ -28,18 +28,6 @@ from tests.simulated import (
 from tests.tiny import FN, LARGE, OD, SMALL, SPOT_A
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test compiles both kernels
-
-
-def one_request(latest_s: float) -> tuple[int, float, F64]:
-    """Seed, arrival and rates of a world in which one request arrives, before `latest_s`."""
-    rates = np.zeros((1, 8640))
-    rates[0, 0] = 0.1
-    for seed in count():
-        key = stream_key(seed, GAP)
-        first_s, second_s = (-math.log(1.0 - uniform(key, identity, 0)) / 0.1 for identity in (0, 1))
-        if first_s < latest_s and first_s + second_s >= TICK_S:
-            return seed, first_s, rates
-    raise AssertionError
 
 
 def lone_request(

@@ -13,6 +13,7 @@ class Fixed:
 
     name = "fixed"
     is_broken = False
+    cascade = (-1, -1, -1)
 
     def __init__(self, replicas):
         self._replicas = replicas
@@ -25,6 +26,7 @@ class Fixed:
             raise ZeroDivisionError("no need")
         plan = empty_plan(self._num_envs, (2, 3, 2))
         plan.replicas[:, 0, 0] = self._replicas
+        plan.cascade_variant[:] = self.cascade
         return plan
 
     def raw_output(self):
@@ -51,6 +53,13 @@ def test_policy_drives_while_all_is_well(supervised):
     decision = supervisor.decide(seen, 0)
     assert planned(decision) == 1
     assert not is_ruled(decision)
+
+
+def test_policy_that_plans_a_cascade_is_replaced_by_the_rule(supervised):
+    policy, supervisor, seen = supervised
+    policy.cascade = [0, 1, -1]
+    assert is_ruled(supervisor.decide(seen, 0))
+    assert "plan.cascade_variant: expected no cascade in a live run" in supervisor.fault
 
 
 def test_policy_that_raises_is_replaced_by_the_rule_for_the_rest_of_the_run(supervised):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from controller import keyed_random, routing
+from controller import keyed_random, redundancy, routing
 from controller.kernel_cache import KERNEL_SOURCES
 from controller.kernels import random as kernel_random
 
@@ -25,6 +25,7 @@ COMPILED = {
     name: njit(getattr(routing, name))
     for name in ("predicted_wait_s", "overflows", "is_shed", "pick_option", "hedges_at_s", "may_retry")
 }
+COMPILED |= {name: njit(getattr(redundancy, name)) for name in ("next_step", "answer_row")}
 
 
 @njit
@@ -71,6 +72,22 @@ def test_retries(now_s: float, deadline_s: float, attempt: int, most: int) -> No
     )
 
 
+@given(st.integers(-1, 2), st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(0, 2), min_size=3, max_size=3))
+def test_steps_of_a_cascade(step: int, confidence: float, threshold: float, options: list[int]) -> None:
+    num_options = np.array(options)
+    plain = redundancy.next_step(step, confidence, threshold, num_options)
+    assert COMPILED["next_step"](step, confidence, threshold, num_options) == plain
+    later = [k for k in range(step + 1, 3) if options[k] > 0]
+    assert plain == (later[0] if later and confidence < threshold else -1)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 10**6))
+def test_rows_of_measured_answers(uniform: float, num_rows: int) -> None:
+    plain = redundancy.answer_row(uniform, num_rows)
+    assert COMPILED["answer_row"](uniform, num_rows) == plain
+    assert 0 <= plain < num_rows
+
+
 @given(st.integers(0, 2**62), st.integers(0, 20), st.integers(0, 2**40), st.integers(0, 10))
 def test_keyed_draws(seed: int, stream: int, identity: int, attempt: int) -> None:
     key = keyed_random.stream_key(seed, stream)
@@ -92,6 +109,7 @@ def test_keyed_draws_look_uniform() -> None:
     [
         "controller/kernels/rates.py",
         "controller/routing.py",
+        "controller/redundancy.py",
         "controller/rule_arrays.py",
         "controller/bill.py",
         "controller/keyed_random.py",
