@@ -157,6 +157,7 @@ class PlanArrays(NamedTuple):
     hedge_after_s: F64  # (N, C) 0 replicates at once, inf is off
     cascade_variant: I64  # (N, C, CASCADE_STEPS) variants tried in turn; -1 is no further step, first of all no cascade
     cascade_threshold: F64  # (N, C, CASCADE_STEPS - 1) the answer of a step is final from this confidence on
+    cascade_concurrent: Bool  # (N, C) both of two steps start at once
     shed_limit: I64  # (N, C) queued requests of the class in one option at which further ones are refused
     batch_size: I64  # (N, V, P)
     batch_wait_s: F64  # (N, V, P)
@@ -212,6 +213,7 @@ def empty_plan(num_envs: int, shape: tuple[int, int, int]) -> PlanArrays:
         hedge_after_s=np.full((n, c), np.inf),
         cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
         cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
+        cascade_concurrent=np.zeros((n, c), np.bool_),
         shed_limit=np.full((n, c), np.iinfo(np.int64).max),
         batch_size=np.ones((n, v, p), np.int64),
         batch_wait_s=np.zeros((n, v, p)),

@@ -204,6 +204,9 @@ def random_decision(rng: np.random.Generator, world: World, hedges: bool = False
             world.plan.cascade_variant[:, c] = rng.permutation([-1, 0, 1, 2])[:3] if rng.random() < 0.8 else -1
             steps = world.plan.cascade_variant[0, c]
             world.plan.cascade_variant[:, c] = np.append(steps[steps >= 0], [-1, -1, -1])[:3]
+            world.plan.cascade_concurrent[:, c] = (
+                rng.random() < 0.5 and (world.plan.cascade_variant[0, c] >= 0).sum() == 2
+            )
         world.plan.cascade_threshold[:] = rng.choice([0.0, 0.5, 0.9, np.inf], (num_classes, 2))
     weights = rng.random((num_classes, *by_option)) * (rng.random((num_classes, *by_option)) < 0.4)
     weights[:, :, FN] *= 0.2

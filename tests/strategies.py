@@ -55,6 +55,7 @@ def garbage_plan(setting: Setting, seed: int, num_envs: int = 4) -> PlanArrays:
     plan.cascade_threshold[:] = rng.choice(
         strange_numbers, plan.cascade_threshold.shape, p=[0.1, *[0.15] * 5, 0.1, 0.05]
     )
+    plan.cascade_concurrent[:] = rng.random(plan.cascade_concurrent.shape) < 0.4
     plan.fixed_shares[:] = rng.integers(0, 2, num_envs).astype(bool)
     return plan
 

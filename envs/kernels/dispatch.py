@@ -1,4 +1,4 @@
-"""What the event kernel sends: batches to the credits of an option, calls to serverless, and the events they cause."""
+"""What the event kernel sends and takes back: batches, calls to serverless, and the events they cause."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import SERVICE
 from envs.kernels.compiled import kernel
+from envs.kernels.copies import leave_queue
 from envs.kernels.requests import draw, push, replace_top
-from envs.kernels.scratch import GONE, RUNNING, Events, Scratch
+from envs.kernels.scratch import GONE, RUNNING, WAITING, Events, Scratch
 from envs.kernels.serverless import find_environment, place_call, refuse_call
 from envs.kernels.state import SimState
 
@@ -105,3 +106,34 @@ def send(cat: CatalogArrays, st: SimState, ev: Events, option: int, now_s: float
         else:
             ev.before[copy] = -1
         ev.waiting[option] -= count
+
+
+@kernel
+def withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float, end_s: float) -> None:
+    """Takes back a copy whose answer nobody waits for any more."""
+    if ev.stage[copy] == WAITING:
+        leave_queue(ev, copy)
+        ev.stage[copy] = GONE
+        return
+    ev.stage[copy] = GONE
+    batch = ev.batch[copy]
+    ev.left[batch] -= 1
+    credit = ev.credit[batch]
+    if ev.left[batch] != 0 or ev.credit_batch[credit] != batch or credit >= st.fleet.credit_free_s.size:
+        return
+    option = ev.option[batch]
+    ev.credit_batch[credit] = -1
+    ev.busy_s[option] -= min(ev.finish_s[batch], end_s) - now_s
+    credits_per_instance = st.fleet.credit_free_s.shape[1]
+    st.fleet.credit_free_s[credit // credits_per_instance, credit % credits_per_instance] = now_s
+    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
+    at = ev.num_credits[option]
+    while at > 0 and heap_credit[at] != credit:
+        at -= 1
+    if at == 0:  # the instance drains or swaps: its credit takes no more batches
+        return
+    while at > 1 and heap_s[at >> 1] > now_s:
+        heap_s[at], heap_credit[at] = heap_s[at >> 1], heap_credit[at >> 1]
+        at >>= 1
+    heap_s[at], heap_credit[at] = now_s, credit
+    send(cat, st, ev, option, now_s, end_s)

@@ -9,8 +9,10 @@ A hedged request has two copies; the first answer wins and the other copy is wit
 nobody waits for the rest of its batch either, its batch is cancelled and frees the credit. A serverless call cannot be
 taken back: it runs on and is billed.
 
-A request of a cascade is one copy that goes from step to step. What it has left open is found from the variant that
-answers and the cascade in force, so a decision may change the cascade of requests that are under way.
+A request of a cascade is one copy that goes from step to step. Where both steps start at once, they are its two copies:
+the first one's answer withdraws the second if it is sure enough, and else leaves the request to it. What a request has
+left open is found from the variant that answers and the cascade in force, so a decision may change the cascade of
+requests that are under way.
 """
 
 from __future__ import annotations
@@ -21,16 +23,17 @@ from controller import routing
 from controller.arrays import SERVERLESS, AnswerArrays, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import HEDGE, OVERFLOW
+from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel
-from envs.kernels.copies import bring_in, join_queue, leave_queue, put_back
+from envs.kernels.copies import bring_in, join_queue, put_back
 from envs.kernels.deadlines import expire
-from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send
+from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send, withdraw
 from envs.kernels.fast import count_busy
 from envs.kernels.requests import answer, pop
-from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, WAITING, Events, Scratch
+from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, Events, Scratch
 from envs.kernels.serverless import find_environment
 from envs.kernels.state import SimState
-from envs.kernels.steps import begin_steps, book_paths, finish_step, first_option, step_of
+from envs.kernels.steps import begin_steps, book_paths, finish_step, first_option, hands_over, step_of, step_route
 
 _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
@@ -99,6 +102,8 @@ def serve_events(
             joined += 1
             if ev.stage[copy] == GONE:
                 continue
+            if st.rules.cascade_concurrent[klass]:
+                _start_second(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
             if ev.expiry_s[klass] == np.inf:
                 ev.expiry_at[klass] = copy
                 ev.expiry_s[klass] = now_s + wl.slo_s[klass]
@@ -173,6 +178,44 @@ def _arrive(
 
 
 @kernel
+def _duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
+    """Makes the second copy of a request; returns it."""
+    twin = ev.num_copies[0]
+    ev.num_copies[0] += 1
+    ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], ev.klass[copy]
+    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
+    ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
+    ev.twin[twin], ev.twin[copy] = copy, twin
+    return twin
+
+
+@kernel
+def _start_second(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    copy: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Starts the second step of a request that has just begun the first, unless no option of it has a share."""
+    klass, num_pools = ev.klass[copy], cat.market.shape[0]
+    if step_of(st, klass, ev.option[copy] // num_pools) != 0 or sc.step_options[klass, 1] == 0:
+        return
+    option = step_route(st, sc, klass, 1, ev.identity[copy])
+    twin = _duplicate(ev, copy, option, STEP_ATTEMPTS)
+    if cat.market[option % num_pools] == SERVERLESS:
+        call(cat, wl, st, obs, sc, ev, twin, now_s, start_s, end_s)
+    else:
+        join_queue(ev, twin, now_s)
+        send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
 def _end_batch(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -205,7 +248,9 @@ def _end_batch(
             klass, arrival_s, twin = ev.klass[copy], ev.arrival_s[copy], ev.twin[copy]
             step = step_of(st, klass, v) if st.rules.cascade_variant[klass, 0] >= 0 else -1
             ev.stage[copy] = GONE
-            if step >= 0:
+            if step >= 0 and twin >= 0 and hands_over(wl, st, obs, an, ev, copy, twin, step, v, p):
+                twin = -1
+            elif step >= 0:
                 num_open += finish_step(wl, st, obs, an, sc, ev, copy, step, v, p, now_s, start_s)
             else:
                 latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
@@ -213,7 +258,7 @@ def _end_batch(
                 answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
             if twin >= 0:
                 ev.twin[copy] = -1
-                _withdraw(cat, st, ev, twin, now_s, end_s)
+                withdraw(cat, st, ev, twin, now_s, end_s)
         copy = ev.next[copy]
     copy = batch if num_open > 0 else -1
     while copy >= 0:
@@ -251,37 +296,6 @@ def _go_on(
     else:
         join_queue(ev, copy, now_s)
         send(cat, st, ev, option, now_s, end_s)
-
-
-@kernel
-def _withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float, end_s: float) -> None:
-    """Takes back a copy whose answer nobody waits for any more."""
-    if ev.stage[copy] == WAITING:
-        leave_queue(ev, copy)
-        ev.stage[copy] = GONE
-        return
-    ev.stage[copy] = GONE
-    batch = ev.batch[copy]
-    ev.left[batch] -= 1
-    credit = ev.credit[batch]
-    if ev.left[batch] != 0 or ev.credit_batch[credit] != batch or credit >= st.fleet.credit_free_s.size:
-        return
-    option = ev.option[batch]
-    ev.credit_batch[credit] = -1
-    ev.busy_s[option] -= min(ev.finish_s[batch], end_s) - now_s
-    credits_per_instance = st.fleet.credit_free_s.shape[1]
-    st.fleet.credit_free_s[credit // credits_per_instance, credit % credits_per_instance] = now_s
-    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
-    at = ev.num_credits[option]
-    while at > 0 and heap_credit[at] != credit:
-        at -= 1
-    if at == 0:  # the instance drains or swaps: its credit takes no more batches
-        return
-    while at > 1 and heap_s[at >> 1] > now_s:
-        heap_s[at], heap_credit[at] = heap_s[at >> 1], heap_credit[at >> 1]
-        at >>= 1
-    heap_s[at], heap_credit[at] = now_s, credit
-    send(cat, st, ev, option, now_s, end_s)
 
 
 @kernel
@@ -356,11 +370,5 @@ def _hedge(
     option = sc.route_option[klass, low + picked]
     if cat.market[option % cat.market.shape[0]] == SERVERLESS:
         return
-    twin = ev.num_copies[0]
-    ev.num_copies[0] += 1
-    ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], klass
-    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
-    ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
-    ev.twin[twin], ev.twin[copy] = copy, twin
-    join_queue(ev, twin, now_s)
+    join_queue(ev, _duplicate(ev, copy, option, attempt), now_s)
     send(cat, st, ev, option, now_s, end_s)

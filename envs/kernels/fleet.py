@@ -209,6 +209,7 @@ def _take_cascade(st: SimState, plan: PlanArrays, n: int, klass: int) -> None:
     for step in range(threshold.shape[1]):
         changed += threshold[klass, step] != plan.cascade_threshold[n, klass, step]
         threshold[klass, step] = plan.cascade_threshold[n, klass, step]
+    st.rules.cascade_concurrent[klass] = plan.cascade_concurrent[n, klass]
     if changed > 0:
         st.rules.path_accuracy[klass, 0] = -1.0
 

@@ -91,6 +91,7 @@ def _rules(rules: Rules, n: int) -> Rules:
         rules.hedge_after_s[n],
         rules.cascade_variant[n],
         rules.cascade_threshold[n],
+        rules.cascade_concurrent[n],
         rules.path_accuracy[n],
         rules.shed_limit[n],
         rules.batch_size[n],

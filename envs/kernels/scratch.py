@@ -120,7 +120,7 @@ class Scratch(NamedTuple):
 def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int) -> Events:
     """Work space of the event kernel; arguments as for `new_scratch`."""
     (v, p, c), (m, k, e, q) = shape, sizes
-    o, j = v * p, 2 * (most_arrivals + q) + 1  # every request may have a duplicate
+    o, j = v * p, 3 * (most_arrivals + q) + 1  # a request may have copies in two steps and a duplicate of one
     times = ("arrival_s", "since_s", "sent_s", "finish_s")
     numbers = (
         "klass",

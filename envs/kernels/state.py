@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKETS
+from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKETS, Bool
 
 FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
 """States of an instance slot. DOOMED serves under a preemption notice."""
@@ -120,6 +120,7 @@ class Rules(NamedTuple):
     hedge_after_s: F64  # (N, C)
     cascade_variant: I64  # (N, C, S) S steps of a cascade
     cascade_threshold: F64  # (N, C, S - 1)
+    cascade_concurrent: Bool  # (N, C)
     path_accuracy: (
         F64  # (N, C, PATHS) expected of an answer by its path; the first is negative where they are to be found
     )
@@ -223,6 +224,7 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             hedge_after_s=np.full((n, c), np.inf),
             cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
             cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
+            cascade_concurrent=np.zeros((n, c), np.bool_),
             path_accuracy=np.full((n, c, PATHS), -1.0),
             shed_limit=np.full((n, c), np.iinfo(np.int64).max),
             batch_size=np.ones((n, o), np.int64),

@@ -114,6 +114,39 @@ def _path_accuracy(cat: CatalogArrays, st: SimState, an: AnswerArrays, klass: in
 
 
 @kernel
+def hands_over(
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    an: AnswerArrays,
+    ev: Events,
+    copy: int,
+    twin: int,
+    step: int,
+    v: int,
+    p: int,
+) -> bool:
+    """Whether a copy that is answered leaves the request to its twin in another step, and does so.
+
+    The later of the two steps always does: its answer is kept for the earlier one, which may be sure enough. The
+    earlier one does where it is not.
+    """
+    klass = ev.klass[copy]
+    other = step_of(st, klass, ev.option[twin] // wl.allowed.shape[2])
+    if other < 0 or other == step:
+        return False
+    if step < other:
+        row = _answer_row(uniform(st.clock.keys[ANSWER], ev.identity[copy], 0), an.right.shape[0])
+        if an.confidence[row, v] >= st.rules.cascade_threshold[klass, step]:
+            return False
+    obs.spend_usd[EGRESS] += wl.egress_usd[klass, v, p]
+    ev.steps[twin] |= ev.steps[copy] | (1 << step)
+    ev.twin[copy] = ev.twin[twin] = -1
+    ev.order[ev.place[copy]] = twin
+    return True
+
+
+@kernel
 def finish_step(
     wl: WorkloadArrays,
     st: SimState,
@@ -130,8 +163,9 @@ def finish_step(
 ) -> bool:
     """A step of a cascade is answered: counts the answer where it is final, else says where the copy goes next.
 
-    Every step pays its own egress. The answers of earlier steps crossed the network as well: each counts as long as
-    their variant's options take by share.
+    Every step pays its own egress. The answers of earlier steps crossed the network as well, unless both started at
+    once: each counts as long as its variant's options take by share. Where a later step was answered already, its
+    answer is what an unsure one leads to.
 
     Returns:
         Whether the copy goes on; it is UNSEEN until it does.
@@ -142,7 +176,13 @@ def finish_step(
     has_more = step + 1 < CASCADE_STEPS and st.rules.cascade_variant[klass, step + 1] >= 0
     threshold = st.rules.cascade_threshold[klass, step] if has_more else -np.inf
     confidence = an.confidence[row, v]
-    following = _next_step(step, confidence, threshold, sc.step_options[klass])
+    before, last = ev.steps[copy] & ((1 << step) - 1), step
+    is_sure = confidence >= threshold
+    if not is_sure:
+        for later in range(step + 1, CASCADE_STEPS):
+            if ev.steps[copy] & (1 << later):
+                last = later
+    following = _next_step(step, confidence, threshold, sc.step_options[klass]) if last == step else -1
     if following >= 0:
         ev.stage[copy] = UNSEEN
         ev.steps[copy] |= 1 << step
@@ -150,16 +190,16 @@ def finish_step(
         ev.option[copy] = step_route(st, sc, klass, following, identity)
         ev.order[ev.place[copy]] = copy
         return True
-    path = ev.steps[copy] | (1 << step)
-    if not confidence >= threshold:
+    path = before | (1 << step) | (1 << last)
+    if last == step and not is_sure:
         path |= STANDS
     latency_s = now_s - ev.arrival_s[copy] + wl.network_s[klass, v, p]
-    for earlier in range(CASCADE_STEPS):
-        if ev.steps[copy] & (1 << earlier):
+    for earlier in range(step):
+        if before & (1 << earlier) and not st.rules.cascade_concurrent[klass]:
             latency_s += sc.step_network_s[klass, earlier]
     slo_s = wl.slo_s[klass]
     answer(sc.paths[path], obs.latency, obs.missed, klass, latency_s, slo_s, ev.arrival_s[copy] + slo_s, start_s)
-    sc.surplus[klass] += an.right[row, v] - st.rules.path_accuracy[klass, path]
+    sc.surplus[klass] += an.right[row, st.rules.cascade_variant[klass, last]] - st.rules.path_accuracy[klass, path]
     return False
 
 

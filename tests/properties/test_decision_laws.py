@@ -85,6 +85,7 @@ def test_guard_exceeds_no_limit_and_leaves_only_valid_numbers(past: int, plans: 
         assert (steps[len(used) :] == -1).all()
         assert len(set(used)) == len(used)
         assert may_answer[c, used].all()
+        assert len(used) == 2 or not plan.cascade_concurrent[n, c]
 
 
 @given(seeds, seeds, seeds)

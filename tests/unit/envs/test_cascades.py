@@ -298,6 +298,88 @@ def test_a_request_has_the_same_answers_under_every_policy() -> None:
     assert (right != expected).any()
 
 
+def both_at_once(small_s: float, large_s: float, answers: AnswerArrays, **changes: Any) -> World:
+    """One request whose two steps start at once."""
+    world, _ = lone_request({(SMALL, OD): small_s, (LARGE, OD): large_s}, answers, **changes)
+    world.plan.cascade_concurrent[:] = True
+    return world
+
+
+def test_of_two_steps_at_once_a_sure_first_answer_withdraws_the_second() -> None:
+    world = both_at_once(0.55, 2.1, ALWAYS_SURE)
+    seen = world.tick()
+    assert seen.answered.sum() == 1
+    assert latencies(world) == [latency.bucket_of(0.55)]
+    assert seen.busy_s[0, LARGE, OD] == pytest.approx(0.55)  # what ran is billed
+
+
+def test_of_two_steps_at_once_an_unsure_first_answer_waits_for_the_second() -> None:
+    right = [(0, 0, 0.25), (1, 0, 0)]
+    answers = rows((UNSURE, SURE, SURE), (SURE, SURE, SURE), right=right)
+    ways = set()
+    for latest_s in (0.3, 0.6, 1.0, 1.5, 2.0, 3.0):  # other seeds, so both rows
+        world = both_at_once(0.55, 2.1, answers, latest_s=latest_s)
+        seen = world.tick()
+        ways.add((latencies(world)[0], float(seen.accuracy_sum.sum()), float(world.simulator.totals.right.sum())))
+    assert ways == {(latency.bucket_of(0.55), 1.0, 1.0), (latency.bucket_of(2.1), 0.25, 0.25)}
+
+
+@pytest.mark.parametrize(("answers", "accuracy"), [(ALWAYS_SURE, 0.5), (SMALL_UNSURE, 0.75)])
+def test_of_two_steps_at_once_the_second_answer_waits_for_the_first(answers: AnswerArrays, accuracy: float) -> None:
+    right = np.array([(0.5, 0.0, 0.75)])
+    world = both_at_once(2.1, 0.55, answers._replace(right=right))
+    seen = world.tick()
+    assert latencies(world) == [latency.bucket_of(2.1)]
+    assert seen.accuracy_sum.sum() == world.simulator.totals.right.sum() == pytest.approx(accuracy)
+    assert seen.busy_s[0, LARGE, OD] == pytest.approx(0.55)
+
+
+def test_two_steps_at_once_live_on_across_ticks() -> None:
+    world = both_at_once(24.0, 14.0, SMALL_UNSURE)
+    world.tick()
+    held = world.simulator.state.held
+    assert (held.taken[0], held.pairs[0], world.simulator.in_service().sum()) == (2, 1, 1)
+    world.tick()
+    assert (held.taken[0], held.pairs[0], held.escalated[0]) == (1, 0, 1)
+    world.tick()
+    assert latencies(world) == [latency.bucket_of(24.0)]
+    assert (held.taken[0], held.pairs[0], held.escalated[0]) == (0, 0, 0)
+
+
+def test_a_waiting_second_step_is_withdrawn_from_its_queue() -> None:
+    world = both_at_once(0.55, 2.1, ALWAYS_SURE, replicas={(SMALL, OD): 1})
+    seen = world.act(launch={(LARGE, OD): 1}).tick()
+    assert (seen.answered.sum(), seen.waiting.sum(), seen.queue.sum()) == (1, 0, 0)
+
+
+def test_of_two_steps_at_once_the_second_alone_answers_for_a_first_that_is_lost() -> None:
+    options = {(SMALL, SPOT_A): 24.0, (LARGE, OD): 14.0}
+    world, _ = lone_request(options, ALWAYS_SURE, spot_share=NO_SPOT_A)
+    world.plan.cascade_concurrent[:] = True
+    seen = world.tick()
+    assert (seen.preempted[0, SPOT_A], seen.waiting.sum()) == (1, 0)
+    world.tick(2)
+    assert latencies(world) == [latency.bucket_of(14.0)]
+
+
+def test_of_two_steps_at_once_a_lost_second_is_taken_again_only_if_the_first_is_unsure() -> None:
+    for answers, large_s in ((ALWAYS_SURE, 0.0), (SMALL_UNSURE, 24.0)):
+        options = {(SMALL, OD): 14.0, (LARGE, SPOT_A): 24.0, (LARGE, OD): 24.0}
+        replicas = {(SMALL, OD): 1, (LARGE, SPOT_A): 1}
+        world, _ = lone_request(options, answers, replicas, NO_SPOT_A)
+        world.plan.cascade_concurrent[:] = True
+        world.route((SMALL, OD), (LARGE, SPOT_A)).act(launch={(LARGE, OD): 1}).tick()
+        busy_s = sum(float(world.route((SMALL, OD), (LARGE, OD)).tick().busy_s[0, LARGE, OD]) for _ in range(12))
+        assert world.simulator.totals.answered.sum() == 1
+        assert busy_s == pytest.approx(large_s)
+
+
+def test_two_steps_at_once_fail_once_at_their_deadline() -> None:
+    world = both_at_once(2.1, 0.55, SMALL_UNSURE, replicas={(MEDIUM, OD): 1}, slo_s=np.full(2, 1.0))
+    seen = world.act(launch={(LARGE, OD): 1, (SMALL, OD): 1}).tick()
+    assert (seen.failed.sum(), seen.missed.sum(), seen.waiting.sum(), seen.queue.sum()) == (1, 1, 0, 0)
+
+
 def test_without_measured_answers_a_cascade_is_refused() -> None:
     world, _ = lone_request({(SMALL, OD): 0.55}, rows((SURE, SURE, SURE)))
     empty = AnswerArrays(np.zeros((0, 3)), np.zeros((0, 3)))
