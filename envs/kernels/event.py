@@ -24,7 +24,7 @@ from controller.arrays import SERVERLESS, AnswerArrays, CatalogArrays, Observati
 from controller.kernels.random import uniform
 from controller.keyed_random import HEDGE, OVERFLOW
 from controller.redundancy import STEP_ATTEMPTS
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import bring_in, join_queue, put_back
 from envs.kernels.deadlines import expire
 from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send, withdraw
@@ -129,7 +129,7 @@ def serve_events(
     book_paths(st, obs, sc)
 
 
-@kernel
+@merged
 def _arrive(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -189,7 +189,7 @@ def _duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
     return twin
 
 
-@kernel
+@merged
 def _start_second(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -215,7 +215,7 @@ def _start_second(
         send(cat, st, ev, option, now_s, end_s)
 
 
-@kernel
+@merged
 def _end_batch(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -270,7 +270,7 @@ def _end_batch(
         send(cat, st, ev, option, now_s, end_s)
 
 
-@kernel
+@merged
 def _go_on(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -330,7 +330,7 @@ def _watch_hedge(
     ev.hedge_at[klass] = place
 
 
-@kernel
+@merged
 def _hedge(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -16,7 +16,7 @@ from controller.arrays import (
 from controller.kernels.random import uniform
 from controller.keyed_random import ANSWER
 from controller.redundancy import STEP_ATTEMPTS
-from envs.kernels.compiled import inlined, kernel
+from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.requests import answer
 from envs.kernels.scratch import UNSEEN, Events, Scratch
 from envs.kernels.state import PATHS, SimState
@@ -113,7 +113,7 @@ def _path_accuracy(cat: CatalogArrays, st: SimState, an: AnswerArrays, klass: in
     return total / count if count > 0 else cat.accuracy[v]
 
 
-@kernel
+@merged
 def hands_over(
     wl: WorkloadArrays,
     st: SimState,
@@ -146,7 +146,7 @@ def hands_over(
     return True
 
 
-@kernel
+@merged
 def finish_step(
     wl: WorkloadArrays,
     st: SimState,
