@@ -16,7 +16,7 @@ def experiment() -> None:
     \b
     Example:
       provisor experiment simulator --check
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
 
 
 @experiment.command()
@@ -39,7 +39,7 @@ def simulator(check: bool, full: bool, repeats: int, duration: float, port: int,
     Example:
       provisor experiment simulator --check
       provisor experiment simulator --full --repeats 3 --duration 90
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
     from experiments.checks import Check, show_checks, write_checks
     from experiments.sim_to_live import checks_of, predictions
     from experiments.sim_to_live_record import read_record, write_record

@@ -29,7 +29,7 @@ def train(run_file: str, steps: int | None, out: str | None, resume: bool) -> in
       provisor train RUN.yaml --steps 200000 --out runs/train/first
       provisor train RUN.yaml --steps 200000 --out runs/train/first --resume
       provisor evaluate --scenario demo --policy mpc --policy runs/train/first/policy.provisor
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
     from experiments.run_config import load_run
     from experiments.train import train as run_training
 
@@ -63,7 +63,7 @@ def demo(out: str, no_live: bool) -> int:
     \b
     Example:
       provisor demo --out runs/demo
-    """  # noqa: D301 - as above
+    """
     from experiments.demo import demo as run_demo
     from experiments.demo import demo_run
     from experiments.show import show_rows

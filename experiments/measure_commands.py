@@ -55,7 +55,7 @@ def profile(
     Example:
       provisor profile my_models:resnet --batches 1,2,4,8 --input test.npz --out resnet.yaml
       provisor profile my_models:resnet --into demo --name digits-large --pool c5-large --out mine.yaml
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
     from controller.catalog import load_catalog
     from experiments.calibrated import require_new, write_whole
     from experiments.profile_entry import catalog_yaml, entry_of, entry_yaml, naming_in, require_known
@@ -113,7 +113,7 @@ def calibrate(journals: tuple[str, ...], catalog_name: str, out: str, scenario_o
       provisor serve --replay scenario --duration 120 --speed 20 --start-hour 9 --out runs/serve
       provisor calibrate runs/serve/journal.jsonl --catalog demo --out measured.yaml --scenario-out measured-demo.yaml
       provisor evaluate --scenario ./measured-demo.yaml --policy mpc
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
     from controller.catalog import load_catalog
     from experiments.calibrated import calibrated_scenario, calibrated_yaml, require_new, write_whole
     from experiments.calibration import Calibrator

@@ -65,7 +65,7 @@ def serve(
       provisor serve --policy mpc --replay scenario --duration 120 --speed 20 --start-hour 9
       provisor serve RUN.yaml --port 8080
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
-    """  # noqa: D301 - click reads the escape: it keeps the lines of an example as they are
+    """
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
     from experiments.run_config import load_run
