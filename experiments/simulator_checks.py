@@ -26,7 +26,15 @@ SUITES = {
         "tests/properties/test_simulator_laws.py",
         "tests/properties/test_random_streams.py",
     ),
-    "event kernel: cases by hand and equality with the fast kernel, tests": ("tests/unit/envs/test_event_kernel.py",),
+    "event kernel: cases by hand and equality with the fast kernel, tests": (
+        "tests/unit/envs/test_event_kernel.py",
+        "tests/unit/envs/test_cascades.py",
+    ),
+    "measured models and calibration, tests": (
+        "tests/unit/experiments/test_profiling.py",
+        "tests/unit/experiments/test_calibration.py",
+        "tests/unit/experiments/test_fitting.py",
+    ),
     "real inputs: recorded traces, prices and profiles, tests": (
         "tests/unit/traces/test_spot.py",
         "tests/unit/traces/test_readers.py",
@@ -41,6 +49,14 @@ SUITES = {
     ),
 }
 """What is run for each statement about truth, in a checkout: the tests are no part of the package."""
+
+NOT_BUILT = (
+    Check("collage groups in the event kernel", "not built", "modelled request by request", holds=False),
+    Check("workflows of several operators with fan-in", "not built", "modelled request by request", holds=False),
+    Check("several routers, each with queues of its own", "not built", "modelled request by request", holds=False),
+    Check("event kernel with hedges, cascades and collage on", "not measured", ">= 1.5 M requests/s/core", holds=False),
+)
+"""What is asked of the simulator and is not there: a row that is left out would pass for one that holds."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SECOND_START_S = 2.0
@@ -60,6 +76,7 @@ def checks(say: Callable[[str], None]) -> Iterator[Check]:
     yield from _speed()
     say("commands")
     yield from _commands()
+    yield from NOT_BUILT
 
 
 def _suite(what: str, paths: tuple[str, ...]) -> Check:
