@@ -60,14 +60,10 @@ def test_slower_services_than_those_served_are_noticed(served: Path, tmp_path: P
     assert sim_to_live._error("p50", simulated.p50, live.p50) > 0.1
 
 
-def test_the_first_quarter_of_a_run_does_not_count(served: Path) -> None:
+def test_the_first_quarter_of_a_run_does_not_count(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live, _ = sim_to_live._both(CASE, served, catalog_path())
-    whole = sim_to_live.WARM_SHARE
-    try:
-        sim_to_live.WARM_SHARE = 0.0
-        longer, _ = sim_to_live._both(CASE, served, catalog_path())
-    finally:
-        sim_to_live.WARM_SHARE = whole
+    monkeypatch.setattr(sim_to_live, "WARM_SHARE", 0.0)
+    longer, _ = sim_to_live._both(CASE, served, catalog_path())
     assert longer.cost > live.cost
 
 
