@@ -1,7 +1,9 @@
 """Fits service, start-up, swap and arrival models to what live journals measured, and says how well each holds.
 
 A figure is fitted where there are enough samples outside the windows held back (`NEEDED`); elsewhere the catalog's own
-stays, and the fit says how many were missing. What is written is worked out in `experiments.calibrated`.
+stays, and the fit says how many were missing. A mean of few samples that says nothing against the catalog's does not
+take its place either: it would bring in more error than it removes. What is written is worked out in
+`experiments.calibrated`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ _JUDGES = 5
 # Held-back samples below which nothing is said of a fit.
 _WELL_TOLD = 0.1
 # A mean from sums over windows is taken where its relative standard error is at most this.
+_SHARP = 0.02
+_CONTRADICTS_SES = 3.0
+# A mean takes the place of the catalog's where its relative standard error is at most the first, or where the two are
+# more than so many standard errors apart.
 _FEW_ARRIVALS = 5.0
 # Per window: counts below this say little about the gaps.
 
@@ -98,7 +104,7 @@ class Calibrator:
         """
         services = [fit for pair in self._profiles for fit in self._services(*pair)]
         means = [fit for fit in services if fit.what == SERVICE]
-        if all(fit.entry is None for fit in means):
+        if all(fit.found is None for fit in means):
             raise InputError(self._too_few(means))
         return [*services, *self._spans(), *self._arrivals()]
 
@@ -262,11 +268,14 @@ class Calibrator:
             return Fit(what, where, None, before, samples, held, needed, place=place)
         found = mean_of(series.fitted)
         error = found.value / float(np.mean(series.held)) - 1 if held >= _JUDGES and np.mean(series.held) > 0 else None
-        entry = None
-        if place is not None:
+        entry, note = None, ""
+        is_sharp = found.se <= _SHARP * found.value
+        if before is not None and not is_sharp and abs(found.value - before) <= _CONTRADICTS_SES * found.se:
+            note = f"catalog's value stays: within {_CONTRADICTS_SES:g} standard errors"
+        elif place is not None:
             text = f"mean of {samples} {unit}, standard error {found.se:.2g} s; {self._journals}"
             entry = measured(max(found.value, 0.0), text)
-        return Fit(what, where, found, before, samples, held, needed, error, place=place, entry=entry)
+        return Fit(what, where, found, before, samples, held, needed, error, place=place, entry=entry, note=note)
 
     def _shape(self, what: str, where: str, ratios: Series, needed: int, place: Place, unit: str) -> Fit:
         samples, held = len(ratios.fitted), len(ratios.held)

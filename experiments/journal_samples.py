@@ -7,6 +7,7 @@ journals of several runs add up. Durations that a run's speed compressed are giv
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,12 +90,14 @@ class JournalSamples:
     counts: list[F64] = field(default_factory=list)  # arrivals by window, one array per journal
 
 
-def read_samples(paths: Sequence[Path], catalog: Catalog) -> JournalSamples:
+def read_samples(paths: Sequence[Path], catalog: Catalog, warm_share: float = 0.0) -> JournalSamples:
     """Reads journals of runs on one catalog.
 
     Args:
         paths: At least one.
         catalog: What is to be calibrated; must have the structure of each journal's own.
+        warm_share: Share of each journal's windows, from its beginning, whose service times are left out: the first
+            calls of a fresh replica take longer.
 
     Raises:
         JournalError: A journal is missing or damaged.
@@ -119,7 +122,8 @@ def read_samples(paths: Sequence[Path], catalog: Catalog) -> JournalSamples:
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         if digest in {source.sha256 for source in samples.sources}:
             raise UsageError(mismatch("JOURNAL", "each journal once", str(path)))
-        _Reader(samples, served, parse_config(header.scenario, Scenario, f"{path}: scenario")).read(journal, digest)
+        scenario = parse_config(header.scenario, Scenario, f"{path}: scenario")
+        _Reader(samples, served, scenario, warm_share).read(journal, digest)
     return samples
 
 
@@ -130,10 +134,11 @@ class _Reader:
         samples: What is added to.
         served: The catalog of the run, whose figures may differ from those of the one that is calibrated.
         scenario: Of the run.
+        warm_share: As for `read_samples`.
     """
 
-    def __init__(self, samples: JournalSamples, served: Catalog, scenario: Scenario) -> None:
-        self._into, self._scenario = samples, scenario
+    def __init__(self, samples: JournalSamples, served: Catalog, scenario: Scenario, warm_share: float) -> None:
+        self._into, self._scenario, self._warm_share = samples, scenario, warm_share
         self._options = [(v.name, p.name) for v in served.variants for p in served.pools]
         self._stand_in = {p.name: p.emulated_speed for p in served.pools}
         self._call_s = {(p.variant, p.pool): p.service_s(1) for p in served.profiles}
@@ -157,10 +162,10 @@ class _Reader:
             self._into.rates_rps.add([arrivals / (spanned * tick_s)], is_held)
             if spanned == 1:
                 counts.append(arrivals)
-            self._add_measured(tick, is_held)
+            self._add_measured(tick, is_held, is_warm=number >= self._warm_share * len(ticks))
             spanned = 0
         if not is_measured and all((tick.plan.batch_size == 1).all() for tick in every):
-            self._add_windows(ticks)
+            self._add_windows(ticks[math.ceil(self._warm_share * len(ticks)) :])
         self._into.counts.append(np.array(counts))
         held = np.array(self._gap_held, np.bool_)
         if held.size:
@@ -171,11 +176,11 @@ class _Reader:
         name = f"{path.resolve().parent.name}/{path.name}"
         self._into.sources.append(Source(name, digest, len(ticks), is_measured, self._scenario))
 
-    def _add_measured(self, tick: JournalTick, is_held: bool) -> None:
+    def _add_measured(self, tick: JournalTick, is_held: bool, is_warm: bool) -> None:
         measured = tick.measured
         if measured is None:
             return
-        for sample in measured.services:
+        for sample in measured.services if is_warm else ():
             variant, pool = self._options[sample.option]
             # A stand-in of another speed than the pool's hardware is brought to that of the profile.
             speed = self._stand_in[pool]

@@ -100,13 +100,24 @@ def profile(
 @click.option(
     "--scenario-out", metavar="FILE", help="Also write the first journal's scenario with this catalog and its arrivals."
 )
+@click.option(
+    "--warm-share",
+    type=click.FloatRange(0.0, 0.9),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of each journal, from its beginning, whose service times are left out: first calls take longer.",
+)
 @click.option("--force", is_flag=True, help="Replace the files.")
-def calibrate(journals: tuple[str, ...], catalog_name: str, out: str, scenario_out: str | None, force: bool) -> int:
+def calibrate(
+    journals: tuple[str, ...], catalog_name: str, out: str, scenario_out: str | None, warm_share: float, force: bool
+) -> int:
     """Fit a catalog to what live runs measured.
 
     Service times (a mean per variant, pool and batch size, and their quantiles), launches, loads, swaps and cold starts
     come from the journals of `provisor serve`; so does the arrival model (rate, CV of the gaps), which --scenario-out
-    writes. Every fifth window judges the fits. Figures with too few samples stay as the catalog has them.
+    writes. Every fifth window judges the fits. Figures with too few samples stay as the catalog has them, and so do
+    means of few samples that do not contradict it.
 
     \b
     Example:
@@ -128,7 +139,7 @@ def calibrate(journals: tuple[str, ...], catalog_name: str, out: str, scenario_o
         raise UsageError(mismatch("--scenario-out", "another file than --out", scenario_out))
     catalog = load_catalog(catalog_name)
     with echo_truncations():
-        samples = read_samples([Path(journal) for journal in journals], catalog)
+        samples = read_samples([Path(journal) for journal in journals], catalog, warm_share)
     fits = Calibrator(samples, catalog).fits()
     texts = [calibrated_yaml(catalog, fits, samples.sources)]
     if scenario_out is not None:
