@@ -1,9 +1,10 @@
 """The fast kernel beside SimPy: one M/G/c queue with two classes in both, the answers compared before the speeds.
 
 Services follow the catalog's quantile table on both sides and arrivals are Poisson, but neither sees the other's draws.
-SimPy is imported on use: only the tests depend on it. It runs in two forms: as its documentation models a counter (one
-process per request, a `Resource`), which is the form that the ratio refers to, and in the quickest one found (one
-process per server, a `Store`).
+SimPy is imported on use: only the tests depend on it. The classes give up at their deadlines, as those of every shipped
+scenario do; the same queue in which all wait for ever is compared as well. SimPy runs in two forms: as its
+documentation models a counter whose customers renege (one process per request, a `Resource`), which is the form that
+the ratio refers to, and in the quickest one found (one process per server, a `Store`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ SLO_S = (0.03, 0.05)
 AGREES_WITHIN = 4.0
 """Standard errors between the answers that count as agreement: chance exceeds them once in 16,000 comparisons."""
 
-Model = Callable[["simpy.Environment", int, list[float], list[float], list[float]], None]
+Model = Callable[["simpy.Environment", int, list[float], list[float], list[float], list[float]], None]
+"""Fills in the latencies: takes an environment, the servers, gaps, services, patience (inf for ever) and latencies."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Answers:
     missed: F64
 
 
-def against_simpy(replications: int = 16, num_envs: int = 64, blocks: int = 3) -> dict[str, Any]:
+def against_simpy(replications: int = 16, num_envs: int = 64, blocks: int = 3, gives_up: bool = True) -> dict[str, Any]:
     """Requests per CPU second of both simulators on the same queue, and whether they say the same of it.
 
     Args:
+        gives_up: Whether a request leaves the queue at its deadline.
         replications: Of SimPy, per form; at least 2.
         num_envs: Replications of the simulator, at least 2; they run side by side.
         blocks: Repeats of the simulator's run, each after a stretch of SimPy's, so that both meet the same machine.
@@ -64,7 +67,7 @@ def against_simpy(replications: int = 16, num_envs: int = 64, blocks: int = 3) -
         `ratio_to_workers`; `mean_response_s` and `missed_share`, ours first, with `z_response` and `z_missed`; and
         `answers_agree`.
     """
-    setting = queue_setting()
+    setting = queue_setting(gives_up)
     # Once over everything that is timed, which compiles the kernels.
     _run_ours(setting, 2, 0)
     forms: dict[str, Model] = {"simpy": _request_processes, "simpy_workers": _server_processes}
@@ -96,15 +99,15 @@ def against_simpy(replications: int = 16, num_envs: int = 64, blocks: int = 3) -
     }
 
 
-def queue_setting() -> Setting:
-    """One option, nothing dropped or refused, no network; two classes with SLOs that waiting decides."""
+def queue_setting(gives_up: bool = True) -> Setting:
+    """One option, nothing refused, no network; two classes with SLOs that waiting decides."""
     setting = dense_setting(NUM_SERVERS, 1)
     workload = setting.workload
     return replace(
         setting,
         workload=workload._replace(
             slo_s=np.array(SLO_S),
-            drop_at_deadline=np.zeros(len(SLO_S), np.bool_),
+            drop_at_deadline=np.full(len(SLO_S), gives_up),
             queue_limit=np.full(len(SLO_S), 1 << 30),
             network_s=np.zeros_like(workload.network_s),
         ),
@@ -169,16 +172,17 @@ def _run_simpy(setting: Setting, model: Model, seed: int) -> tuple[Answers, int,
     services_s = mean_s * np.interp(
         random.random(most) * SHAPE_CELLS, np.arange(SHAPE_CELLS + 1), setting.catalog.shapes[row]
     )
+    slo_s = np.array(SLO_S)[(random.random(most) >= setting.workload.share[0]).astype(int)]
+    patience_s = slo_s if setting.workload.drop_at_deadline.all() else np.full(most, math.inf)
     latencies_s = [math.inf] * most
     environment = simpy.Environment()
-    model(environment, NUM_SERVERS, gaps_s.tolist(), services_s.tolist(), latencies_s)
+    model(environment, NUM_SERVERS, gaps_s.tolist(), services_s.tolist(), patience_s.tolist(), latencies_s)
     environment.run(until=HORIZON_S)
     spent_s = time.process_time() - started_s
 
     arrived_s = np.cumsum(gaps_s)
     num = int(np.searchsorted(arrived_s, HORIZON_S))
-    latency_s = np.array(latencies_s[:num])
-    slo_s = np.array(SLO_S)[(random.random(num) >= setting.workload.share[0]).astype(int)]
+    latency_s, slo_s = np.array(latencies_s[:num]), slo_s[:num]
     missed = (latency_s > slo_s) & (np.isfinite(latency_s) | (arrived_s[:num] + slo_s <= HORIZON_S))
     buckets = np.searchsorted(bucket_edges()[1:-1], latency_s[np.isfinite(latency_s)], side="right")
     latency = np.bincount(buckets, minlength=LATENCY_BUCKETS)
@@ -191,17 +195,23 @@ def _request_processes(
     num_servers: int,
     gaps_s: list[float],
     services_s: list[float],
+    patience_s: list[float],
     latencies_s: list[float],
 ) -> None:
-    """One process per request, which asks for one of the servers."""
+    """One process per request, which asks for one of the servers until its patience ends."""
     import simpy
 
     servers = simpy.Resource(environment, num_servers)
 
     def serve(index: int, service_s: float) -> Generator[simpy.Event, Any, None]:
-        arrived_s = environment.now
+        arrived_s, waits_s = environment.now, patience_s[index]
         with servers.request() as turn:
-            yield turn
+            if waits_s < math.inf:
+                come = yield turn | environment.timeout(waits_s)
+                if turn not in come:
+                    return
+            else:
+                yield turn
             yield environment.timeout(service_s)
         latencies_s[index] = environment.now - arrived_s
 
@@ -218,9 +228,10 @@ def _server_processes(
     num_servers: int,
     gaps_s: list[float],
     services_s: list[float],
+    patience_s: list[float],
     latencies_s: list[float],
 ) -> None:
-    """One process per server, which takes requests from a common queue."""
+    """One process per server, which takes requests from a common queue and skips those that have given up."""
     import simpy
 
     queue = simpy.Store(environment)
@@ -228,6 +239,8 @@ def _server_processes(
     def serve() -> Generator[simpy.Event, Any, None]:
         while True:
             index, arrived_s, service_s = yield queue.get()
+            if environment.now - arrived_s >= patience_s[index]:
+                continue
             yield environment.timeout(service_s)
             latencies_s[index] = environment.now - arrived_s
 
