@@ -23,6 +23,8 @@ _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
 _is_shed = inlined(routing.is_shed)
 
+_UNKNOWN_S = -np.inf
+
 
 @kernel
 def _expire(
@@ -141,27 +143,38 @@ def serve_machines(
         class_next[klass] = first
         class_waiting[klass] = 0
 
+    # What no request of this tick can meet is not looked for: overflow, and queue limits until so many wait at all.
+    may_overflow, least_limit = False, np.int64(end - first) + 1
+    for klass in range(wl.slo_s.shape[0]):
+        may_overflow = may_overflow or (overflow_fraction[klass] > 0.0 and overflow_option[klass] >= 0)
+        least_limit = min(least_limit, shed_limit[klass], queue_limit[klass])
+    is_crowded = False
+
     head, num_waiting, next_expiry_s = first, 0, np.inf
     full_s = last_start_s = start_s
+    leave_s = np.inf  # when the next batch leaves; found anew only where something changed it
     busy_s = 0.0
     place = first
     while True:
         is_last = place == end
         now_s = end_s if is_last else arrivals[place]
-        while num_waiting > 0 and now_s >= start_s:
-            while gone[head]:
-                head += one
-            if batch == 1:
-                leave_s = max(heap_s[1], arrivals[head])
-            elif num_waiting >= batch:
-                leave_s = max(heap_s[1], full_s)
-            else:
-                leave_s = max(heap_s[1], arrivals[head] + batch_wait_s)
-            leave_s = max(leave_s, last_start_s)
-            if leave_s > now_s or (is_last and leave_s >= now_s):
+        while leave_s <= now_s and now_s >= start_s:
+            if leave_s == _UNKNOWN_S:
+                while gone[head]:
+                    head += one
+                if batch == 1:
+                    leave_s = max(heap_s[1], arrivals[head])
+                elif num_waiting >= batch:
+                    leave_s = max(heap_s[1], full_s)
+                else:
+                    leave_s = max(heap_s[1], arrivals[head] + batch_wait_s)
+                leave_s = max(leave_s, last_start_s)
+                continue
+            if is_last and leave_s >= now_s:
                 break
             if leave_s >= next_expiry_s:
                 num_waiting, next_expiry_s = _expire(wl, obs, sc, head, place, leave_s, num_waiting)
+                leave_s = _UNKNOWN_S if num_waiting > 0 else np.inf
                 continue
             count = min(batch, num_waiting)
             service_s = mean_s[unsigned(count)] * draw(table, uniform(service_key, identities[head], attempts[head]))
@@ -171,7 +184,8 @@ def serve_machines(
             while sent < count:
                 if not gone[head]:
                     klass = unsigned(classes[head])
-                    class_waiting[klass] -= 1
+                    if is_crowded:
+                        class_waiting[klass] -= 1
                     sent += 1
                     arrival_s = arrivals[head]
                     if finish_s <= end_s:
@@ -189,12 +203,13 @@ def serve_machines(
             busy_s += min(finish_s, end_s) - leave_s
             replace_top(heap_s, heap_credit, size, finish_s, heap_credit[1])
             full_s = last_start_s = leave_s
+            leave_s = _UNKNOWN_S if num_waiting > 0 else np.inf
         if is_last:
             break
         klass = unsigned(classes[place])
         if num_waiting == 0 and goes_alone and heap_s[1] <= now_s and start_s <= now_s < end_s:
             # Nobody waits and a credit is free: in service at once, without the queue. Most requests take this way.
-            if _is_shed(0, shed_limit[klass], queue_limit[klass]):
+            if least_limit <= 0 and _is_shed(0, shed_limit[klass], queue_limit[klass]):
                 gone[place] = True
                 shed[klass] += 1
                 missed[klass] += 1
@@ -215,15 +230,19 @@ def serve_machines(
             continue
         if now_s >= next_expiry_s:
             num_waiting, next_expiry_s = _expire(wl, obs, sc, head, place, now_s, num_waiting)
+            leave_s = _UNKNOWN_S if num_waiting > 0 else np.inf
         gone[place] = False
+        if not is_crowded and num_waiting >= least_limit:
+            is_crowded = True
+            _count_waiting(sc, head, place)
         if now_s >= start_s:  # carried requests were admitted in an earlier tick
-            if _is_shed(class_waiting[klass], shed_limit[klass], queue_limit[klass]):
+            if is_crowded and _is_shed(class_waiting[klass], shed_limit[klass], queue_limit[klass]):
                 gone[place] = True
                 shed[klass] += 1
                 missed[klass] += 1
                 place += one
                 continue
-            fraction = overflow_fraction[klass]
+            fraction = overflow_fraction[klass] if may_overflow else 0.0
             if fraction > 0.0 and overflow_option[klass] >= 0:
                 in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
                 wait_s, after_s = _predicted_wait_s(num_waiting, in_use, size, item_s), overflow_after_s[klass]
@@ -241,9 +260,12 @@ def serve_machines(
                     place += one
                     continue
         num_waiting += 1
-        class_waiting[klass] += 1
+        if is_crowded:
+            class_waiting[klass] += 1
         if num_waiting == batch:
             full_s = max(now_s, start_s)
+        if num_waiting == 1 or num_waiting == batch:
+            leave_s = _UNKNOWN_S
         if drop_at_deadline[klass] and class_expiry_s[klass] == np.inf:
             class_next[klass] = place
             class_expiry_s[klass] = now_s + slos_s[klass]
@@ -255,6 +277,16 @@ def serve_machines(
     store_credits(st, sc, size)
     _carry(wl, st, obs, sc, option, head, end, start_s, end_s, most)
     return num_over
+
+
+@kernel
+def _count_waiting(sc: Scratch, head: int, end: int) -> None:
+    """Counts the waiting requests at `head` up to `end` by class; the counts are kept from here on."""
+    for klass in range(sc.class_waiting.shape[0]):
+        sc.class_waiting[klass] = 0
+    for place in range(head, end):
+        if not sc.seg_gone[place]:
+            sc.class_waiting[sc.seg_class[place]] += 1
 
 
 @kernel
