@@ -29,6 +29,9 @@ SHAPE_CELLS = 512
 HISTORY_TICKS = 360
 """Ticks of arrivals kept for forecasts: one hour at the default tick of 10 s."""
 
+RANK_BITS = 10
+"""Bits that tell which variants answered the operators of a workflow."""
+
 CASCADE_STEPS = 3
 """Variants that a cascade can try in turn."""
 
@@ -40,6 +43,7 @@ class CatalogArrays(NamedTuple):
     """The catalog, compiled for one workload."""
 
     accuracy: F64  # (V,) share of right answers
+    cells: I64  # (V,) requests that one pass answers; above 1 for collages only
     usable: Bool  # (V, P) a profile exists
     service_s: F64  # (V, P, B+1) mean seconds of one batch by size; index 0 unused; B = largest batch in the catalog
     service_shape: I64  # (V, P) row of `shapes`
@@ -79,10 +83,20 @@ class WorkloadArrays(NamedTuple):
     value_usd: F64  # (C,)
     queue_limit: I64  # (C,)
     drop_at_deadline: Bool  # (C,)
-    allowed: Bool  # (C, V, P) usable, right operator, allowed by an `each` floor, fits the SLO when idle
-    network_s: F64  # (C, V, P) added to every latency: both directions, delay and bytes
-    egress_usd: F64  # (C, V, P) per request
+    allowed: Bool  # (C, V, P) usable, right operator, allowed by an `each` floor, fits the SLO when idle; no collage
+    collage: Bool  # (C, V, P) the same of collages, on machines
+    network_s: F64  # (C, V, P) added to every latency: both directions, delay and bytes; with several operators the way
+    # of the request to those that begin and of the answer from the last one
+    egress_usd: F64  # (C, V, P) per request, of the same ways
     overflow_option: I64  # (C,) v * P + p of the serverless option that takes overflow; -1 for none
+    num_operators: I64  # (C,) of the class's workflow; W is the most of them
+    operator: I64  # (C, V) that a variant serves; -1 for none
+    feeds: Bool  # (C, W, W) whether an operator's output goes to another
+    num_inputs: I64  # (C, W) operators that feed one
+    rank_bits: I64  # (C, V) mark of a variant among those of its operator
+    answer_accuracy: F64  # (C, A) by the marks of the variants that took part; one operator: not used
+    hop_s: F64  # (V, P, P) of a variant's output from one pool to another
+    hop_usd: F64  # (V, P, P)
 
 
 class AnswerArrays(NamedTuple):
@@ -158,6 +172,8 @@ class PlanArrays(NamedTuple):
     cascade_variant: I64  # (N, C, CASCADE_STEPS) variants tried in turn; -1 is no further step, first of all no cascade
     cascade_threshold: F64  # (N, C, CASCADE_STEPS - 1) the answer of a step is final from this confidence on
     cascade_concurrent: Bool  # (N, C) both of two steps start at once
+    collage_variant: I64  # (N, C) whose pass answers a group of stragglers; -1 for none
+    collage_after_s: F64  # (N, C) age from which a request is a straggler; inf where there is no collage
     shed_limit: I64  # (N, C) queued requests of the class in one option at which further ones are refused
     batch_size: I64  # (N, V, P)
     batch_wait_s: F64  # (N, V, P)
@@ -214,6 +230,8 @@ def empty_plan(num_envs: int, shape: tuple[int, int, int]) -> PlanArrays:
         cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
         cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
         cascade_concurrent=np.zeros((n, c), np.bool_),
+        collage_variant=np.full((n, c), -1, np.int64),
+        collage_after_s=np.full((n, c), np.inf),
         shed_limit=np.full((n, c), np.iinfo(np.int64).max),
         batch_size=np.ones((n, v, p), np.int64),
         batch_wait_s=np.zeros((n, v, p)),

@@ -125,6 +125,18 @@ class ModelVariant(StrictModel):
     weights_gb: NonNegative
     input_bytes: NonNegative
     output_bytes: NonNegative
+    cells: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="requests that one pass answers as the cells of a collage; above 1 a variant answers nothing else",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_single_cell(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for a profile's table of service times.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.cells > 1 else {k: v for k, v in fields.items() if k != "cells"}
 
     @model_validator(mode="after")
     def _accuracy_is_a_share(self) -> ModelVariant:

@@ -10,6 +10,7 @@ from controller.arrays import (
     F64,
     I64,
     MARKETS,
+    SERVERLESS,
     SHAPE_CELLS,
     AnswerArrays,
     Bool,
@@ -21,7 +22,8 @@ from controller.arrays import (
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.errors import CatalogError, ScenarioError
 from controller.scenario import Scenario
-from controller.workload import RequestClass
+from controller.workflows import CompiledWorkflows, check_served_alone, hops
+from controller.workload import RequestClass, Workflow
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def _compile_catalog(catalog: Catalog, shapes: list[Distribution]) -> tuple[Cata
 
     arrays = CatalogArrays(
         accuracy=column([v.accuracy.value for v in catalog.variants]),
+        cells=np.array([v.cells for v in catalog.variants], np.int64),
         usable=usable,
         service_s=service_s,
         service_shape=shape_row,
@@ -221,18 +224,22 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
     workflows = {w.name: w for w in scenario.workload.workflows}
     shape = (len(classes), *compiled.usable.shape)
     allowed, network_s, egress_usd = np.zeros(shape, np.bool_), np.zeros(shape), np.zeros(shape)
+    collage = np.zeros(shape, np.bool_)
+    flows = CompiledWorkflows(scenario, catalog)
+    hop_s, hop_usd = hops(catalog)
+    is_collage, is_machine = compiled.cells[:, None] > 1, compiled.market != SERVERLESS
     for c, request_class in enumerate(classes):
-        operators = workflows[request_class.workflow].operators
-        if len(operators) != 1:
-            raise ScenarioError(
-                f"workload.workflows[{request_class.workflow}].operators: expected one operator, got {list(operators)}"
-            )
-        network_s[c], egress_usd[c] = _network(request_class, catalog)
+        flow = workflows[request_class.workflow]
+        check_served_alone(request_class, flow)
+        network_s[c], egress_usd[c] = _network(request_class, flow, catalog)
         fits = compiled.service_s[:, :, 1] + network_s[c] <= request_class.slo_s
-        right = np.array([v.operator in operators for v in catalog.variants])[:, None]
+        right = (flows.operator[c] >= 0)[:, None]
         accurate = compiled.accuracy[:, None] >= request_class.accuracy_floor
-        allowed[c] = compiled.usable & right & fits & (accurate | (request_class.floor == "mean"))
-        _check_answerable(request_class, allowed[c], compiled.accuracy)
+        may_answer = compiled.usable & right & fits & (accurate | (request_class.floor == "mean"))
+        allowed[c] = may_answer & ~is_collage
+        if len(flow.operators) == 1:
+            collage[c] = may_answer & is_collage & is_machine
+        _check_answerable(request_class, flow, allowed[c], compiled.accuracy, flows.operator[c])
     return WorkloadArrays(
         share=np.array([c.share for c in classes]),
         slo_s=np.array([c.slo_s for c in classes]),
@@ -243,9 +250,24 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         queue_limit=np.array([c.queue_limit for c in classes], np.int64),
         drop_at_deadline=np.array([c.drop_at_deadline for c in classes]),
         allowed=allowed,
+        collage=collage,
         network_s=network_s,
         egress_usd=egress_usd,
-        overflow_option=np.array([_overflow_option(c, allowed[i], compiled) for i, c in enumerate(classes)], np.int64),
+        overflow_option=np.array(
+            [
+                _overflow_option(c, allowed[i], compiled) if flows.num_operators[i] == 1 else -1
+                for i, c in enumerate(classes)
+            ],
+            np.int64,
+        ),
+        num_operators=flows.num_operators,
+        operator=flows.operator,
+        feeds=flows.feeds,
+        num_inputs=flows.num_inputs,
+        rank_bits=flows.rank_bits,
+        answer_accuracy=flows.answer_accuracy,
+        hop_s=hop_s,
+        hop_usd=hop_usd,
     )
 
 
@@ -264,13 +286,17 @@ def _overflow_option(request_class: RequestClass, allowed: Bool, compiled: Catal
     return best
 
 
-def _check_answerable(request_class: RequestClass, allowed: Bool, accuracy: F64) -> None:
-    if not allowed.any():
-        raise ScenarioError(
-            f"workload.classes[{request_class.name}].slo_s: expected an option that answers within it, "
-            f"got {request_class.slo_s}"
-        )
-    best = float(accuracy[allowed.any(axis=1)].max())
+def _check_answerable(request_class: RequestClass, flow: Workflow, allowed: Bool, accuracy: F64, operator: I64) -> None:
+    best = 1.0
+    for index, name in enumerate(flow.operators):
+        can = allowed.any(axis=1) & (operator == index)
+        if not can.any():
+            of_operator = f" for operator '{name}'" if len(flow.operators) > 1 else ""
+            raise ScenarioError(
+                f"workload.classes[{request_class.name}].slo_s: expected an option{of_operator} that answers within "
+                f"it, got {request_class.slo_s}"
+            )
+        best *= float(accuracy[can].max())
     if best < request_class.accuracy_floor:
         raise ScenarioError(
             f"workload.classes[{request_class.name}].accuracy_floor: "
@@ -279,7 +305,13 @@ def _check_answerable(request_class: RequestClass, allowed: Bool, accuracy: F64)
         )
 
 
-def _network(request_class: RequestClass, catalog: Catalog) -> tuple[F64, F64]:
+def _network(request_class: RequestClass, flow: Workflow, catalog: Catalog) -> tuple[F64, F64]:
+    """Seconds and dollars between the source site and an option, (V, P) each: of the request and of the answer.
+
+    With several operators, only of the request where they begin, and only of the answer where they end.
+    """
+    begins = set(flow.operators) - {target for _, target, _ in flow.edges}
+    ends = set(flow.operators) - {source for source, _, _ in flow.edges}
     links = {(link.source, link.target): link for link in catalog.links}
     delay_s = np.zeros((len(catalog.variants), len(catalog.pools)))
     usd = np.zeros_like(delay_s)
@@ -292,6 +324,8 @@ def _network(request_class: RequestClass, catalog: Catalog) -> tuple[F64, F64]:
             if link is None:
                 continue
             for v, variant in enumerate(catalog.variants):
+                if variant.operator not in (begins if is_request else ends):
+                    continue
                 size = variant.input_bytes.value if is_request else variant.output_bytes.value
                 delay_s[v, p] += link.delay_s.value + size / link.bytes_per_s.value
                 usd[v, p] += size / 1e9 * link.usd_per_gb.value

@@ -1,4 +1,4 @@
-"""Per-request rules on scalars for requests that are answered by more than one variant: cascades.
+"""Per-request rules on scalars for requests that are answered by more than one variant: cascades and collages.
 
 As in `controller.routing`: the simulator's kernels compile this very source, the live router runs it as it stands, and
 a test feeds both forms.
@@ -10,6 +10,9 @@ from controller.arrays import I64
 
 STEP_ATTEMPTS = 16
 """Attempts that each step of a cascade has to itself, so that its service draws are its own."""
+
+COLLAGE_ATTEMPT = 15
+"""Attempt that keys the draws of a group's collage, with the id of its first request."""
 
 
 def next_step(step: int, confidence: float, threshold: float, num_options: I64) -> int:
@@ -36,3 +39,17 @@ def next_step(step: int, confidence: float, threshold: float, num_options: I64) 
 def answer_row(uniform: float, num_rows: int) -> int:
     """Row of the table of measured answers that a draw in [0, 1) gives a request."""
     return min(int(uniform * num_rows), num_rows - 1)
+
+
+def straggles_at_s(arrival_s: float, after_s: float) -> float:
+    """Moment from which a request is a straggler: the collage of its group may answer it, if it has not been yet."""
+    return arrival_s + after_s
+
+
+def collage_is_full(num_unanswered: int, cells: int) -> bool:
+    """Whether a group has as many unanswered requests as its collage has cells, so that it is sent at once.
+
+    Until then requests join. A group that does not fill up is sent when its oldest unanswered request straggles, so no
+    request waits for others: all of them were sent on their own when they arrived.
+    """
+    return num_unanswered >= cells

@@ -9,12 +9,18 @@ from pydantic import Field, model_validator
 from controller.catalog import Name
 from controller.config import StrictModel
 
+MAX_OPERATORS = 8
+
 
 class Workflow(StrictModel):
-    """A DAG of operators. `edges` are (from, to, selectivity): messages passed on per message received."""
+    """A DAG of operators with one sink, whose answer is the request's.
+
+    An operator without inputs begins with the request; any other one when the messages of all its inputs are there.
+    `edges` are (from, to, selectivity): messages passed on per message received.
+    """
 
     name: Name
-    operators: tuple[Name, ...] = Field(min_length=1)
+    operators: tuple[Name, ...] = Field(min_length=1, max_length=MAX_OPERATORS)
     edges: tuple[tuple[Name, Name, float], ...] = ()
 
     @model_validator(mode="after")
@@ -25,6 +31,18 @@ class Workflow(StrictModel):
                     raise ValueError(f"edges: expected one of {list(self.operators)}, got '{end}'")
             if selectivity <= 0:
                 raise ValueError(f"edges[{source} -> {target}]: expected a selectivity above 0, got {selectivity}")
+        ends = [(source, target) for source, target, _ in self.edges]
+        for name, found in (("operators", self.operators), ("edges", ends)):
+            if len(set(found)) != len(found):
+                raise ValueError(f"{name}: expected distinct ones, got {list(found)}")
+        sinks = [name for name in self.operators if all(source != name for source, _ in ends)]
+        left = set(self.operators)
+        while free := {name for name in left if all(target != name or source not in left for source, target in ends)}:
+            left -= free
+        if left:
+            raise ValueError(f"edges: expected no cycle, got one among {sorted(left)}")
+        if len(sinks) != 1:
+            raise ValueError(f"edges: expected one operator that passes nothing on, got {sinks}")
         return self
 
 

@@ -30,7 +30,19 @@ from controller.compile import Setting
 from controller.errors import ScenarioError
 from controller.keyed_random import stream_key
 from envs.kernels.scratch import KERNELS, Events, Scratch, new_events, new_scratch
-from envs.kernels.state import SERVING, STREAMS, SimState, SupplyArrays, TotalArrays, new_state, new_totals
+from envs.kernels.state import (
+    COLLAGE,
+    GROUPED,
+    SERVED,
+    SERVING,
+    STREAMS,
+    SimState,
+    SupplyArrays,
+    TotalArrays,
+    new_state,
+    new_totals,
+)
+from envs.plan_checks import check_plan
 from envs.supply import Supply
 
 MAX_SERVERLESS_ENVIRONMENTS = 256
@@ -86,11 +98,19 @@ class Simulator:
         sizes = (size.max_instances, most_credits, MAX_SERVERLESS_ENVIRONMENTS, held)
         peak = float(supply.rate_rps.max()) * setting.control.tick_s
         most_arrivals = int(peak * max(1.0, supply.gap_cv) + 12 * np.sqrt(peak + 1) * max(1.0, supply.gap_cv) + 64)
-        self.state = new_state(num_envs, setting.shape, sizes)
+        workload = setting.workload
+        has_workflows = bool((workload.num_operators > 1).any())
+        if has_workflows and size.kernel == "fast":
+            raise ScenarioError(
+                "simulator.kernel: expected 'auto' or 'event' for a workflow of several operators, got 'fast'"
+            )
+        self.state = new_state(num_envs, setting.shape, sizes, has_workflows)
         self.observation = empty_observation(num_envs, setting.shape)
         self.totals = new_totals(num_envs, setting.shape)
         self._blank = Snapshot(
-            new_state(1, setting.shape, sizes), empty_observation(1, setting.shape), new_totals(1, setting.shape)
+            new_state(1, setting.shape, sizes, has_workflows),
+            empty_observation(1, setting.shape),
+            new_totals(1, setting.shape),
         )
         self.supply_arrays = SupplyArrays(
             rate_rps=np.ascontiguousarray(supply.rate_rps, np.float64),
@@ -105,10 +125,15 @@ class Simulator:
         threads = max(1, min(threads, num_envs))
         edges = np.linspace(0, num_envs, threads + 1).astype(int)
         kernel = KERNELS.index(size.kernel)
+        flows = (workload.num_inputs.shape[1], workload.answer_accuracy.shape[1])
         self._parts = [
-            (int(lo), int(hi), new_scratch(setting.shape, sizes, most_arrivals, kernel)) for lo, hi in pairwise(edges)
+            (int(lo), int(hi), new_scratch(setting.shape, sizes, most_arrivals, kernel, *flows))
+            for lo, hi in pairwise(edges)
         ]
-        self._event_sizes = (setting.shape, sizes, most_arrivals)
+        # At most a copy for every operator that begins, and for every message but the first that one sends.
+        copies = max(3, workload.num_inputs.shape[1] + int(workload.feeds.sum(axis=(1, 2)).max()))
+        self._event_sizes = (setting.shape, sizes, most_arrivals, copies)
+        self._has_workflows = has_workflows
         self._events: dict[int, Events] = {}
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -242,18 +267,12 @@ class Simulator:
         """Starts every action and puts plan and shares into force for the next tick.
 
         Raises:
-            ScenarioError: The plan hedges or has a cascade and the scenario asks for the fast kernel, or the catalog
-                has no measured answers of a cascade's variants.
+            ScenarioError: The plan hedges, or has a cascade or collages, and the scenario asks for the fast kernel, or
+                the catalog has no measured answers of a cascade's variants.
         """
         from envs.kernels import tick
 
-        self._check_cascades(plan)
-
-        if self.setting.scenario.simulator.kernel == "fast" and np.isfinite(plan.hedge_after_s).any():
-            raise ScenarioError(
-                f"simulator.kernel: expected 'auto' or 'event' for a plan that hedges "
-                f"(hedge_after_s {plan.hedge_after_s.min():g} s), got 'fast'"
-            )
+        check_plan(self.setting, plan)
         tick.apply(
             self.setting.catalog,
             self.setting.control,
@@ -267,20 +286,6 @@ class Simulator:
             0,
             self.num_envs,
         )
-
-    def _check_cascades(self, plan: PlanArrays) -> None:
-        used = plan.cascade_variant[plan.cascade_variant >= 0]
-        if used.size == 0:
-            return
-        if self.setting.scenario.simulator.kernel == "fast":
-            raise ScenarioError("simulator.kernel: expected 'auto' or 'event' for a plan with a cascade, got 'fast'")
-        confidence = self.setting.answers.confidence
-        for v in np.unique(used):
-            if len(confidence) == 0 or np.isnan(confidence[0, v]):
-                raise ScenarioError(
-                    f"catalog.answers: expected measured answers of variant '{self.setting.variant_names[v]}', "
-                    f"which a cascade uses, got none"
-                )
 
     def advance(self) -> ObservationArrays:
         """Runs one tick in every env; returns the new observation (a view that later ticks overwrite)."""
@@ -309,10 +314,25 @@ class Simulator:
             for slot in heads[heads >= 0]:
                 while slot >= 0:
                     twin = held.twin[n, slot]  # odd where the other copy is in service too
-                    if twin < 0 or twin % 2 == 0 or slot < twin // 2:
-                        counts[n, held.klass[n, slot]] += 1
+                    klass = held.klass[n, slot]
+                    if self.setting.workload.num_operators[klass] > 1:
+                        counts[n, klass] += self._speaks(n, slot)
+                    elif not held.steps[n, slot] & COLLAGE and (twin < 0 or twin % 2 == 0 or slot < twin // 2):
+                        counts[n, klass] += 1
                     slot = held.next[n, slot]
         return counts
+
+    def _speaks(self, n: int, slot: int) -> bool:
+        """Whether a message in service is the one by which its request is counted: the first of them in the table."""
+        held = self.state.held
+        if not held.steps[n, slot] & GROUPED:  # left over from a request that failed
+            return False
+        other = held.twin[n, slot] // 2
+        while other != slot:
+            if held.steps[n, other] & SERVED and other < slot:
+                return False
+            other = held.twin[n, other] // 2
+        return True
 
     def parts(self) -> list[tuple[int, int, Scratch]]:
         """Ranges of envs with a work space each, one per thread."""
@@ -323,8 +343,10 @@ class Simulator:
         state = self.state
         is_needed = (
             self.setting.scenario.simulator.kernel == "event"
+            or self._has_workflows
             or np.isfinite(state.rules.hedge_after_s[lo:hi]).any()
             or (state.rules.cascade_variant[lo:hi, :, 0] >= 0).any()
+            or (state.rules.collage_variant[lo:hi] >= 0).any()
             or state.held.pairs[lo:hi].any()
             or state.held.escalated[lo:hi].any()
         )

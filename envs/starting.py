@@ -50,8 +50,13 @@ def place_observed(setting: Setting, state: SimState, into: ObservationArrays, o
     """Overwrites every env of a state that was just reset, and its observation, by what one env's observation tells.
 
     Raises:
-        ScenarioError: The simulator has too few slots for what was observed.
+        ScenarioError: The simulator has too few slots for what was observed, or a workflow has several operators.
     """
+    if (setting.workload.num_operators > 1).any():
+        raise ScenarioError(
+            "workload.workflows: expected one operator each to start from an observation, which does not say how far "
+            "requests have come, got several"
+        )
     now_s = float(observation.tick[0]) * setting.control.tick_s
     for target, seen in zip(into, observation, strict=True):
         target[...] = seen

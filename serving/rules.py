@@ -12,7 +12,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, SHAPE_CELLS, Bool, PlanArrays
 from controller.compile import Setting
-from controller.errors import UsageError
+from controller.errors import UsageError, mismatch
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,14 @@ def quantile_of(table: F64, uniform: float) -> float:
 
 
 def router_tables(setting: Setting) -> RouterTables:
-    """Tables of a compiled scenario."""
+    """Tables of a compiled scenario.
+
+    Raises:
+        UsageError: A class has a workflow of several operators, which routers do not serve yet.
+    """
+    for name, count in zip(setting.class_names, setting.workload.num_operators, strict=True):
+        if count > 1:
+            raise UsageError(mismatch(f"workload.classes[{name}].workflow", "one operator in a live run", int(count)))
     num_variants, num_pools, num_classes = setting.shape
     num_options = num_variants * num_pools
     catalog, workload = setting.catalog, setting.workload
@@ -133,8 +140,10 @@ def check_served(plan: PlanArrays) -> None:
     """Refuses a plan that asks for what routers do not do yet.
 
     Raises:
-        UsageError: A class has a cascade.
+        UsageError: A class has a cascade or collages.
     """
+    if (plan.collage_variant >= 0).any():
+        raise UsageError("plan.collage_variant: expected no collage in a live run, which cannot serve one yet")
     if (plan.cascade_variant >= 0).any():
         raise UsageError("plan.cascade_variant: expected no cascade in a live run, which cannot serve one yet")
 

@@ -21,6 +21,7 @@ from controller.arrays import (
     Bool,
     ObservationArrays,
     PlanArrays,
+    WorkloadArrays,
     empty_actions,
     empty_plan,
 )
@@ -28,7 +29,7 @@ from controller.compile import Setting
 from controller.keyed_random import GAP, stream_key, uniform
 from envs.simulator import Simulator
 from envs.supply import Supply
-from tests.tiny import FN, tiny_setting
+from tests.tiny import FN, LARGE, tiny_setting
 
 TICK_S = 10.0
 SIMULATOR = {"max_instances": 48, "max_requests_held": 1024}
@@ -134,7 +135,17 @@ def assert_conserved(simulator: Simulator) -> None:
     assert (totals.latency.sum(axis=2) == totals.answered).all()
 
 
-def random_setting(rng: np.random.Generator, **fixed: Any) -> Setting:
+def collages_of(workload: WorkloadArrays, variant: int) -> dict[str, Any]:
+    """Fields of a workload in which one variant answers collages, on machines, and nothing else."""
+    collage = np.zeros_like(workload.allowed)
+    collage[:, variant] = workload.allowed[:, variant]
+    collage[:, :, FN] = False
+    allowed = workload.allowed.copy()
+    allowed[:, variant] = False
+    return {"allowed": allowed, "collage": collage}
+
+
+def random_setting(rng: np.random.Generator, collages: bool = False, **fixed: Any) -> Setting:
     """A setting with random service shapes, network, keep-alive, deadlines, queue limits and room for waiting."""
     base = tiny_setting(1, 1)
     num_variants, num_pools, num_classes = base.shape
@@ -160,6 +171,9 @@ def random_setting(rng: np.random.Generator, **fixed: Any) -> Setting:
         "egress_usd": rng.random((num_classes, *by_option)) * 1e-6,
         "overflow_option": np.full(num_classes, rng.choice([-1, FN, num_pools + FN])),
     }
+    if collages:
+        catalog["cells"] = np.array([1, 1, rng.choice([2, 4])])
+        workload |= collages_of(base.workload, LARGE)
     return setting_with(
         batch_max=4,
         concurrency=int(rng.integers(1, 3)),
@@ -183,7 +197,9 @@ def random_answers(rng: np.random.Generator, num_rows: int = 20) -> AnswerArrays
     return AnswerArrays(confidence, (rng.random((num_rows, 3)) < confidence).astype(np.float64))
 
 
-def random_decision(rng: np.random.Generator, world: World, hedges: bool = False, cascades: bool = False) -> None:
+def random_decision(
+    rng: np.random.Generator, world: World, hedges: bool = False, cascades: bool = False, collages: bool = False
+) -> None:
     """Any actions and any plan, the same in all envs."""
     num_variants, num_pools, num_classes = world.setting.shape
     by_option, by_class = (num_variants, num_pools), num_classes
@@ -208,6 +224,9 @@ def random_decision(rng: np.random.Generator, world: World, hedges: bool = False
                 rng.random() < 0.5 and (world.plan.cascade_variant[0, c] >= 0).sum() == 2
             )
         world.plan.cascade_threshold[:] = rng.choice([0.0, 0.5, 0.9, np.inf], (num_classes, 2))
+    if collages:
+        world.plan.collage_variant[:] = np.where(rng.random(num_classes) < 0.7, LARGE, -1)
+        world.plan.collage_after_s[:] = rng.choice([0.0, 0.05, 0.3, 2.0, 14.0], num_classes)
     weights = rng.random((num_classes, *by_option)) * (rng.random((num_classes, *by_option)) < 0.4)
     weights[:, :, FN] *= 0.2
     total = weights.sum(axis=(1, 2), keepdims=True)

@@ -56,6 +56,9 @@ def garbage_plan(setting: Setting, seed: int, num_envs: int = 4) -> PlanArrays:
         strange_numbers, plan.cascade_threshold.shape, p=[0.1, *[0.15] * 5, 0.1, 0.05]
     )
     plan.cascade_concurrent[:] = rng.random(plan.cascade_concurrent.shape) < 0.4
+    strange_variants = [-7, -1, 0, 2, 2**40]
+    plan.collage_variant[:] = rng.choice(strange_variants, plan.collage_variant.shape, p=[0.05, 0.6, 0.1, 0.2, 0.05])
+    plan.collage_after_s[:] = rng.choice(strange_numbers, plan.collage_after_s.shape)
     plan.fixed_shares[:] = rng.integers(0, 2, num_envs).astype(bool)
     return plan
 

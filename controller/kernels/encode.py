@@ -174,6 +174,8 @@ def _put_capacity(
     for p in range(num_pools):
         fastest = 0.0
         for v in range(num_variants):
+            if cat.cells[v] > 1:  # serves no request of its own
+                continue
             rate = planned_rps(cat, plan, n, v, p)
             if cat.market[p] == SERVERLESS:
                 fastest = max(fastest, rate)

@@ -20,6 +20,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.cascade import clear_cascade, has_valid_cascade
+from controller.kernels.collage import clear_collage, has_valid_collage
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
@@ -96,6 +97,13 @@ def _sanitise(cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan:
             invalid = True
         if not has_valid_cascade(wl, plan, n, c):
             clear_cascade(plan, n, c)
+            invalid = True
+        if wl.num_operators[c] > 1 and (plan.hedge_after_s[n, c] < np.inf or plan.cascade_variant[n, c, 0] >= 0):
+            plan.hedge_after_s[n, c] = np.inf
+            clear_cascade(plan, n, c)
+            invalid = True
+        if not has_valid_collage(wl, plan, n, c):
+            clear_collage(plan, n, c)
             invalid = True
         if plan.shed_limit[n, c] < 1:
             plan.shed_limit[n, c] = wl.queue_limit[c]

@@ -15,8 +15,10 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import class_weights, history_sum, planned_rps
+from controller.kernels.workflow import workflow_split
 from controller.rule_arrays import RATE_TICKS
 
 REPAY_TICKS = 360
@@ -81,14 +83,12 @@ def _fixed_split(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, serving: 
                 shares[n, c, v, p] = share
                 total += share
     if not (total > 0.0 and total < np.inf):
-        for v in range(num_variants):
-            for p in range(num_pools):
-                shares[n, c, v, p] = 0.0
-        return False
+        total = np.inf
     for v in range(num_variants):
         for p in range(num_pools):
-            shares[n, c, v, p] /= total
-    return True
+            if wl.allowed[c, v, p]:
+                shares[n, c, v, p] /= total
+    return total < np.inf
 
 
 @inner
@@ -176,7 +176,8 @@ def split_one(
     Every serving option gets load in proportion to its capacity. Classes take that load in order of the accuracy they
     are owed, highest first, from the most accurate option down; as far as this leaves a class below what it is owed
     while another is above, both move towards an even mixture. A class that is still short moves onto accurate options
-    with room to spare. A class with a cascade has shares of its variants instead.
+    with room to spare. A class with a cascade has shares of its variants instead; the shares of a class's collages
+    stand beside those of its requests and sum to 1 for themselves.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     serving = np.zeros((num_variants, num_pools))
@@ -184,7 +185,7 @@ def split_one(
     for v in range(num_variants):
         for p in range(num_pools):
             replicas = obs.ready[n, v, p] + obs.doomed[n, v, p]
-            if replicas <= 0 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
+            if replicas <= 0 or cat.cells[v] > 1 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
                 continue
             serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
             total_capacity += serving[v, p]
@@ -205,6 +206,10 @@ def split_one(
                 shares[n, c, v, p] = 0.0
                 if wl.allowed[c, v, p]:
                     capacity += serving[v, p]
+        if wl.num_operators[c] > 1:
+            workflow_split(wl, obs, plan, n, c, serving, shares)
+            continue
+        collage_split(cat, wl, obs, plan, n, c, shares)
         if plan.fixed_shares[n] and _fixed_split(wl, plan, n, c, serving, shares):
             continue
         if capacity <= 0.0:

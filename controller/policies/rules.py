@@ -13,7 +13,15 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from controller.arrays import F64, ON_DEMAND, SERVERLESS, SPOT, ObservationArrays, PlanArrays, empty_plan
+from controller.arrays import (
+    F64,
+    ON_DEMAND,
+    SERVERLESS,
+    SPOT,
+    ObservationArrays,
+    PlanArrays,
+    empty_plan,
+)
 from controller.batching import largest_batches
 from controller.compile import Setting
 from controller.config import StrictModel
@@ -37,13 +45,6 @@ class FixedChoice(StrictModel):
     spot_share: float = Field(
         default=0.0, ge=0.0, le=1.0, description="share of demand planned on spot pools, cheapest first"
     )
-
-
-class StaticSettings(FixedChoice):
-    """`static`: a fleet that never changes."""
-
-    headroom: float = Field(default=1.5, ge=0.1, le=20.0, description="capacity over the scenario's mean rate")
-    replicas: dict[str, int] | None = Field(default=None, description="`variant@pool` to count, instead of headroom")
 
 
 class ReactiveSettings(FixedChoice):
@@ -108,8 +109,8 @@ def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int,
         ConfigError: The named variant or pool does not exist, or the class has no machine option that fits the choice.
     """
     cat, wl = setting.catalog, setting.workload
-    variants = _indices("variant", choice.variant, setting.variant_names)
-    pools = _indices("pool", choice.pool, setting.pool_names)
+    variants = indices_of("variant", choice.variant, setting.variant_names)
+    pools = indices_of("pool", choice.pool, setting.pool_names)
     if choice.variant is not None and not (wl.allowed[c, variants[0]] & (cat.market != SERVERLESS)).any():
         variants = range(len(setting.variant_names))
     named: list[tuple[float, int, int]] = []
@@ -132,76 +133,17 @@ def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int,
     return variant, [p for _, v, p in sorted(named) if v == variant], [p for _, v, p in sorted(spot) if v == variant]
 
 
-def _indices(field: str, name: str | None, names: tuple[str, ...]) -> range:
+def indices_of(field: str, name: str | None, names: tuple[str, ...]) -> range:
+    """Index of a name, or of all where it is None.
+
+    Raises:
+        ConfigError: No such name.
+    """
     if name is None:
         return range(len(names))
     if name not in names:
         raise ConfigError(mismatch(field, f"one of {', '.join(names)}", name))
     return range(names.index(name), names.index(name) + 1)
-
-
-class StaticPolicy:
-    """A fleet that never changes.
-
-    Args:
-        setting: What is decided for.
-        settings: Its size.
-        name: Name in tables.
-    """
-
-    Settings: ClassVar[type[StaticSettings]] = StaticSettings
-
-    def __init__(self, setting: Setting, settings: StaticSettings | None = None, name: str = "static") -> None:
-        self.name = name
-        self.setting = setting
-        self.settings = StaticSettings() if settings is None else settings
-        self._fleet = self._size()
-        self.reset(1)
-
-    def reset(self, num_envs: int) -> None:
-        """Prepares for `num_envs` envs."""
-        self._num_envs = num_envs
-
-    def decide(self, observation: ObservationArrays) -> PlanArrays:
-        """The same plan every time."""
-        plan = empty_plan(len(observation.tick), self.setting.shape)
-        plan.replicas[:] = self._fleet
-        plan.overflow_after_s[:] = self.setting.workload.slo_s
-        plan.shed_limit[:] = self.setting.workload.queue_limit
-        return plan
-
-    def raw_output(self) -> F64:
-        """No knobs."""
-        return np.zeros((self._num_envs, 0))
-
-    def _size(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        setting = self.setting
-        cat = setting.catalog
-        num_variants, num_pools, num_classes = setting.shape
-        if self.settings.replicas is not None:
-            fleet = np.zeros((num_variants, num_pools), np.int64)
-            for option, count in self.settings.replicas.items():
-                variant, _, pool = option.partition("@")
-                v = _indices(f"replicas.{option}", variant, setting.variant_names)[0]
-                p = _indices(f"replicas.{option}", pool, setting.pool_names)[0]
-                if count < 0 or not cat.usable[v, p]:
-                    raise ConfigError(mismatch(f"replicas.{option}", "a count >= 0 of an option with a profile", count))
-                fleet[v, p] = count
-            return fleet
-        fleet = np.zeros((num_variants, num_pools), np.int64)
-        for c in range(num_classes):
-            v, pools, spot_pools = cheapest_choice(setting, self.settings, c)
-            rps = setting.scenario.mean_rps * setting.workload.share[c] * self.settings.headroom
-            left = self.settings.spot_share * rps
-            for p, is_spot in [(p, True) for p in spot_pools] + [(p, False) for p in pools]:
-                if not is_spot and p == pools[0]:
-                    left += (1 - self.settings.spot_share) * rps
-                capacity = float(cat.concurrency[v, p] / cat.service_s[v, p, 1])
-                room = int(setting.limits.pool_max[p] - fleet[:, p].sum())
-                count = max(0, min(int(np.ceil(left / capacity - 1e-9)), room))
-                fleet[v, p] += count
-                left = max(0.0, left - count * capacity)
-        return fleet
 
 
 class _Scheme:

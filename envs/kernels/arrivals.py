@@ -9,11 +9,12 @@ import numpy as np
 from controller import redundancy, routing
 from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
-from controller.keyed_random import CLASS, GAP, OPTION
-from envs.kernels.compiled import inlined, kernel, unsigned
+from controller.keyed_random import CLASS, GAP, HEDGE, OPTION
+from envs.kernels.compiled import inlined, kernel, place, unsigned
+from envs.kernels.flows import has_workflow, operator_option, workflow_routes
 from envs.kernels.requests import draw, enqueue, let_go
 from envs.kernels.scratch import Scratch
-from envs.kernels.state import DOOMED, SERVING, STARTING, SimState, SupplyArrays
+from envs.kernels.state import COLLAGE, DOOMED, SERVING, STARTING, SimState, SupplyArrays
 from envs.kernels.steps import step_of, step_route, step_routes
 
 _pick_option = inlined(routing.pick_option)
@@ -176,15 +177,37 @@ def _choose_options(st: SimState, obs: ObservationArrays, sc: Scratch, count: in
             obs.missed[klass] += 1
 
 
+@inlined
+def is_collage(wl: WorkloadArrays, klass: int, option: int) -> bool:
+    """Whether an option answers collages of a class, and no request by itself."""
+    v, p = place(option, wl.collage.shape[2])
+    return bool(wl.collage[klass, v, p])
+
+
+@inlined
+def _collage_routes(wl: WorkloadArrays, st: SimState, sc: Scratch, klass: int) -> None:
+    """Running sums over the options of the class's collage that have a share."""
+    v, num_pools, total, length = st.rules.collage_variant[klass], wl.collage.shape[2], 0.0, 0
+    for p in range(num_pools if v >= 0 else 0):
+        share = st.rules.shares[klass, v * num_pools + p]
+        if share > 0.0 and wl.collage[klass, v, p]:
+            total += share
+            sc.collage_share[klass, length] = total
+            sc.collage_option[klass, length] = v * num_pools + p
+            length += 1
+    sc.collage_options[klass] = length
+
+
 @kernel
 def routes(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
     """Compacts the shares of each class into running sums over the options it uses."""
     num_classes, width = st.rules.shares.shape[0], 0
     for klass in range(num_classes):
         total, length = 0.0, 0
+        _collage_routes(wl, st, sc, klass)
         for option in range(st.rules.shares.shape[1]):
             share = st.rules.shares[klass, option]
-            if share > 0.0:
+            if share > 0.0 and not is_collage(wl, klass, option):
                 total += share
                 sc.route_share[klass, length] = total
                 sc.route_option[klass, length] = option
@@ -193,6 +216,8 @@ def routes(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
         width = max(width, length)
         if st.rules.cascade_variant[klass, 0] >= 0:
             step_routes(wl, st, sc, klass, length)
+        if has_workflow(wl, klass):
+            workflow_routes(wl, st, sc, klass)
     # All classes get the same width, so that a draw is as many steps for each of them.
     for klass in range(num_classes):
         length = sc.route_length[klass]
@@ -210,9 +235,21 @@ def route(share: F64, option: I64, length: I64, klass: int, u: float) -> int:
 
 
 @kernel
-def _route_again(st: SimState, sc: Scratch, slot: int, v: int) -> int:
+def collage_option(st: SimState, sc: Scratch, klass: int, identity: int) -> int:
+    """Option that the shares draw for the collage of a group; -1 where it has none."""
+    coin = uniform(st.clock.keys[HEDGE], identity, 0)
+    picked = _pick_option(sc.collage_share[klass, : sc.collage_options[klass]], coin)
+    return sc.collage_option[klass, picked] if picked >= 0 else -1
+
+
+@kernel
+def _route_again(wl: WorkloadArrays, st: SimState, sc: Scratch, slot: int, v: int) -> int:
     """Option that a request goes to from one of variant `v` that is gone; -1 where its class has none."""
     klass, identity = st.held.klass[slot], st.held.id[slot]
+    if st.held.steps[slot] & COLLAGE:
+        return collage_option(st, sc, klass, identity)
+    if has_workflow(wl, klass):
+        return operator_option(st, sc, klass, wl.operator[klass, v], identity)
     step = step_of(st, klass, v)
     if st.rules.cascade_variant[klass, 0] >= 0 and step >= 0:
         step = _next_step(step - 1, 0.0, np.inf, sc.step_options[klass])
@@ -258,7 +295,7 @@ def reroute(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
         st.queue.length[option] = 0
         while slot >= 0:
             following = st.held.next[slot]
-            to = _route_again(st, sc, slot, option // wl.allowed.shape[2])
+            to = _route_again(wl, st, sc, slot, option // wl.allowed.shape[2])
             enqueue(st, option if to < 0 else to, slot)
             slot = following
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.redundancy import COLLAGE_ATTEMPT
 from envs.kernels.compiled import kernel
+from envs.kernels.flows import has_workflow
 from envs.kernels.requests import call_span_s, hold, let_go, most_waiting, push, sort_by_time
-from envs.kernels.scratch import GONE, RUNNING, UNSEEN, WAITING, Events, Scratch
-from envs.kernels.state import FREE, SimState
+from envs.kernels.scratch import GONE, LOOSE, RUNNING, UNSEEN, WAITING, Events, Scratch
+from envs.kernels.state import COLLAGE, FREE, GROUPED, SERVED, STEP_BITS, SimState
 
 
 @kernel
@@ -48,6 +50,15 @@ def bring_in(
                 sent_s = st.fleet.credit_start_s[i, k]
                 total = _batch(st, ev, total, slot, option, i * credits_per_instance + k, sent_s, finish_s)
                 st.fleet.credit_flight[i, k] = -1
+    slot = st.held.loose[0]
+    st.held.loose[0] = -1
+    while slot >= 0:
+        _copy(st, ev, total, slot, st.held.attempt[slot])
+        ev.attempt[total], ev.stage[total] = COLLAGE_ATTEMPT, LOOSE
+        if st.held.left_s.shape[0] > 0:
+            ev.finish_s[total] = start_s + st.held.left_s[slot]
+        total += 1
+        slot = st.held.next[slot]
     first_env = st.fleet.state.shape[0] * credits_per_instance
     for e in range(st.containers.used[0]):
         slot = st.containers.flight[e]
@@ -59,7 +70,11 @@ def bring_in(
             st.containers.flight[e] = -1
     for copy in range(total):
         twin = st.held.twin[ev.slot[copy]]
-        ev.twin[copy] = ev.copy_of[twin >> 1] if twin >= 0 else -1
+        other = ev.copy_of[twin >> 1] if twin >= 0 else -1
+        is_grouped = ev.steps[copy] & GROUPED != 0
+        ev.twin[copy], ev.ring[copy] = -1 if is_grouped else other, other if is_grouped else -1
+        ev.steps[copy] &= ~(GROUPED | SERVED)
+        ev.num_groups[0] += is_grouped
     for copy in range(total):
         let_go(st, ev.slot[copy])
         ev.slot[copy] = -1
@@ -74,7 +89,9 @@ def bring_in(
 def _clear(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events) -> None:
     """Empties queues and heap of events; fills the heaps of credits from the instances that serve."""
     num_pools = cat.market.shape[0]
-    ev.heap_size[0] = 0
+    ev.heap_size[0] = ev.num_groups[0] = 0
+    for klass in range(ev.open_group.shape[0]):
+        ev.open_group[klass] = -1
     ev.heap_s[1] = np.inf
     for credit in range(ev.credit_batch.shape[0]):
         ev.credit_batch[credit] = -1
@@ -130,6 +147,18 @@ def _batch(
     ev.finish_s[first] = finish_s
     ev.credit_batch[credit] = first
     return total
+
+
+@kernel
+def duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
+    """Makes the second copy of a request; returns it."""
+    twin = ev.num_copies[0]
+    ev.num_copies[0] += 1
+    ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], ev.klass[copy]
+    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
+    ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
+    ev.twin[twin], ev.twin[copy], ev.ring[twin] = copy, twin, -1
+    return twin
 
 
 @kernel
@@ -190,7 +219,9 @@ def put_back(
             st.fleet.credit_free_s[i, k] = ev.credit_s[at]
         copy = ev.head[option]
         while copy >= 0:
-            if num_waiting < most:
+            if has_workflow(wl, ev.klass[copy]) and ev.ring[copy] < 0:  # its request was refused
+                ev.stage[copy] = GONE
+            elif num_waiting < most:
                 slot = _keep(wl, st, obs, ev, copy, start_s, end_s)
                 tail = st.queue.tail[option]
                 if tail < 0:
@@ -203,6 +234,8 @@ def put_back(
             else:
                 _refuse(wl, obs, ev, copy, start_s)
             copy = ev.next[copy]
+    if ev.num_groups[0] > 0:
+        _keep_loose(wl, st, obs, ev, most - num_waiting, start_s, end_s)
     first_env = st.fleet.state.shape[0] * credits_per_instance
     for i in range(st.fleet.used[0]):
         for k in range(credits_per_instance):
@@ -215,6 +248,60 @@ def put_back(
         batch = ev.credit_batch[first_env + e]
         if batch >= 0:
             st.containers.flight[e] = _keep_batch(wl, st, obs, ev, batch, start_s, end_s)
+    if ev.num_groups[0] > 0:
+        _link_groups(wl, st, obs, ev, start_s, end_s)
+
+
+@kernel
+def _keep_loose(
+    wl: WorkloadArrays, st: SimState, obs: ObservationArrays, ev: Events, room: int, start_s: float, end_s: float
+) -> None:
+    """Holds up to `room` of the copies that neither wait nor are in service."""
+    for copy in range(ev.num_copies[0]):
+        if ev.stage[copy] != LOOSE:
+            continue
+        if room <= 0:
+            _refuse(wl, obs, ev, copy, start_s)
+            continue
+        room -= 1
+        slot = _keep(wl, st, obs, ev, copy, start_s, end_s)
+        st.held.attempt[slot] = ev.option[copy]
+        if st.held.left_s.shape[0] > 0:
+            st.held.left_s[slot] = max(ev.finish_s[copy] - end_s, 0.0)
+        st.held.next[slot] = st.held.loose[0]
+        st.held.loose[0] = slot
+
+
+@kernel
+def _link_groups(
+    wl: WorkloadArrays, st: SimState, obs: ObservationArrays, ev: Events, start_s: float, end_s: float
+) -> None:
+    """Links the held copies of each group in a ring of slots; a copy that found no room is left out.
+
+    What concerns a request of a workflow is booked with the first of its messages.
+    """
+    for copy in range(ev.num_copies[0]):
+        slot = ev.slot[copy]
+        if slot < 0 or ev.ring[copy] < 0:
+            continue
+        other = ev.ring[copy]
+        while ev.slot[other] < 0:
+            other = ev.ring[other]
+        st.held.twin[slot] = 2 * ev.slot[other]
+        st.held.steps[slot] |= GROUPED
+        klass = ev.klass[copy]
+        if not has_workflow(wl, klass):
+            continue
+        is_first, is_served, at = True, ev.stage[copy] == RUNNING, ev.ring[copy]
+        while at != copy:
+            is_first = is_first and at > copy
+            is_served = is_served or ev.stage[at] == RUNNING
+            at = ev.ring[at]
+        if is_first:
+            obs.missed[klass] += start_s < ev.arrival_s[copy] + wl.slo_s[klass] <= end_s
+            obs.waiting[klass] += not is_served
+        else:
+            st.held.pairs[0] += 1
 
 
 @kernel
@@ -240,8 +327,14 @@ def _keep(
     klass, twin = ev.klass[copy], ev.twin[copy]
     slot = hold(st, ev.arrival_s[copy], ev.identity[copy], klass, ev.attempt[copy])
     st.held.steps[slot] = ev.steps[copy]
-    st.held.escalated[0] += ev.steps[copy] != 0
+    st.held.escalated[0] += ev.steps[copy] & STEP_BITS != 0
     ev.slot[copy] = slot
+    if ev.steps[copy] & COLLAGE:
+        st.held.pairs[0] += 1
+        return slot
+    if has_workflow(wl, klass):
+        st.held.steps[slot] |= SERVED if ev.stage[copy] == RUNNING else 0
+        return slot
     speaks = True
     if twin >= 0:
         other = ev.slot[twin]
@@ -260,9 +353,19 @@ def _keep(
 
 @kernel
 def _refuse(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, copy: int, start_s: float) -> None:
-    """Drops a waiting copy for which the held table has no room; its twin goes on alone."""
+    """Drops a copy for which the held table has no room; its twin goes on alone."""
     twin = ev.twin[copy]
     ev.stage[copy] = GONE
+    if ev.steps[copy] & COLLAGE:
+        return
+    if has_workflow(wl, ev.klass[copy]):  # the other messages of the request go in the next tick
+        if ev.ring[copy] < 0:
+            return
+        at = copy
+        while ev.ring[at] >= 0:
+            following = ev.ring[at]
+            ev.ring[at] = -1
+            at = following
     if twin >= 0:
         ev.twin[twin] = -1
         return

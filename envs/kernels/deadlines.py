@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import ObservationArrays, WorkloadArrays
+from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
 from envs.kernels.compiled import kernel
 from envs.kernels.copies import leave_queue
+from envs.kernels.flows import has_workflow
+from envs.kernels.groups import depart
 from envs.kernels.scratch import GONE, RUNNING, WAITING, Events
+from envs.kernels.state import COLLAGE, SimState
+from envs.kernels.workflows import pass_workflow_deadline
 
 
 @kernel
-def expire(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, joined: int, now_s: float) -> float:
+def expire(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    ev: Events,
+    joined: int,
+    now_s: float,
+    end_s: float,
+) -> float:
     """Takes queued copies back whose deadline has passed; returns the next deadline.
 
-    A request of which no copy is in service fails, unless its class keeps waiting.
+    A request of which no copy is in service fails, unless its class keeps waiting. A collage does not count as one.
     """
     next_expiry_s = np.inf
     for klass in range(wl.slo_s.shape[0]):
@@ -23,12 +36,17 @@ def expire(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, joined: int, 
             ev.expiry_s[klass] = np.inf
             while place < joined:
                 copy = ev.order[place]
-                if ev.klass[copy] == klass and ev.stage[copy] != GONE:
+                if ev.klass[copy] == klass and ev.stage[copy] != GONE and ev.steps[copy] & COLLAGE == 0:
                     deadline_s = ev.arrival_s[copy] + wl.slo_s[klass]
                     if deadline_s > now_s:
                         ev.expiry_s[klass] = deadline_s
                         break
-                    _pass_deadline(wl, obs, ev, copy)
+                    if has_workflow(wl, klass):
+                        pass_workflow_deadline(wl, obs, ev, copy)
+                    else:
+                        _pass_deadline(wl, obs, ev, copy)
+                    if ev.stage[copy] == GONE and ev.ring[copy] >= 0:
+                        depart(cat, st, ev, copy, now_s, end_s)
                 place += 1
             ev.expiry_at[klass] = place
         next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])

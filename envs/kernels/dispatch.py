@@ -12,10 +12,10 @@ from envs.kernels.scratch import GONE, RUNNING, WAITING, Events, Scratch
 from envs.kernels.serverless import find_environment, place_call, refuse_call
 from envs.kernels.state import SimState
 
-BATCH_ENDS, WAIT_ENDS, HEDGE_DUE = range(3)
-"""Kinds of events; they concern a batch, an option and a class."""
+BATCH_ENDS, WAIT_ENDS, HEDGE_DUE, GROUP_DUE = range(4)
+"""Kinds of events; they concern a batch, an option, a class and a collage."""
 
-NUM_KINDS = 3
+NUM_KINDS = 4
 
 
 @kernel

@@ -1,8 +1,9 @@
-"""The event kernel: options are served together in order of time, which hedging and cascades need.
+"""The event kernel: options are served together in order of time, which hedging, cascades, collages and workflows need.
 
-One heap holds the events to come: a batch ends, a batch has waited long enough, a class has a request to hedge.
+One heap holds the events to come: a batch ends, a batch has waited long enough, a class has a request to hedge, a group
+has a straggler, a message is there.
 Arrivals are in order of time already and deadlines are watched class by class, so neither is in the heap. Where no
-class hedges or has a cascade, results equal the fast kernel's to the last bit: each option keeps the same heap of
+class has any of these, results equal the fast kernel's to the last bit: each option keeps the same heap of
 credits, draws are keyed by request and attempt, and sums are booked by option.
 
 A hedged request has two copies; the first answer wins and the other copy is withdrawn: it leaves its queue, or, where
@@ -22,18 +23,38 @@ import numpy as np
 from controller import routing
 from controller.arrays import SERVERLESS, AnswerArrays, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
-from controller.keyed_random import HEDGE, OVERFLOW
+from controller.keyed_random import OVERFLOW
 from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
-from envs.kernels.copies import bring_in, join_queue, put_back
+from envs.kernels.copies import bring_in, duplicate, join_queue, put_back
 from envs.kernels.deadlines import expire
-from envs.kernels.dispatch import BATCH_ENDS, HEDGE_DUE, NUM_KINDS, WAIT_ENDS, call, plan_event, send, withdraw
+from envs.kernels.dispatch import (
+    BATCH_ENDS,
+    GROUP_DUE,
+    NUM_KINDS,
+    WAIT_ENDS,
+    call,
+    plan_event,
+    send,
+    withdraw,
+)
 from envs.kernels.fast import count_busy
+from envs.kernels.flows import has_workflow
+from envs.kernels.groups import begin_groups, depart, finish_collage, group_due, join_group
+from envs.kernels.hedges import hedge, watch_hedge
 from envs.kernels.requests import answer, pop
 from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, Events, Scratch
 from envs.kernels.serverless import find_environment
-from envs.kernels.state import SimState
+from envs.kernels.state import COLLAGE, SimState
 from envs.kernels.steps import begin_steps, book_paths, finish_step, first_option, hands_over, step_of, step_route
+from envs.kernels.workflows import (
+    begin_messages,
+    begin_workflow,
+    drop_request,
+    finish_operator,
+    message_there,
+    pass_on,
+)
 
 _predicted_wait_s = inlined(routing.predicted_wait_s)
 _overflows = inlined(routing.overflows)
@@ -43,7 +64,7 @@ _pick_other = inlined(routing.pick_other)
 
 
 @kernel
-def needs_events(st: SimState, sc: Scratch) -> bool:
+def needs_events(wl: WorkloadArrays, st: SimState, sc: Scratch) -> bool:
     """Whether this tick takes the event kernel."""
     if sc.kernel != AUTO:
         return sc.kernel == EVENT
@@ -51,6 +72,8 @@ def needs_events(st: SimState, sc: Scratch) -> bool:
         return True
     for klass in range(st.rules.hedge_after_s.shape[0]):
         if st.rules.hedge_after_s[klass] < np.inf or st.rules.cascade_variant[klass, 0] >= 0:
+            return True
+        if st.rules.collage_variant[klass] >= 0 or has_workflow(wl, klass):
             return True
     return False
 
@@ -78,11 +101,20 @@ def serve_events(
     for klass in range(wl.slo_s.shape[0]):
         ev.expiry_at[klass] = ev.hedge_at[klass] = 0
         ev.expiry_s[klass], ev.hedge_s[klass] = -np.inf, np.inf
-        _watch_hedge(wl, st, ev, klass, carried, start_s, end_s)
-    next_expiry_s = expire(wl, obs, ev, carried, start_s)
+        watch_hedge(wl, st, ev, klass, carried, start_s, end_s)
+    if ev.num_groups[0] > 0:
+        begin_groups(cat, st, ev, carried, start_s, end_s)
+    if wl.num_inputs.shape[1] > 1:
+        begin_messages(cat, wl, st, ev, carried, start_s, end_s)
+    next_expiry_s = expire(cat, wl, st, obs, ev, carried, start_s, end_s)
     for place in range(carried):
         if ev.stage[ev.order[place]] == UNSEEN:
-            call(cat, wl, st, obs, sc, ev, ev.order[place], start_s, start_s, end_s)
+            copy = ev.order[place]
+            call(cat, wl, st, obs, sc, ev, copy, start_s, start_s, end_s)
+            if ev.stage[copy] == GONE and has_workflow(wl, ev.klass[copy]):
+                drop_request(cat, st, ev, copy, start_s, end_s)
+            elif ev.stage[copy] == GONE and ev.ring[copy] >= 0:
+                depart(cat, st, ev, copy, start_s, end_s)
     for option in range(ev.head.shape[0]):
         send(cat, st, ev, option, start_s, end_s)
     heap_s, heap_code, arrival_s = ev.heap_s, ev.heap_code, sc.arrival_s
@@ -91,10 +123,12 @@ def serve_events(
         next_arrival_s = arrival_s[joined] if joined < count else np.inf
         is_event = heap_s[1] <= next_arrival_s
         now_s = heap_s[1] if is_event else next_arrival_s
+        if next_expiry_s <= min(now_s, end_s):
+            # What is withdrawn with a request that gives up frees a credit at that moment.
+            next_expiry_s = expire(cat, wl, st, obs, ev, carried + joined, next_expiry_s, end_s)
+            continue
         if now_s == np.inf:
             break
-        if now_s >= next_expiry_s:
-            next_expiry_s = expire(wl, obs, ev, carried + joined, now_s)
         if not is_event:
             copy = carried + joined
             klass = sc.klass[joined]
@@ -102,15 +136,17 @@ def serve_events(
             joined += 1
             if ev.stage[copy] == GONE:
                 continue
-            if st.rules.cascade_concurrent[klass]:
+            if st.rules.cascade_concurrent[klass] and not has_workflow(wl, klass):
                 _start_second(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+            elif st.rules.collage_variant[klass] >= 0:
+                join_group(cat, st, sc, ev, copy, now_s, end_s)
             if ev.expiry_s[klass] == np.inf:
                 ev.expiry_at[klass] = copy
                 ev.expiry_s[klass] = now_s + wl.slo_s[klass]
                 next_expiry_s = min(next_expiry_s, ev.expiry_s[klass])
             if ev.hedge_s[klass] == np.inf and st.rules.hedge_after_s[klass] < np.inf:
                 ev.hedge_at[klass] = copy
-                _watch_hedge(wl, st, ev, klass, carried + joined, start_s, end_s)
+                watch_hedge(wl, st, ev, klass, carried + joined, start_s, end_s)
             continue
         what, kind = heap_code[1] // NUM_KINDS, heap_code[1] % NUM_KINDS
         ev.heap_size[0] = pop(heap_s, heap_code, ev.heap_size[0])
@@ -119,14 +155,17 @@ def serve_events(
         elif kind == WAIT_ENDS:
             ev.timer_s[what] = np.inf
             send(cat, st, ev, what, now_s, end_s)
+        elif kind == GROUP_DUE and ev.steps[what] & COLLAGE:
+            group_due(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
+        elif kind == GROUP_DUE:
+            message_there(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
         else:
-            _hedge(cat, wl, st, sc, ev, what, carried + joined, now_s, start_s, end_s)
-    expire(wl, obs, ev, carried + count, end_s)
+            hedge(cat, wl, st, sc, ev, what, carried + joined, now_s, start_s, end_s)
     for option in range(ev.head.shape[0]):
         if st.containers.alive[option] > 0 and cat.market[option % cat.market.shape[0]] == SERVERLESS:
             find_environment(cat, st, option, end_s)
     put_back(cat, wl, st, obs, ev, start_s, end_s)
-    book_paths(st, obs, sc)
+    book_paths(wl, st, obs, sc)
 
 
 @merged
@@ -147,9 +186,12 @@ def _arrive(
     klass, identity, option = sc.klass[index], sc.identity[index], sc.option[index]
     ev.arrival_s[copy], ev.identity[copy], ev.klass[copy] = now_s, identity, klass
     ev.attempt[copy], ev.option[copy], ev.twin[copy], ev.slot[copy] = 0, option, -1, -1
-    ev.stage[copy], ev.steps[copy] = GONE, 0
+    ev.stage[copy], ev.steps[copy], ev.ring[copy] = GONE, 0, -1
     ev.order[copy] = ev.place[copy] = copy
     if option < 0:
+        return
+    if has_workflow(wl, klass):
+        begin_workflow(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         return
     if st.rules.cascade_variant[klass, 0] >= 0:
         option = ev.option[copy] = first_option(st, sc, klass, identity, option)
@@ -177,18 +219,6 @@ def _arrive(
     send(cat, st, ev, option, now_s, end_s)
 
 
-@kernel
-def _duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
-    """Makes the second copy of a request; returns it."""
-    twin = ev.num_copies[0]
-    ev.num_copies[0] += 1
-    ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], ev.klass[copy]
-    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
-    ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
-    ev.twin[twin], ev.twin[copy] = copy, twin
-    return twin
-
-
 @merged
 def _start_second(
     cat: CatalogArrays,
@@ -207,7 +237,7 @@ def _start_second(
     if step_of(st, klass, ev.option[copy] // num_pools) != 0 or sc.step_options[klass, 1] == 0:
         return
     option = step_route(st, sc, klass, 1, ev.identity[copy])
-    twin = _duplicate(ev, copy, option, STEP_ATTEMPTS)
+    twin = duplicate(ev, copy, option, STEP_ATTEMPTS)
     if cat.market[option % num_pools] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, twin, now_s, start_s, end_s)
     else:
@@ -244,9 +274,14 @@ def _end_batch(
     v, p = option // num_pools, option % num_pools
     copy, num_open = batch, 0
     while copy >= 0:
-        if ev.stage[copy] == RUNNING:
+        if ev.stage[copy] == RUNNING and ev.steps[copy] & COLLAGE:
+            finish_collage(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+        elif ev.stage[copy] == RUNNING and has_workflow(wl, ev.klass[copy]):
+            num_open += finish_operator(wl, obs, sc, ev, copy, v, p, now_s, start_s)
+        elif ev.stage[copy] == RUNNING:
             klass, arrival_s, twin = ev.klass[copy], ev.arrival_s[copy], ev.twin[copy]
-            step = step_of(st, klass, v) if st.rules.cascade_variant[klass, 0] >= 0 else -1
+            has_steps = st.rules.cascade_variant[klass, 0] >= 0 and ev.ring[copy] < 0
+            step = step_of(st, klass, v) if has_steps else -1
             ev.stage[copy] = GONE
             if step >= 0 and twin >= 0 and hands_over(wl, st, obs, an, ev, copy, twin, step, v, p):
                 twin = -1
@@ -259,11 +294,15 @@ def _end_batch(
             if twin >= 0:
                 ev.twin[copy] = -1
                 withdraw(cat, st, ev, twin, now_s, end_s)
+            if ev.ring[copy] >= 0:
+                depart(cat, st, ev, copy, now_s, end_s)
         copy = ev.next[copy]
     copy = batch if num_open > 0 else -1
     while copy >= 0:
         following = ev.next[copy]
-        if ev.stage[copy] == UNSEEN:
+        if ev.stage[copy] == UNSEEN and has_workflow(wl, ev.klass[copy]):
+            pass_on(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
+        elif ev.stage[copy] == UNSEEN:
             _go_on(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         copy = following
     if cat.market[p] != SERVERLESS:
@@ -296,79 +335,3 @@ def _go_on(
     else:
         join_queue(ev, copy, now_s)
         send(cat, st, ev, option, now_s, end_s)
-
-
-@kernel
-def _watch_hedge(
-    wl: WorkloadArrays,
-    st: SimState,
-    ev: Events,
-    klass: int,
-    joined: int,
-    since_s: float,
-    end_s: float,
-) -> None:
-    """Plans the next hedge of a class: the first request from its place on whose moment is yet to come.
-
-    A moment before `since_s` has been seen; so a change of the rule concerns requests whose new moment is to come.
-    """
-    ev.hedge_s[klass] = np.inf
-    after_s, slo_s = st.rules.hedge_after_s[klass], wl.slo_s[klass]
-    if _hedges_at_s(0.0, after_s, slo_s) == np.inf:
-        ev.hedge_at[klass] = joined
-        return
-    place = ev.hedge_at[klass]
-    while place < joined:
-        copy = ev.order[place]
-        at_s = ev.arrival_s[copy] + after_s
-        if ev.klass[copy] == klass and ev.stage[copy] != GONE and ev.twin[copy] < 0 and at_s >= since_s:
-            if at_s < end_s:
-                ev.hedge_s[klass] = at_s
-                plan_event(ev, at_s, HEDGE_DUE, klass)
-            break
-        place += 1
-    ev.hedge_at[klass] = place
-
-
-@merged
-def _hedge(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    st: SimState,
-    sc: Scratch,
-    ev: Events,
-    klass: int,
-    joined: int,
-    now_s: float,
-    start_s: float,
-    end_s: float,
-) -> None:
-    """Sends a duplicate of the class's request whose moment has come, if it is not answered; plans the next one.
-
-    A duplicate of a cascade's step goes to an option of the same variant.
-    """
-    copy = ev.order[ev.hedge_at[klass]]
-    ev.hedge_at[klass] += 1
-    _watch_hedge(wl, st, ev, klass, joined, start_s, end_s)
-    if ev.stage[copy] == GONE or ev.twin[copy] >= 0:
-        return
-    attempt = ev.attempt[copy] + 1
-    low, length, shares = 0, sc.route_length[klass], sc.route_share[klass]
-    if st.rules.cascade_variant[klass, 0] >= 0:
-        step = step_of(st, klass, ev.option[copy] // cat.market.shape[0])
-        if step >= 0:
-            low, length, shares = sc.step_first[klass, step], sc.step_options[klass, step], sc.step_share[klass]
-    first = -1
-    for index in range(length):
-        if sc.route_option[klass, low + index] == ev.option[copy]:
-            first = index
-            break  # the last option stands there again, without a share, up to the width of all classes
-    coin = uniform(st.clock.keys[HEDGE], ev.identity[copy], attempt)
-    picked = _pick_other(shares[low : low + length], first, coin)
-    if picked < 0:
-        return
-    option = sc.route_option[klass, low + picked]
-    if cat.market[option % cat.market.shape[0]] == SERVERLESS:
-        return
-    join_queue(ev, _duplicate(ev, copy, option, attempt), now_s)
-    send(cat, st, ev, option, now_s, end_s)

@@ -16,12 +16,15 @@ from controller.arrays import (
 from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.fleet import drained_at_s, has_flight, num_alive, pool_capacity, release
-from envs.kernels.requests import enqueue, let_go
+from envs.kernels.requests import enqueue, leave_held_group, let_go
 from envs.kernels.state import (
+    COLLAGE,
     DOOMED,
     DRAINING,
     FREE,
+    GROUPED,
     MAX_ATTEMPTS,
+    SERVED,
     SERVING,
     STARTING,
     SimState,
@@ -36,8 +39,16 @@ _may_retry = inlined(routing.may_retry)
 def _lose(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, option: int) -> None:
     """A request in service loses its replica. Another copy of it goes on alone; else it is queued again or fails."""
     klass = st.held.klass[slot]
-    twin = st.held.twin[slot]
-    if twin >= 0:
+    if wl.num_operators[klass] > 1:
+        _lose_message(wl, st, obs, slot, option)
+        return
+    twin, steps = st.held.twin[slot], st.held.steps[slot]
+    if steps & COLLAGE:  # not sent again: its requests are under way on their own
+        leave_held_group(st, slot)
+        st.held.pairs[0] -= 1
+        let_go(st, slot)
+        return
+    if twin >= 0 and steps & GROUPED == 0:
         st.held.twin[twin >> 1] = -1
         st.held.pairs[0] -= 1
         if twin & 1 == 0:  # what is left of it waits in a queue
@@ -55,6 +66,43 @@ def _lose(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, o
     obs.failed[klass] += 1
     if deadline_s > now_s:
         obs.missed[klass] += 1
+    if steps & GROUPED:
+        leave_held_group(st, slot)
+    let_go(st, slot)
+
+
+@kernel
+def _lose_message(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, option: int) -> None:
+    """A message in service loses its replica: it is queued again, or its request fails whole.
+
+    What else of such a request is under way is taken back when the next tick begins.
+    """
+    klass = st.held.klass[slot]
+    if st.held.steps[slot] & GROUPED == 0:  # its request failed in this very moment
+        let_go(st, slot)
+        return
+    st.held.steps[slot] &= ~SERVED
+    now_s = st.clock.now_s[0]
+    deadline_s = st.held.arrival_s[slot] + wl.slo_s[klass]
+    until_s = deadline_s if wl.drop_at_deadline[klass] else np.inf
+    if _may_retry(now_s, until_s, st.held.attempt[slot] % STEP_ATTEMPTS, MAX_ATTEMPTS):
+        st.held.attempt[slot] += 1
+        enqueue(st, option, slot)
+        is_served, at = False, st.held.twin[slot] >> 1
+        while at != slot:
+            is_served = is_served or st.held.steps[at] & SERVED != 0
+            at = st.held.twin[at] >> 1
+        obs.waiting[klass] += not is_served
+        return
+    obs.failed[klass] += 1
+    if deadline_s > now_s:
+        obs.missed[klass] += 1
+    at = slot
+    while st.held.steps[at] & GROUPED:
+        following = st.held.twin[at] >> 1
+        st.held.steps[at] &= ~GROUPED
+        st.held.twin[at] = -1
+        at = following
     let_go(st, slot)
 
 

@@ -186,6 +186,15 @@ def let_go(st: SimState, slot: int) -> int:
 
 
 @kernel
+def leave_held_group(st: SimState, slot: int) -> None:
+    """Takes a held copy out of the ring of its group."""
+    before = slot
+    while st.held.twin[before] >> 1 != slot:
+        before = st.held.twin[before] >> 1
+    st.held.twin[before] = st.held.twin[slot]
+
+
+@kernel
 def enqueue(st: SimState, option: int, slot: int) -> None:
     """Inserts a held request into an option's queue, in order of arrival."""
     st.held.next[slot] = -1

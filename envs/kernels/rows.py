@@ -68,6 +68,8 @@ def _held(held: Held, n: int) -> Held:
         held.free[n : n + 1],
         held.taken[n : n + 1],
         held.steps[n],
+        held.left_s[n],
+        held.loose[n : n + 1],
         held.pairs[n : n + 1],
         held.escalated[n : n + 1],
     )
@@ -92,6 +94,8 @@ def _rules(rules: Rules, n: int) -> Rules:
         rules.cascade_variant[n],
         rules.cascade_threshold[n],
         rules.cascade_concurrent[n],
+        rules.collage_variant[n],
+        rules.collage_after_s[n],
         rules.path_accuracy[n],
         rules.shed_limit[n],
         rules.batch_size[n],

@@ -19,8 +19,8 @@ KERNELS = ("auto", "fast", "event")
 """Their names in a scenario."""
 
 
-UNSEEN, WAITING, RUNNING, GONE = range(4)
-"""Stages of a copy within a tick of the event kernel."""
+UNSEEN, WAITING, RUNNING, LOOSE, GONE = range(5)
+"""Stages of a copy within a tick of the event kernel; a LOOSE one neither waits nor is in service."""
 
 
 class Events(NamedTuple):
@@ -35,9 +35,10 @@ class Events(NamedTuple):
     klass: I32  # (J,)
     attempt: I32  # (J,)
     option: I32  # (J,)
-    stage: I32  # (J,) UNSEEN, WAITING, RUNNING or GONE
+    stage: I32  # (J,) UNSEEN, WAITING, RUNNING, LOOSE or GONE
     twin: I32  # (J,) the request's other copy, -1 for none
-    steps: I32  # (J,) bits of the cascade's steps that were answered
+    steps: I32  # (J,) bits of the cascade's steps that were answered, and marks of groups
+    ring: I32  # (J,) next copy of its group, in a circle; -1 for none
     place: I32  # (J,) of its request in `order`
     next: I32  # (J,) in its queue or batch
     before: I32  # (J,) in its queue
@@ -51,9 +52,11 @@ class Events(NamedTuple):
     order: I64  # (J,) copies by arrival, one for every request
     work: I64  # (J,)
     num_copies: I64  # (1,)
+    num_groups: I64  # (1,) formed in this tick or carried into it
+    open_group: I32  # (C,) collage that requests of the class join, -1 for none
     heap_size: I64  # (1,)
-    heap_s: F64  # (J + O + C + 2,) events to come
-    heap_code: I64  # (J + O + C + 2,) what they concern, times NUM_KINDS, plus their kind
+    heap_s: F64  # (2 * J + O + C + 2,) events to come
+    heap_code: I64  # (2 * J + O + C + 2,) what they concern, times NUM_KINDS, plus their kind
     credit_s: F64  # (M * K + 2 * O,) per option a heap of the times at which its credits are free
     credit_of: I64  # (M * K + 2 * O,) the credits themselves
     credit_batch: I32  # (M * K + E,) batch that runs on it, -1 for none
@@ -106,21 +109,32 @@ class Scratch(NamedTuple):
     step_options: I64  # (C, S) how many there are
     step_share: F64  # (C, O) running sums within each step
     step_network_s: F64  # (C, S) of a step's options, by share
+    collage_option: I64  # (C, P) options of the class's collage
+    collage_share: F64  # (C, P) running sums
+    collage_options: I64  # (C,) how many there are
+    flow_option: I64  # (C, W, O) options of each operator of a workflow; no entries for classes with one operator
+    flow_share: F64  # (C, W, O) running sums
+    flow_options: I64  # (C, W) how many there are
     member_start: I64  # (O + 1,)
     member: I64  # (M,) instance slots by option
     idle_s: F64  # (E,)
     idle_env: I64  # (E,)
     answers: I64  # (O, C) given in this tick
-    paths: I64  # (PATHS, C) answers given by cascades in this tick
+    paths: I64  # (PATHS or more, C) answers given by cascades and workflows in this tick
     surplus: F64  # (C,) what measured rows say of them, less what was expected
     call_usd: F64  # (O,) charges of serverless calls in this tick
     kernel: int  # AUTO, FAST or EVENT
 
 
-def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int) -> Events:
-    """Work space of the event kernel; arguments as for `new_scratch`."""
+def new_events(
+    shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int, most_copies: int = 3
+) -> Events:
+    """Work space of the event kernel for up to `most_copies` of a request; else as for `new_scratch`.
+
+    Without workflows these are three: in two steps of a cascade, and a duplicate in one of them.
+    """
     (v, p, c), (m, k, e, q) = shape, sizes
-    o, j = v * p, 3 * (most_arrivals + q) + 1  # a request may have copies in two steps and a duplicate of one
+    o, j = v * p, most_copies * (most_arrivals + q) + 1
     times = ("arrival_s", "since_s", "sent_s", "finish_s")
     numbers = (
         "klass",
@@ -129,6 +143,7 @@ def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], mo
         "stage",
         "twin",
         "steps",
+        "ring",
         "place",
         "next",
         "before",
@@ -145,10 +160,12 @@ def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], mo
         copy_of=np.zeros(q, np.int32),
         order=np.zeros(j, np.int64),
         num_copies=np.zeros(1, np.int64),
+        num_groups=np.zeros(1, np.int64),
+        open_group=np.zeros(c, np.int32),
         heap_size=np.zeros(1, np.int64),
         work=np.zeros(j, np.int64),
-        heap_s=np.zeros(j + o + c + 2),
-        heap_code=np.zeros(j + o + c + 2, np.int64),
+        heap_s=np.zeros(2 * j + o + c + 2),
+        heap_code=np.zeros(2 * j + o + c + 2, np.int64),
         credit_s=np.zeros(m * k + 2 * o),
         credit_of=np.zeros(m * k + 2 * o, np.int64),
         credit_batch=np.zeros(m * k + e, np.int32),
@@ -168,9 +185,14 @@ def new_events(shape: tuple[int, int, int], sizes: tuple[int, int, int, int], mo
 
 
 def new_scratch(
-    shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int, kernel: int = AUTO
+    shape: tuple[int, int, int],
+    sizes: tuple[int, int, int, int],
+    most_arrivals: int,
+    kernel: int = AUTO,
+    num_operators: int = 1,
+    num_answers: int = 1,
 ) -> Scratch:
-    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`."""
+    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`, W and A as in a workload."""
     (v, p, c), (m, k, e, q) = shape, sizes
     o, length = v * p, most_arrivals + q + 1
     return Scratch(
@@ -206,12 +228,18 @@ def new_scratch(
         step_options=np.zeros((c, CASCADE_STEPS), np.int64),
         step_share=np.zeros((c, o)),
         step_network_s=np.zeros((c, CASCADE_STEPS)),
+        collage_option=np.zeros((c, p), np.int64),
+        collage_share=np.zeros((c, p)),
+        collage_options=np.zeros(c, np.int64),
+        flow_option=np.zeros((c, num_operators, o), np.int64),
+        flow_share=np.zeros((c, num_operators, o)),
+        flow_options=np.zeros((c, num_operators), np.int64),
         member_start=np.zeros(o + 1, np.int64),
         member=np.zeros(m, np.int64),
         idle_s=np.zeros(e + 1),
         idle_env=np.zeros(e + 1, np.int64),
         answers=np.zeros((o, c), np.int64),
-        paths=np.zeros((PATHS, c), np.int64),
+        paths=np.zeros((max(PATHS, num_answers), c), np.int64),
         surplus=np.zeros(c),
         call_usd=np.zeros(o),
         kernel=kernel,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKETS, Bool
+from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKETS, RANK_BITS, Bool
 
 FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
 """States of an instance slot. DOOMED serves under a preemption notice."""
@@ -25,6 +25,12 @@ MAX_ATTEMPTS = 4
 PATHS = 1 << (CASCADE_STEPS + 1)
 """Ways to the answer of a cascade: a bit for each step that was answered, and one for an answer that stands although a
 further step would have followed, had it an option.
+"""
+
+STEP_BITS = (1 << RANK_BITS) - 1
+GROUPED, COLLAGE, SERVED, THERE = (1 << bit for bit in range(RANK_BITS, RANK_BITS + 4))
+"""Marks of a copy beside its steps: it is in a group; it is no request but the collage of its group; it is in service
+at the end of the tick; what it waited for has come (the end of a collage's pass, or of a message's way).
 """
 
 U64 = NDArray[np.uint64]
@@ -93,13 +99,16 @@ class Held(NamedTuple):
     arrival_s: F64  # (N, Q)
     id: I64  # (N, Q)
     klass: I8  # (N, Q)
-    attempt: I16  # (N, Q)
+    attempt: I16  # (N, Q); of a loose copy its option
     next: I32  # (N, Q)
-    twin: I32  # (N, Q) 2 * slot of the request's other copy, plus 1 where that one is in service; -1 for none
+    twin: I32  # (N, Q) 2 * slot of the request's other copy, plus 1 where that one is in service; -1 for none; twice
+    # the next slot of its group where it is in one
     free: I32  # (N,) head of the free list
     taken: I32  # (N,) slots in use
-    steps: I8  # (N, Q) bits of the cascade's steps that were answered
-    pairs: I32  # (N,) requests with two copies
+    steps: I16  # (N, Q) steps of the cascade that were answered or variants that answered in the workflow; marks
+    left_s: F64  # (N, Q) of a loose copy: until its message is there; no entries where no class has a workflow
+    loose: I32  # (N,) first of the copies that neither wait nor are in service
+    pairs: I32  # (N,) copies beyond one for each request
     escalated: I32  # (N,) copies beyond the first step of a cascade, at the end of the last tick
 
 
@@ -121,6 +130,8 @@ class Rules(NamedTuple):
     cascade_variant: I64  # (N, C, S) S steps of a cascade
     cascade_threshold: F64  # (N, C, S - 1)
     cascade_concurrent: Bool  # (N, C)
+    collage_variant: I64  # (N, C)
+    collage_after_s: F64  # (N, C)
     path_accuracy: (
         F64  # (N, C, PATHS) expected of an answer by its path; the first is negative where they are to be found
     )
@@ -160,7 +171,9 @@ class TotalArrays(NamedTuple):
     instance_s: F64  # (N, P) instance-seconds billed
 
 
-def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int, int, int]) -> SimState:
+def new_state(
+    num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int, int, int], has_workflows: bool = False
+) -> SimState:
     """Empty state; `shape` is (V, P, C), `sizes` is (instances M, credits K, environments E, held requests Q)."""
     n, (v, p, c), (m, k, e, q) = num_envs, shape, sizes
     o = v * p
@@ -208,7 +221,9 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             twin=np.full((n, q), -1, np.int32),
             free=np.zeros(n, np.int32),
             taken=np.zeros(n, np.int32),
-            steps=np.zeros((n, q), np.int8),
+            steps=np.zeros((n, q), np.int16),
+            left_s=np.zeros((n, q if has_workflows else 0)),
+            loose=np.full(n, -1, np.int32),
             pairs=np.zeros(n, np.int32),
             escalated=np.zeros(n, np.int32),
         ),
@@ -225,6 +240,8 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int,
             cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
             cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
             cascade_concurrent=np.zeros((n, c), np.bool_),
+            collage_variant=np.full((n, c), -1, np.int64),
+            collage_after_s=np.full((n, c), np.inf),
             path_accuracy=np.full((n, c, PATHS), -1.0),
             shed_limit=np.full((n, c), np.iinfo(np.int64).max),
             batch_size=np.ones((n, o), np.int64),

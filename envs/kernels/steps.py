@@ -81,7 +81,7 @@ def first_option(st: SimState, sc: Scratch, klass: int, identity: int, option: i
 def begin_steps(cat: CatalogArrays, st: SimState, an: AnswerArrays, sc: Scratch) -> None:
     """Begins the tick's counts and finds what answers of new cascades are worth."""
     for klass in range(sc.paths.shape[1]):
-        for path in range(PATHS):
+        for path in range(sc.paths.shape[0]):
             sc.paths[path, klass] = 0
         if st.rules.cascade_variant[klass, 0] >= 0 and st.rules.path_accuracy[klass, 0] < 0.0:
             for path in range(PATHS):
@@ -204,11 +204,12 @@ def finish_step(
 
 
 @kernel
-def book_paths(st: SimState, obs: ObservationArrays, sc: Scratch) -> None:
-    """Books the tick's answers of cascades, path by path, so that sums do not depend on the order in time."""
+def book_paths(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, sc: Scratch) -> None:
+    """Books the tick's answers of cascades and workflows, path by path: sums do not depend on the order in time."""
     for klass in range(sc.paths.shape[1]):
-        for path in range(PATHS):
+        accuracy = wl.answer_accuracy[klass] if wl.num_operators[klass] > 1 else st.rules.path_accuracy[klass]
+        for path in range(accuracy.shape[0]):
             count = sc.paths[path, klass]
             if count > 0:
                 obs.answered[klass] += count
-                obs.accuracy_sum[klass] += count * st.rules.path_accuracy[klass, path]
+                obs.accuracy_sum[klass] += count * accuracy[path]

@@ -62,7 +62,7 @@ def advance_one(
     count = arrive(wl, supply, st, obs, sc, start_s, end_s)
     if ev is None:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)
-    elif needs_events(st, sc):
+    elif needs_events(wl, st, sc):
         serve_events(cat, wl, st, obs, an, sc, ev, count, start_s, end_s)
     else:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first example c
 
 
 def setting_of(seed: int, rng: np.random.Generator) -> Setting:
-    """A random setting with measured answers, which cascades need; what else `rng` gives does not depend on them."""
-    return random_setting(rng, answers=random_answers(np.random.default_rng(seed)))
+    """A random setting with measured answers, which cascades need, every other one with a variant for collages."""
+    return random_setting(rng, collages=seed % 2 == 0, answers=random_answers(np.random.default_rng(seed)))
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
         world = World(setting, supply, len(env_seeds), threads).start(replicas, list(env_seeds))
     for tick in range(ticks):
         if tick % 3 == 0:
-            random_decision(rng, world, hedges, cascades=hedges)
+            random_decision(rng, world, hedges, cascades=hedges, collages=hedges and seed % 2 == 0)
         if tick >= start:
             world.tick()
         else:

@@ -1,0 +1,167 @@
+"""A fleet that never changes: the baseline that all others must beat, and a way to try a plan's rules by hand."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from controller.arrays import CASCADE_STEPS, F64, ObservationArrays, PlanArrays, empty_plan
+from controller.compile import Setting
+from controller.config import StrictModel
+from controller.errors import ConfigError, mismatch
+from controller.policies.rules import FixedChoice, cheapest_choice, indices_of
+
+
+class CollageSettings(StrictModel):
+    """Stragglers are answered by one pass over a collage of their group."""
+
+    variant: str = Field(description="a variant with several cells")
+    after_s: float = Field(ge=0.0, description="age from which a request is a straggler, below its SLO")
+
+
+class CascadeSettings(StrictModel):
+    """Variants are tried in turn until an answer is sure enough."""
+
+    variants: tuple[str, ...] = Field(min_length=1, max_length=CASCADE_STEPS)
+    thresholds: tuple[float, ...] = Field(
+        default=(), description="an answer of a step is final from this confidence on; one less than there are variants"
+    )
+    concurrent: bool = Field(default=False, description="both of two steps start at once")
+
+    @model_validator(mode="after")
+    def _one_threshold_between_two_steps(self) -> CascadeSettings:
+        if len(self.thresholds) != len(self.variants) - 1:
+            raise ValueError(mismatch("thresholds", f"{len(self.variants) - 1} of them", len(self.thresholds)))
+        if self.concurrent and len(self.variants) != 2:
+            raise ValueError(mismatch("concurrent", "two variants", len(self.variants)))
+        return self
+
+
+class RedundancySettings(StrictModel):
+    """How requests of a class are answered by more than one replica: in one way at most."""
+
+    hedge_after_s: float | None = Field(default=None, ge=0.0, description="age at which a duplicate is sent")
+    cascade: CascadeSettings | None = None
+    collage: CollageSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> RedundancySettings:
+        ways = [name for name in ("hedge_after_s", "cascade", "collage") if getattr(self, name) is not None]
+        if "collage" in ways and len(ways) > 1:
+            raise ValueError(mismatch("collage", "neither hedge_after_s nor cascade beside it", ", ".join(ways)))
+        return self
+
+
+class StaticSettings(FixedChoice):
+    """`static`: a fleet that never changes."""
+
+    headroom: float = Field(default=1.5, ge=0.1, le=20.0, description="capacity over the scenario's mean rate")
+    replicas: dict[str, int] | None = Field(default=None, description="`variant@pool` to count, instead of headroom")
+    redundancy: dict[str, RedundancySettings] = Field(
+        default_factory=dict, description="by class: hedge_after_s, cascade or collage"
+    )
+
+
+class StaticPolicy:
+    """A fleet that never changes.
+
+    Args:
+        setting: What is decided for.
+        settings: Its size.
+        name: Name in tables.
+    """
+
+    Settings: ClassVar[type[StaticSettings]] = StaticSettings
+
+    def __init__(self, setting: Setting, settings: StaticSettings | None = None, name: str = "static") -> None:
+        self.name = name
+        self.setting = setting
+        self.settings = StaticSettings() if settings is None else settings
+        self._fleet = self._size()
+        self._redundancy = {
+            indices_of(f"redundancy.{name}", name, setting.class_names)[0]: self._check(name, chosen)
+            for name, chosen in self.settings.redundancy.items()
+        }
+        self.reset(1)
+
+    def reset(self, num_envs: int) -> None:
+        """Prepares for `num_envs` envs."""
+        self._num_envs = num_envs
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """The same plan every time."""
+        plan = empty_plan(len(observation.tick), self.setting.shape)
+        plan.replicas[:] = self._fleet
+        plan.overflow_after_s[:] = self.setting.workload.slo_s
+        plan.shed_limit[:] = self.setting.workload.queue_limit
+        for c, chosen in self._redundancy.items():
+            self._make_redundant(plan, c, chosen)
+        return plan
+
+    def _check(self, name: str, chosen: RedundancySettings) -> RedundancySettings:
+        """The redundancy of class `name`, if its variants may answer it so."""
+        setting, where = self.setting, f"redundancy.{name}"
+        c = setting.class_names.index(name)
+        names = setting.variant_names
+        if chosen.collage is not None:
+            v = indices_of(f"{where}.collage.variant", chosen.collage.variant, names)[0]
+            if not setting.workload.collage[c, v].any():
+                raise ConfigError(
+                    mismatch(f"{where}.collage.variant", "a variant with cells > 1 that fits the SLO", names[v])
+                )
+            if chosen.collage.after_s >= setting.workload.slo_s[c]:
+                expected = f"seconds below the SLO ({setting.workload.slo_s[c]:g})"
+                raise ConfigError(mismatch(f"{where}.collage.after_s", expected, chosen.collage.after_s))
+        for variant in chosen.cascade.variants if chosen.cascade is not None else ():
+            v = indices_of(f"{where}.cascade.variants", variant, names)[0]
+            if not setting.workload.allowed[c, v].any():
+                raise ConfigError(mismatch(f"{where}.cascade.variants", "variants that may answer the class", variant))
+        return chosen
+
+    def _make_redundant(self, plan: PlanArrays, c: int, chosen: RedundancySettings) -> None:
+        names = self.setting.variant_names
+        if chosen.hedge_after_s is not None:
+            plan.hedge_after_s[:, c] = chosen.hedge_after_s
+        if chosen.cascade is not None:
+            variants = [names.index(variant) for variant in chosen.cascade.variants]
+            plan.cascade_variant[:, c, : len(variants)] = variants
+            plan.cascade_threshold[:, c, : len(chosen.cascade.thresholds)] = chosen.cascade.thresholds
+            plan.cascade_concurrent[:, c] = chosen.cascade.concurrent
+        if chosen.collage is not None:
+            plan.collage_variant[:, c] = names.index(chosen.collage.variant)
+            plan.collage_after_s[:, c] = chosen.collage.after_s
+
+    def raw_output(self) -> F64:
+        """No knobs."""
+        return np.zeros((self._num_envs, 0))
+
+    def _size(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        setting = self.setting
+        cat = setting.catalog
+        num_variants, num_pools, num_classes = setting.shape
+        if self.settings.replicas is not None:
+            fleet = np.zeros((num_variants, num_pools), np.int64)
+            for option, count in self.settings.replicas.items():
+                variant, _, pool = option.partition("@")
+                v = indices_of(f"replicas.{option}", variant, setting.variant_names)[0]
+                p = indices_of(f"replicas.{option}", pool, setting.pool_names)[0]
+                if count < 0 or not cat.usable[v, p]:
+                    raise ConfigError(mismatch(f"replicas.{option}", "a count >= 0 of an option with a profile", count))
+                fleet[v, p] = count
+            return fleet
+        fleet = np.zeros((num_variants, num_pools), np.int64)
+        for c in range(num_classes):
+            v, pools, spot_pools = cheapest_choice(setting, self.settings, c)
+            rps = setting.scenario.mean_rps * setting.workload.share[c] * self.settings.headroom
+            left = self.settings.spot_share * rps
+            for p, is_spot in [(p, True) for p in spot_pools] + [(p, False) for p in pools]:
+                if not is_spot and p == pools[0]:
+                    left += (1 - self.settings.spot_share) * rps
+                capacity = float(cat.concurrency[v, p] / cat.service_s[v, p, 1])
+                room = int(setting.limits.pool_max[p] - fleet[:, p].sum())
+                count = max(0, min(int(np.ceil(left / capacity - 1e-9)), room))
+                fleet[v, p] += count
+                left = max(0.0, left - count * capacity)
+        return fleet

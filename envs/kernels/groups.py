@@ -1,0 +1,230 @@
+"""Collages: requests in a group whose stragglers one redundant pass answers.
+
+Every request is sent on its own when it arrives. Besides, the unanswered requests of a class gather in a group, and one
+pass of a cheap model over a collage of them is sent when the group is full, or when its oldest request straggles. A
+request that is a straggler when the pass has ended, or becomes one later, is answered from the collage, unless its own
+answer was there first; the other of the two is withdrawn. A collage that nobody needs any more is withdrawn, and one
+whose replica is lost is not sent again.
+
+In the table of copies a collage is a copy beside those of its requests; a ring links them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import redundancy
+from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.redundancy import COLLAGE_ATTEMPT
+from envs.kernels.arrivals import collage_option
+from envs.kernels.compiled import inlined, kernel, merged
+from envs.kernels.copies import join_queue
+from envs.kernels.dispatch import GROUP_DUE, plan_event, send, withdraw
+from envs.kernels.requests import answer
+from envs.kernels.scratch import GONE, LOOSE, Events, Scratch
+from envs.kernels.state import COLLAGE, THERE, SimState
+
+_straggles_at_s = inlined(redundancy.straggles_at_s)
+_collage_is_full = inlined(redundancy.collage_is_full)
+
+
+@merged
+def begin_groups(cat: CatalogArrays, st: SimState, ev: Events, carried: int, start_s: float, end_s: float) -> None:
+    """Takes up the groups that were carried into the tick."""
+    for copy in range(carried):
+        if ev.steps[copy] & COLLAGE == 0 or ev.stage[copy] == GONE:
+            continue
+        if ev.ring[copy] == copy or ev.ring[copy] < 0:
+            drop_collage(cat, st, ev, copy, start_s, end_s)
+        elif ev.stage[copy] == LOOSE:
+            if ev.steps[copy] & THERE == 0:
+                ev.open_group[ev.klass[copy]] = copy
+                ev.left[copy] = _num_requests(ev, copy)
+            _watch(st, ev, copy, start_s, end_s)
+
+
+@kernel
+def join_group(
+    cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, copy: int, now_s: float, end_s: float
+) -> None:
+    """A request that was sent on its own joins the open group of its class, or opens one."""
+    klass = ev.klass[copy]
+    if sc.collage_options[klass] == 0:
+        return
+    group = ev.open_group[klass]
+    if group < 0:
+        group = ev.num_copies[0]
+        ev.num_copies[0] += 1
+        ev.num_groups[0] += 1
+        ev.arrival_s[group], ev.identity[group], ev.klass[group] = now_s, ev.identity[copy], klass
+        ev.attempt[group], ev.option[group] = COLLAGE_ATTEMPT, -1
+        ev.twin[group], ev.slot[group], ev.ring[group] = -1, -1, group
+        ev.stage[group], ev.steps[group], ev.left[group] = LOOSE, COLLAGE, 0
+        ev.open_group[klass] = group
+    ev.ring[copy], ev.ring[group] = ev.ring[group], copy
+    ev.left[group] += 1
+    if _collage_is_full(ev.left[group], cat.cells[st.rules.collage_variant[klass]]):
+        _close(cat, st, sc, ev, group, now_s, end_s)
+    elif ev.left[group] == 1:
+        _watch(st, ev, group, now_s, end_s)
+
+
+@kernel
+def depart(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float, end_s: float) -> None:
+    """A request that is answered or given up leaves its group, whose collage goes with the last one."""
+    before, at, collage, num_left = copy, ev.ring[copy], -1, 0
+    while at != copy:
+        if ev.steps[at] & COLLAGE:
+            collage = at
+        else:
+            num_left += 1
+        before, at = at, ev.ring[at]
+    ev.ring[before] = ev.ring[copy]
+    ev.ring[copy] = -1
+    if collage < 0:
+        return
+    if num_left == 0:
+        drop_collage(cat, st, ev, collage, now_s, end_s)
+    elif ev.open_group[ev.klass[copy]] == collage:
+        ev.left[collage] = num_left
+
+
+@kernel
+def drop_collage(cat: CatalogArrays, st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
+    """Takes back a collage that no request needs."""
+    ev.ring[collage] = -1
+    if ev.open_group[ev.klass[collage]] == collage:
+        ev.open_group[ev.klass[collage]] = -1
+    if ev.stage[collage] == LOOSE:
+        ev.stage[collage] = GONE
+    elif ev.stage[collage] != GONE:
+        withdraw(cat, st, ev, collage, now_s, end_s)
+
+
+@kernel
+def finish_collage(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    collage: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """The pass of a collage has ended: it answers the stragglers, and waits for others of its group to become some."""
+    ev.stage[collage] = LOOSE
+    ev.steps[collage] |= THERE
+    _answer_stragglers(cat, wl, st, obs, sc, ev, collage, now_s, start_s, end_s)
+
+
+@merged
+def group_due(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    collage: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """A request of a group has become a straggler, unless it was answered meanwhile."""
+    if ev.stage[collage] != LOOSE or ev.finish_s[collage] != now_s:
+        return
+    if ev.steps[collage] & THERE:
+        _answer_stragglers(cat, wl, st, obs, sc, ev, collage, now_s, start_s, end_s)
+    elif _next_straggler_s(st, ev, collage) <= now_s:
+        _close(cat, st, sc, ev, collage, now_s, end_s)
+    else:
+        _watch(st, ev, collage, now_s, end_s)
+
+
+@kernel
+def _num_requests(ev: Events, collage: int) -> int:
+    count, at = 0, ev.ring[collage]
+    while at != collage:
+        count += 1
+        at = ev.ring[at]
+    return count
+
+
+@kernel
+def _next_straggler_s(st: SimState, ev: Events, collage: int) -> float:
+    """When the oldest request of a group straggles."""
+    oldest_s, at = np.inf, ev.ring[collage]
+    while at != collage:
+        oldest_s = min(oldest_s, ev.arrival_s[at])
+        at = ev.ring[at]
+    return _straggles_at_s(oldest_s, st.rules.collage_after_s[ev.klass[collage]])
+
+
+@kernel
+def _watch(st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
+    """Plans to look again when the oldest request of a group straggles."""
+    at_s = max(_next_straggler_s(st, ev, collage), now_s)
+    ev.finish_s[collage] = at_s
+    if at_s < end_s:
+        plan_event(ev, at_s, GROUP_DUE, collage)
+
+
+@kernel
+def _close(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, collage: int, now_s: float, end_s: float) -> None:
+    """Sends the collage of a group, which nobody joins from now on."""
+    klass = ev.klass[collage]
+    ev.open_group[klass] = -1
+    option = collage_option(st, sc, klass, ev.identity[collage])
+    if option < 0:  # its class has no collage any more
+        _dissolve(ev, collage)
+        return
+    ev.option[collage] = option
+    join_queue(ev, collage, now_s)
+    send(cat, st, ev, option, now_s, end_s)
+
+
+@kernel
+def _dissolve(ev: Events, collage: int) -> None:
+    """Ends a group; its requests go on alone."""
+    at = collage
+    while ev.ring[at] >= 0:
+        following = ev.ring[at]
+        ev.ring[at] = -1
+        at = following
+    ev.stage[collage] = GONE
+
+
+@kernel
+def _answer_stragglers(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    collage: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    klass, option = ev.klass[collage], ev.option[collage]
+    v, p = option // cat.market.shape[0], option % cat.market.shape[0]
+    after_s, slo_s = st.rules.collage_after_s[klass], wl.slo_s[klass]
+    before, at = collage, ev.ring[collage]
+    while at != collage:
+        following, arrival_s = ev.ring[at], ev.arrival_s[at]
+        if _straggles_at_s(arrival_s, after_s) <= now_s:
+            latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
+            answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
+            ev.ring[before], ev.ring[at] = following, -1
+            withdraw(cat, st, ev, at, now_s, end_s)
+        else:
+            before = at
+        at = following
+    if ev.ring[collage] == collage:
+        drop_collage(cat, st, ev, collage, now_s, end_s)
+    else:
+        _watch(st, ev, collage, now_s, end_s)

@@ -1,0 +1,96 @@
+"""Hedges in the event kernel: when a request gets a second copy, and where it goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller import routing
+from controller.arrays import SERVERLESS, CatalogArrays, WorkloadArrays
+from controller.kernels.random import uniform
+from controller.keyed_random import HEDGE
+from envs.kernels.compiled import inlined, kernel, merged
+from envs.kernels.copies import duplicate, join_queue
+from envs.kernels.dispatch import HEDGE_DUE, plan_event, send
+from envs.kernels.scratch import GONE, Events, Scratch
+from envs.kernels.state import SimState
+from envs.kernels.steps import step_of
+
+_hedges_at_s = inlined(routing.hedges_at_s)
+_pick_other = inlined(routing.pick_other)
+
+
+@kernel
+def watch_hedge(
+    wl: WorkloadArrays,
+    st: SimState,
+    ev: Events,
+    klass: int,
+    joined: int,
+    since_s: float,
+    end_s: float,
+) -> None:
+    """Plans the next hedge of a class: the first request from its place on whose moment is yet to come.
+
+    A moment before `since_s` has been seen; so a change of the rule concerns requests whose new moment is to come.
+    """
+    ev.hedge_s[klass] = np.inf
+    after_s, slo_s = st.rules.hedge_after_s[klass], wl.slo_s[klass]
+    if _hedges_at_s(0.0, after_s, slo_s) == np.inf:
+        ev.hedge_at[klass] = joined
+        return
+    place = ev.hedge_at[klass]
+    while place < joined:
+        copy = ev.order[place]
+        at_s = ev.arrival_s[copy] + after_s
+        is_single = ev.twin[copy] < 0 and ev.ring[copy] < 0
+        if ev.klass[copy] == klass and ev.stage[copy] != GONE and is_single and at_s >= since_s:
+            if at_s < end_s:
+                ev.hedge_s[klass] = at_s
+                plan_event(ev, at_s, HEDGE_DUE, klass)
+            break
+        place += 1
+    ev.hedge_at[klass] = place
+
+
+@merged
+def hedge(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    sc: Scratch,
+    ev: Events,
+    klass: int,
+    joined: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """Sends a duplicate of the class's request whose moment has come, if it is not answered; plans the next one.
+
+    A duplicate of a cascade's step goes to an option of the same variant.
+    """
+    copy = ev.order[ev.hedge_at[klass]]
+    ev.hedge_at[klass] += 1
+    watch_hedge(wl, st, ev, klass, joined, start_s, end_s)
+    if ev.stage[copy] == GONE or ev.twin[copy] >= 0 or ev.ring[copy] >= 0:
+        return
+    attempt = ev.attempt[copy] + 1
+    low, length, shares = 0, sc.route_length[klass], sc.route_share[klass]
+    if st.rules.cascade_variant[klass, 0] >= 0:
+        step = step_of(st, klass, ev.option[copy] // cat.market.shape[0])
+        if step >= 0:
+            low, length, shares = sc.step_first[klass, step], sc.step_options[klass, step], sc.step_share[klass]
+    first = -1
+    for index in range(length):
+        if sc.route_option[klass, low + index] == ev.option[copy]:
+            first = index
+            break  # the last option stands there again, without a share, up to the width of all classes
+    coin = uniform(st.clock.keys[HEDGE], ev.identity[copy], attempt)
+    picked = _pick_other(shares[low : low + length], first, coin)
+    if picked < 0:
+        return
+    option = sc.route_option[klass, low + picked]
+    if cat.market[option % cat.market.shape[0]] == SERVERLESS:
+        return
+    join_queue(ev, duplicate(ev, copy, option, attempt), now_s)
+    send(cat, st, ev, option, now_s, end_s)
