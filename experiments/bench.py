@@ -11,31 +11,27 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from controller.arrays import F64, ActionArrays, PlanArrays
 from controller.errors import EXIT_WRONG_INPUT
 from controller.forecast import LEVELS, new_forecast
 from controller.loop import DecisionLoop
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import NUM_KNOBS
 from controller.scenario import load_scenario
-from envs.simulator import Simulator, Snapshot
+from envs.simulator import Simulator
 from envs.stepper import EnvOptions, Stepper
 from envs.world import World, WorldChoice, build_world
 from experiments.bench_core import core_speed
+from experiments.bench_record import record
+from experiments.bench_redundancy import redundant_kernel
 from experiments.bench_simpy import against_simpy
 from experiments.bench_slopes import slopes
 
 BLOCKS = 5
-KERNEL_BLOCKS = 20
-"""Of the kernels, whose blocks are short: a fifth of a second of another process would spoil five of them."""
-
-WARM_TICKS = 120
 DENSE = ((4, 1), (16, 1), (64, 1), (256, 1), (4, 8), (16, 8), (64, 8), (256, 8))
 """Servers and largest batch of each dense measurement."""
 
@@ -68,8 +64,10 @@ def main(arguments: list[str]) -> int:
     world = build_world(scenario, WorldChoice(days=scenario.splits.train))
     result: dict[str, Any] = {"scenario": scenario.name, "cpu": platform.processor() or platform.machine()}
     result |= kernels(world)
+    result |= redundant_kernel(scenario)
     result |= dense()
     result["simpy"] = against_simpy()
+    result["simpy_without_deadlines"] = against_simpy(gives_up=False)
     result["slopes"] = slopes()
     result |= environment(world)
     result |= learning(world)
@@ -82,58 +80,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A simulator under the `mpc` rule, the state a stretch of ticks began in and what was decided in each of them."""
-
-    simulator: Simulator
-    start: Snapshot
-    decisions: list[tuple[ActionArrays, PlanArrays, F64]]
-
-    def block(self) -> tuple[float, float]:
-        """Runs the stretch again: requests that arrived and CPU seconds spent in the simulator."""
-        self.simulator.restore(self.start)
-        before = int(self.simulator.totals.arrivals.sum())
-        started_s = time.process_time()
-        for actions, plan, shares in self.decisions:
-            self.simulator.apply(actions, plan, shares)
-            self.simulator.advance()
-        spent_s = time.process_time() - started_s
-        return float(self.simulator.totals.arrivals.sum() - before), spent_s
-
-
-def record(world: World, num_envs: int, num_ticks: int, hedge_after_s: float = np.inf) -> Recorded:
-    """Records a stretch from steady state on, with the envs spread evenly over the hours of the day."""
-    setting = world.setting
-    simulator = Simulator(setting, world.supply(), num_envs)
-    cells = world.cells(range(num_envs))[:num_envs]
-    loop = DecisionLoop(setting, MpcPolicy(setting), num_envs)
-    stretch_s = (WARM_TICKS + num_ticks) * setting.control.tick_s
-    hours = np.floor(np.linspace(0.0, setting.control.day_s - stretch_s, num_envs))
-    observation = simulator.reset(np.arange(num_envs), world.start_s(cells) + hours, world.spot_start_s(cells))
-    decisions = []
-    for tick in range(WARM_TICKS + num_ticks):
-        decision = loop.decide(observation)
-        decision.plan.hedge_after_s[:] = hedge_after_s
-        if tick == WARM_TICKS:
-            start = simulator.snapshot()
-        if tick >= WARM_TICKS:
-            decisions.append(deepcopy((decision.actions, decision.plan, decision.shares)))
-        simulator.apply(decision.actions, decision.plan, decision.shares)
-        observation = simulator.advance()
-    return Recorded(simulator, start, decisions)
-
-
 def kernels(world: World) -> dict[str, Any]:
     """Requests per second of each kernel, a tick whole: decided changes, arrivals, routing, service, rent, edges."""
     found: dict[str, Any] = {}
     num_envs, num_ticks = 64, 60
     for name, hedge_after_s in (("fast", np.inf), ("event", 0.5)):
-        recorded = record(world, num_envs, num_ticks, hedge_after_s)
-        recorded.block()
-        blocks = [recorded.block() for _ in range(KERNEL_BLOCKS)]
-        found[f"{name}_kernel_requests_per_s_core"] = round(max(requests / spent_s for requests, spent_s in blocks))
-        found["requests_per_tick"] = round(blocks[0][0] / (num_envs * num_ticks), 1)
+        recorded = record(world, MpcPolicy(world.setting), num_envs, num_ticks, hedge_after_s)
+        requests, requests_per_s = recorded.best()
+        found[f"{name}_kernel_requests_per_s_core"] = round(requests_per_s)
+        found["requests_per_tick"] = round(requests / (num_envs * num_ticks), 1)
         observation = recorded.simulator.observation
         serving = observation.ready + observation.doomed
         found["options_in_use"] = round(float((serving > 0).sum() / num_envs), 1)
