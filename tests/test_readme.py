@@ -31,6 +31,7 @@ def test_every_file_the_readme_names_exists() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # may be the first to compile the kernels
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=[f"block-{i}" for i in range(len(PYTHON_BLOCKS))])
 def test_python_of_the_readme_runs(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {})
