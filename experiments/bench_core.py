@@ -25,8 +25,8 @@ SERVICE_S = (0.017, 0.003)
 """Seconds of a batch: per batch and per item."""
 
 ON_DEMAND, SPOT = 0, 1
-BATCH_WAIT_S = 0.01
-"""A batch that is not full waits this long for more."""
+BATCH_WAIT_S = 0.05
+"""A batch that is not full waits this long for more, which is long enough for nearly all to be full."""
 
 NUM_TICKS = 24
 LEAST_BLOCKS, LEAST_S = 6, 1.5
@@ -54,19 +54,20 @@ def dense_setting(num_servers: int, largest_batch: int) -> Setting:
     return compile_scenario(scenario, parse_config(catalog, Catalog, "dense catalog"))
 
 
-def core_speed(num_servers: int, batch: int, load: float = 0.8, num_envs: int = 4) -> dict[str, Any]:
+def core_speed(num_servers: int, batch: int, load: float = 0.8) -> dict[str, Any]:
     """Requests per CPU second of whole ticks, best of the blocks.
 
     Args:
         num_servers: Servers, half on demand and half spot.
         batch: Largest batch; 1 serves one by one.
         load: Offered load as a share of what full batches can serve.
-        num_envs: Simulations side by side.
 
     Returns:
         `requests_per_s_core`, and what was simulated: requests, misses, preempted instances, launches.
     """
     setting = dense_setting(num_servers, batch)
+    # So many side by side that a call from Python serves as many requests whatever the number of servers.
+    num_envs = max(4, 256 // num_servers)
     intercept_s, slope_s = SERVICE_S
     rate_rps = load * num_servers * batch / (intercept_s + slope_s * batch)
     zone = np.ones((1, NUM_TICKS * 4))

@@ -12,7 +12,7 @@ from controller.kernels.random import uniform
 from controller.keyed_random import CLASS, GAP, HEDGE, OPTION
 from envs.kernels.compiled import inlined, kernel, place, unsigned
 from envs.kernels.flows import has_workflow, operator_option, workflow_routes
-from envs.kernels.requests import draw, enqueue, let_go
+from envs.kernels.requests import draw, enqueue, key_of, let_go
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import COLLAGE, DOOMED, SERVING, STARTING, SimState, SupplyArrays
 from envs.kernels.steps import step_of, step_route, step_routes
@@ -306,8 +306,8 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
     num_variants, num_pools = cat.usable.shape
     num_options = st.queue.head.shape[0]
     arrival_s, identities, classes, options = sc.arrival_s, sc.identity, sc.klass, sc.option
-    seg_start, seg_fill, seg_arrival_s, seg_id = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_id
-    seg_class, seg_attempt, is_serverless = sc.seg_class, sc.seg_attempt, sc.is_serverless
+    seg_start, seg_fill, seg_arrival_s, seg_key = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_key
+    is_serverless = sc.is_serverless
     for v in range(num_variants):
         for p in range(num_pools):
             is_serverless[v * num_pools + p] = cat.market[p] == SERVERLESS
@@ -329,8 +329,7 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
             else:
                 at = sc.seg_start[option] + sc.seg_fill[option]
                 sc.seg_arrival_s[at] = st.held.arrival_s[slot]
-                sc.seg_id[at], sc.seg_class[at] = st.held.id[slot], st.held.klass[slot]
-                sc.seg_attempt[at] = st.held.attempt[slot]
+                sc.seg_key[at] = key_of(st.held.id[slot], st.held.attempt[slot], st.held.klass[slot])
                 sc.seg_gone[at] = False
                 sc.seg_fill[option] += 1
             slot = let_go(st, slot)
@@ -348,6 +347,6 @@ def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
             continue
         at = unsigned(seg_start[option] + seg_fill[option])
         seg_arrival_s[at] = arrival_s[index]
-        seg_id[at], seg_class[at], seg_attempt[at] = identities[index], classes[index], 0
+        seg_key[at] = key_of(identities[index], 0, classes[index])
         seg_fill[option] += 1
     return num_over

@@ -15,7 +15,7 @@ from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArr
 from controller.kernels.random import uniform
 from controller.keyed_random import OVERFLOW, SERVICE
 from envs.kernels.compiled import inlined, kernel, merged, unsigned
-from envs.kernels.requests import answer, draw, hold, push, replace_top
+from envs.kernels.requests import answer, attempt_of, class_of, draw, hold, id_of, push, replace_top
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
 
@@ -37,7 +37,7 @@ def _expire(
             place = max(unsigned(sc.class_next[klass]), head)
             sc.class_expiry_s[klass] = np.inf
             while place < appended:
-                if sc.seg_class[place] == klass and not sc.seg_gone[place]:
+                if class_of(sc.seg_key[place]) == unsigned(klass) and not sc.seg_gone[place]:
                     deadline_s = sc.seg_arrival_s[place] + wl.slo_s[klass]
                     if deadline_s > at_s:
                         sc.class_expiry_s[klass] = deadline_s
@@ -120,13 +120,7 @@ def serve_machines(
     table = cat.shapes[cat.service_shape[v, p]]
     service_key, overflow_key = st.clock.keys[SERVICE], st.clock.keys[OVERFLOW]
     heap_s, heap_credit = sc.heap_s, sc.heap_credit
-    arrivals, classes, gone, identities, attempts = (
-        sc.seg_arrival_s,
-        sc.seg_class,
-        sc.seg_gone,
-        sc.seg_id,
-        sc.seg_attempt,
-    )
+    arrivals, gone, keys = sc.seg_arrival_s, sc.seg_gone, sc.seg_key
     # Arrays in locals: read from their tuples inside the loop they would be looked up again for every request.
     answers, latency, missed, shed = sc.answers[option], obs.latency, obs.missed, obs.shed
     class_waiting, class_expiry_s, class_next = sc.class_waiting, sc.class_expiry_s, sc.class_next
@@ -177,13 +171,14 @@ def serve_machines(
                 leave_s = _UNKNOWN_S if num_waiting > 0 else np.inf
                 continue
             count = min(batch, num_waiting)
-            service_s = mean_s[unsigned(count)] * draw(table, uniform(service_key, identities[head], attempts[head]))
+            coin = uniform(service_key, id_of(keys[head]), attempt_of(keys[head]))
+            service_s = mean_s[unsigned(count)] * draw(table, coin)
             finish_s = leave_s + service_s
             flight = -1
             sent = 0
             while sent < count:
                 if not gone[head]:
-                    klass = unsigned(classes[head])
+                    klass = class_of(keys[head])
                     if is_crowded:
                         class_waiting[klass] -= 1
                     sent += 1
@@ -193,7 +188,7 @@ def serve_machines(
                         latency_s = finish_s - arrival_s + network_s[klass]
                         answer(answers, latency, missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
                     else:
-                        slot = hold(st, arrival_s, identities[head], klass, attempts[head])
+                        slot = hold(st, arrival_s, id_of(keys[head]), klass, attempt_of(keys[head]))
                         st.held.next[slot] = flight
                         flight = slot
                 head += one
@@ -206,7 +201,7 @@ def serve_machines(
             leave_s = _UNKNOWN_S if num_waiting > 0 else np.inf
         if is_last:
             break
-        klass = unsigned(classes[place])
+        klass = class_of(keys[place])
         if num_waiting == 0 and goes_alone and heap_s[1] <= now_s and start_s <= now_s < end_s:
             # Nobody waits and a credit is free: in service at once, without the queue. Most requests take this way.
             if least_limit <= 0 and _is_shed(0, shed_limit[klass], queue_limit[klass]):
@@ -214,13 +209,14 @@ def serve_machines(
                 shed[klass] += 1
                 missed[klass] += 1
             else:
-                finish_s = now_s + single_s * draw(table, uniform(service_key, identities[place], attempts[place]))
+                coin = uniform(service_key, id_of(keys[place]), attempt_of(keys[place]))
+                finish_s = now_s + single_s * draw(table, coin)
                 if finish_s <= end_s:
                     slo_s = slos_s[klass]
                     latency_s = finish_s - now_s + network_s[klass]
                     answer(answers, latency, missed, klass, latency_s, slo_s, now_s + slo_s, start_s)
                 else:
-                    flight = hold(st, now_s, identities[place], klass, attempts[place])
+                    flight = hold(st, now_s, id_of(keys[place]), klass, attempt_of(keys[place]))
                     _fly(st, option, heap_credit[1], flight, now_s)
                 busy_s += min(finish_s, end_s) - now_s
                 replace_top(heap_s, heap_credit, size, finish_s, heap_credit[1])
@@ -248,13 +244,13 @@ def serve_machines(
                 wait_s, after_s = _predicted_wait_s(num_waiting, in_use, size, item_s), overflow_after_s[klass]
                 # The first test spares most requests the draw.
                 if wait_s > after_s and _overflows(
-                    wait_s, after_s, fraction, uniform(overflow_key, identities[place], 0)
+                    wait_s, after_s, fraction, uniform(overflow_key, id_of(keys[place]), 0)
                 ):
                     gone[place] = True
                     sc.over_arrival_s[num_over] = now_s
-                    sc.over_id[num_over] = identities[place]
+                    sc.over_id[num_over] = id_of(keys[place])
                     sc.over_class[num_over] = klass
-                    sc.over_attempt[num_over] = attempts[place]
+                    sc.over_attempt[num_over] = attempt_of(keys[place])
                     sc.over_option[num_over] = overflow_option[klass]
                     num_over += 1
                     place += one
@@ -286,7 +282,7 @@ def _count_waiting(sc: Scratch, head: int, end: int) -> None:
         sc.class_waiting[klass] = 0
     for place in range(head, end):
         if not sc.seg_gone[place]:
-            sc.class_waiting[sc.seg_class[place]] += 1
+            sc.class_waiting[class_of(sc.seg_key[place])] += 1
 
 
 @kernel
@@ -316,7 +312,8 @@ def _carry(
     for place in range(head, end):
         if sc.seg_gone[place]:
             continue
-        klass = sc.seg_class[place]
+        key = sc.seg_key[place]
+        klass = class_of(key)
         deadline_s = sc.seg_arrival_s[place] + wl.slo_s[klass]
         if start_s < deadline_s <= end_s:  # only a class that is not dropped at its deadline gets here late
             obs.missed[klass] += 1
@@ -325,7 +322,7 @@ def _carry(
             if deadline_s > end_s:
                 obs.missed[klass] += 1
             continue
-        slot = hold(st, sc.seg_arrival_s[place], sc.seg_id[place], klass, sc.seg_attempt[place])
+        slot = hold(st, sc.seg_arrival_s[place], id_of(key), klass, attempt_of(key))
         tail = st.queue.tail[option]
         if tail < 0:
             st.queue.head[option] = slot

@@ -41,6 +41,33 @@ def draw(table: F64, uniform: float) -> float:
     return low + (table[cell + np.uint64(1)] - low) * (x - np.float64(cell))
 
 
+# A request that is sorted by option is two numbers: when it arrived, and id, attempt and class in one key.
+
+
+@inlined
+def key_of(identity: int, attempt: int, klass: int) -> int:
+    """Key of a request; ids below 2**47, attempts and classes below 256."""
+    return (identity << 16) | (attempt << 8) | klass
+
+
+@inlined
+def class_of(key: int) -> int:
+    """Class of a request by its key, unsigned."""
+    return unsigned(key) & unsigned(255)
+
+
+@inlined
+def attempt_of(key: int) -> int:
+    """Attempt of a request by its key."""
+    return (key >> 8) & 255
+
+
+@inlined
+def id_of(key: int) -> int:
+    """Id of a request by its key."""
+    return key >> 16
+
+
 @inlined
 def replace_top(heap_s: F64, heap_credit: I64, size: int, time_s: float, credit: int) -> None:
     """Puts (time, credit) where the earliest entry was. Entries are 1..size; heap_s[size + 1] must be inf."""

@@ -83,9 +83,7 @@ class Scratch(NamedTuple):
     klass: I32  # (L,)
     option: I32  # (L,)
     seg_arrival_s: F64  # (L,) the same by option, carried requests first
-    seg_id: I64  # (L,)
-    seg_class: I32  # (L,)
-    seg_attempt: I32  # (L,)
+    seg_key: I64  # (L,) id, attempt and class in one number, see `requests.key_of`
     seg_gone: Bool  # (L,)
     seg_start: I64  # (O + 1,)
     seg_fill: I64  # (O,)
@@ -202,9 +200,7 @@ def new_scratch(
         klass=np.zeros(length, np.int32),
         option=np.zeros(length, np.int32),
         seg_arrival_s=np.zeros(length),
-        seg_id=np.zeros(length, np.int64),
-        seg_class=np.zeros(length, np.int32),
-        seg_attempt=np.zeros(length, np.int32),
+        seg_key=np.zeros(length, np.int64),
         seg_gone=np.zeros(length, np.bool_),
         seg_start=np.zeros(o + 1, np.int64),
         seg_fill=np.zeros(o, np.int64),
