@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from controller.catalog import Catalog, Market, Name, load_catalog
 from controller.config import StrictModel, load_yaml
@@ -95,12 +95,27 @@ class Splits(StrictModel):
 
 
 class Control(StrictModel):
-    """Spans of the control loop."""
+    """Spans of the control loop, and the routers that carry out what it decides."""
 
     tick_s: float = Field(default=10.0, gt=0)
     ticks_per_decision: int = Field(default=6, ge=1)
     horizon_s: float = Field(default=120.0, gt=0)
     retry_after_s: float = Field(default=120.0, ge=0)
+    routers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="each request is one router's, drawn at random; each router keeps a queue of its own for every "
+        "option and owns an even part of the option's credits (with fewer credits than routers there is one queue per "
+        "credit, at least one), on which it predicts waits; limits of queued requests are divided over the queues, "
+        "rounded up; serverless calls are shared by all",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_lone_router(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Journals and run headers hold whole scenarios: those with one router are the same as before there were more.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.routers > 1 else {k: v for k, v in fields.items() if k != "routers"}
 
 
 class PoolLimit(StrictModel):

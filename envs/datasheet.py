@@ -147,6 +147,7 @@ def _scenario(scenario: Scenario) -> list[str]:
         ("spot market", scenario.spot.kind),
         ("catalog", f"{scenario.catalog}: {len(setting.variant_names)} variants, pools: {markets}"),
         ("decision", f"{decision_s:g} s ({control.ticks_per_decision} ticks of {control.tick_s:g} s) of trace time"),
+        ("routers", f"{control.routers}"),
         ("episode", f"{decision_s * DEFAULT_OPTIONS.episode_decisions / 3600:g} h of trace time by default"),
     ]
     classes = (

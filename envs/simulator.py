@@ -95,7 +95,8 @@ class Simulator:
         most_on_one = int((catalog.concurrency * catalog.batch_max).max())
         in_service = size.max_instances * most_on_one + MAX_SERVERLESS_ENVIRONMENTS
         held = max(size.max_requests_held, in_service)
-        sizes = (size.max_instances, most_credits, MAX_SERVERLESS_ENVIRONMENTS, held)
+        routers = setting.scenario.control.routers
+        sizes = (size.max_instances, most_credits, MAX_SERVERLESS_ENVIRONMENTS, held, routers)
         peak = float(supply.rate_rps.max()) * setting.control.tick_s
         most_arrivals = int(peak * max(1.0, supply.gap_cv) + 12 * np.sqrt(peak + 1) * max(1.0, supply.gap_cv) + 64)
         workload = setting.workload

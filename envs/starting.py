@@ -8,7 +8,8 @@ open is filled with the mean of what it allows, never with luck, so that equal o
   is answered then was counted in an earlier window and is not counted again;
 - draining machines finish after half a service;
 - queued requests are of the classes that wait, split in proportion over the options that queue and may answer them,
-  and arrived evenly over the time in which as many arrive, at most one SLO where they are dropped at the deadline;
+  and arrived evenly over the time in which as many arrive, at most one SLO where they are dropped at the deadline; of
+  several routers, each gets those that its draws give it when the next tick begins;
 - minimum billing of everything that runs is already paid.
 """
 
@@ -187,10 +188,11 @@ def _place_queues(setting: Setting, state: SimState, observation: ObservationArr
     held.arrival_s[0, :total] = arrivals[slot_order]
     held.klass[0, :total] = classes[slot_order]
     held.id[0, :total] = np.arange(total)
+    routers = setting.scenario.control.routers
     for option in np.flatnonzero(by_option).tolist():
-        slots = np.flatnonzero(options[slot_order] == option)
+        slots, lane = np.flatnonzero(options[slot_order] == option), option * routers
         held.next[0, slots] = np.append(slots[1:], -1)
-        queue.head[0, option], queue.tail[0, option], queue.length[0, option] = slots[0], slots[-1], len(slots)
+        queue.head[0, lane], queue.tail[0, lane], queue.length[0, lane] = slots[0], slots[-1], len(slots)
     held.free[0] = total if total < held.arrival_s.shape[1] else -1
     held.taken[0] = total
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controller.compile import Setting, at_speed, compile_scenario
-from controller.errors import UsageError, mismatch
+from controller.errors import ScenarioError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
 from controller.scenario import Scenario, load_scenario
 from envs.world import Cell, World, WorldChoice, build_world
@@ -63,6 +63,7 @@ def speeded(options: LiveOptions) -> Scenario:
 
     Raises:
         UsageError: An option is out of range.
+        ScenarioError: The scenario has several routers.
     """
     if not (np.isfinite(options.speed) and options.speed > 0):
         raise UsageError(mismatch("--speed", "a number > 0", options.speed))
@@ -73,6 +74,8 @@ def speeded(options: LiveOptions) -> Scenario:
     if not 0 <= options.start_hour < 24:
         raise UsageError(mismatch("--start-hour", "an hour in 0..24", options.start_hour))
     scenario = load_scenario(options.scenario)
+    if scenario.control.routers > 1:
+        raise ScenarioError(mismatch("control.routers", "1 for a live run, which has one", scenario.control.routers))
     return scenario.model_copy(update={"speed": scenario.speed * options.speed})
 
 

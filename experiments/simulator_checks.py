@@ -32,6 +32,7 @@ SUITES = {
         "tests/unit/envs/test_collages.py",
         "tests/unit/envs/test_workflows.py",
     ),
+    "several routers: queues and credits by hand, tests": ("tests/unit/envs/test_routers.py",),
     "measured models and calibration, tests": (
         "tests/unit/experiments/test_profiling.py",
         "tests/unit/experiments/test_calibration.py",
@@ -52,11 +53,6 @@ SUITES = {
 }
 """What is run for each statement about truth, in a checkout: the tests are no part of the package."""
 
-NOT_BUILT = (
-    Check("several routers, each with queues of its own", "not built", "modelled request by request", holds=False),
-)
-"""What is asked of the simulator and is not there: a row that is left out would pass for one that holds."""
-
 _ROOT = Path(__file__).resolve().parents[1]
 _SECOND_START_S = 2.0
 _BIG_DAYS, _BIG_RPS, _BIG_S = 30, 100.0, 30.0
@@ -75,7 +71,6 @@ def checks(say: Callable[[str], None]) -> Iterator[Check]:
     yield from _speed()
     say("commands")
     yield from _commands()
-    yield from NOT_BUILT
 
 
 def _suite(what: str, paths: tuple[str, ...]) -> Check:

@@ -41,13 +41,14 @@ def setting_with(
     concurrency: int = 1,
     kernel: str = "auto",
     held: int = 1024,
+    routers: int = 1,
     catalog: dict[str, Any] | None = None,
     workload: dict[str, Any] | None = None,
     answers: AnswerArrays | None = None,
 ) -> Setting:
     """The tiny setting with fields of its catalog and workload arrays, or its measured answers, replaced."""
     size = {"max_instances": 48, "max_requests_held": held, "kernel": kernel}
-    setting = tiny_setting(batch_max, concurrency, simulator=size)
+    setting = tiny_setting(batch_max, concurrency, simulator=size, control={"routers": routers})
     return replace(
         setting,
         catalog=setting.catalog._replace(**(catalog or {})),
@@ -66,6 +67,24 @@ def one_request(latest_s: float) -> tuple[int, float, F64]:
         if first_s < latest_s and first_s + second_s >= TICK_S:
             return seed, first_s, rates
     raise AssertionError
+
+
+def arrival_times(seed: int, rate_rps: float) -> list[float]:
+    """Arrivals of the first tick, worked out with the plain draws."""
+    key, now_s, found = stream_key(seed, GAP), 0.0, []
+    for identity in count():
+        now_s += -math.log(1.0 - uniform(key, identity, 0)) / rate_rps
+        if now_s >= TICK_S:
+            return found
+        found.append(now_s)
+    return found
+
+
+def one_tick(rate_rps: float) -> F64:
+    """Rates: arrivals in the first tick alone."""
+    rates = np.zeros((1, 8640))
+    rates[0, 0] = rate_rps
+    return rates
 
 
 def supply_of(rate_rps: float | F64, spot_share: F64 | None = None, gap_cv: float = 1.0) -> Supply:

@@ -1,4 +1,4 @@
-"""What a tick serves: its arrivals, the option each is assigned to, and who serves there."""
+"""What a tick serves: its arrivals, the option and lane each is assigned to, and who serves there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 import numpy as np
 
 from controller import redundancy, routing
-from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ObservationArrays, WorkloadArrays
+from controller.arrays import F64, I64, SERVERLESS, Bool, CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.random import uniform
 from controller.keyed_random import CLASS, GAP, HEDGE, OPTION
 from envs.kernels.compiled import inlined, kernel, place, unsigned
 from envs.kernels.flows import has_workflow, operator_option, workflow_routes
+from envs.kernels.lanes import choose_lanes, num_routers
 from envs.kernels.requests import draw, enqueue, key_of, let_go
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import COLLAGE, DOOMED, SERVING, STARTING, SimState, SupplyArrays
@@ -71,9 +72,9 @@ def arrive(
     start_s: float,
     end_s: float,
 ) -> int:
-    """Draws the tick's arrivals, a renewal process time-changed by the trace's rate, with class and option.
+    """Draws the tick's arrivals, a renewal process time-changed by the trace's rate, with class, option and router.
 
-    Counts them by option; refuses those whose class has none. Needs `routes`.
+    Counts them by lane; refuses those whose class has no option. Needs `routes` and `deal_credits`.
 
     Returns:
         Their number.
@@ -104,6 +105,8 @@ def arrive(
     st.clock.gap_left[0], st.clock.next_request[0] = max(gap_left, 0.0), first + count
     _classify(wl, st, obs, sc, first, count)
     _choose_options(st, obs, sc, count)
+    if st.queue.head.shape[0] > st.rules.shares.shape[1]:
+        choose_lanes(st, sc, count)
     return count
 
 
@@ -149,13 +152,16 @@ def _classify(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, sc: Scra
 
 @inlined
 def _choose_options(st: SimState, obs: ObservationArrays, sc: Scratch, count: int) -> None:
-    """Draws the option of every arrival by the shares of its class, as `routing.pick_option` does, and counts them."""
+    """Draws the option of every arrival by the shares of its class, as `routing.pick_option` does, and counts them.
+
+    It is the lane already where there is one router.
+    """
     key, start, length = st.clock.keys[OPTION], unsigned(sc.identity[0]), unsigned(count)
-    draws, classes, options, seg_fill = sc.draw, sc.klass, sc.option, sc.seg_fill
+    draws, classes, options, seg_fill = sc.draw, sc.klass, sc.lane, sc.seg_fill
     share, route_option = sc.route_share, sc.route_option
     num_classes, width = share.shape[0], sc.route_length[0]
-    for option in range(st.queue.head.shape[0]):
-        seg_fill[option] = 0
+    for lane in range(seg_fill.shape[0]):
+        seg_fill[lane] = 0
     for i in range(length):
         options[i] = 0
     if width > 1:
@@ -262,7 +268,7 @@ def _route_again(wl: WorkloadArrays, st: SimState, sc: Scratch, slot: int, v: in
 @kernel
 def members(st: SimState, sc: Scratch) -> None:
     """Groups the instances by option; marks which options serve or will."""
-    num_options = st.queue.head.shape[0]
+    num_options = st.rules.shares.shape[1]
     for option in range(num_options + 1):
         sc.member_start[option] = 0
     for i in range(st.fleet.used[0]):
@@ -280,73 +286,86 @@ def members(st: SimState, sc: Scratch) -> None:
 
 @kernel
 def reroute(wl: WorkloadArrays, st: SimState, sc: Scratch) -> None:
-    """Moves queued requests from options that neither serve nor start to where the shares send their class."""
-    num_options = st.queue.head.shape[0]
-    for option in range(num_options):
-        if st.queue.length[option] == 0 or sc.member_start[option + 1] > sc.member_start[option]:
+    """Moves queued requests from options that neither serve nor start to where the shares send their class.
+
+    They go to the first lane there; `deal_credits` gives them to their own.
+    """
+    routers = num_routers(st)
+    for lane in range(st.queue.head.shape[0]):
+        option = sc.lane_option[lane]
+        if st.queue.length[lane] == 0 or sc.member_start[option + 1] > sc.member_start[option]:
             continue
         is_starting = False
         for i in range(st.fleet.used[0]):
             is_starting = is_starting or (st.fleet.state[i] == STARTING and st.fleet.option[i] == option)
         if is_starting:
             continue
-        slot = st.queue.head[option]
-        st.queue.head[option] = st.queue.tail[option] = -1
-        st.queue.length[option] = 0
+        slot = st.queue.head[lane]
+        st.queue.head[lane] = st.queue.tail[lane] = -1
+        st.queue.length[lane] = 0
         while slot >= 0:
             following = st.held.next[slot]
             to = _route_again(wl, st, sc, slot, option // wl.allowed.shape[2])
-            enqueue(st, option if to < 0 else to, slot)
+            enqueue(st, lane if to < 0 else to * routers, slot)
             slot = following
+
+
+@inlined
+def _mark_serverless(cat: CatalogArrays, st: SimState, is_serverless: Bool) -> None:
+    """Finds the lanes of serverless options."""
+    num_variants, num_pools = cat.usable.shape
+    routers, lane = num_routers(st), 0
+    for _ in range(num_variants):
+        for p in range(num_pools):
+            for _ in range(routers):
+                is_serverless[lane] = cat.market[p] == SERVERLESS
+                lane += 1
 
 
 @kernel
 def segments(cat: CatalogArrays, st: SimState, sc: Scratch, count: int) -> int:
-    """Sorts requests by option, those of serverless options into the overflow arrays; returns the number of those."""
-    num_variants, num_pools = cat.usable.shape
-    num_options = st.queue.head.shape[0]
-    arrival_s, identities, classes, options = sc.arrival_s, sc.identity, sc.klass, sc.option
+    """Sorts requests by lane, those of serverless options into the overflow arrays; returns the number of those."""
+    num_lanes = st.queue.head.shape[0]
+    arrival_s, identities, classes, lanes = sc.arrival_s, sc.identity, sc.klass, sc.lane
     seg_start, seg_fill, seg_arrival_s, seg_key = sc.seg_start, sc.seg_fill, sc.seg_arrival_s, sc.seg_key
     is_serverless = sc.is_serverless
-    for v in range(num_variants):
-        for p in range(num_pools):
-            is_serverless[v * num_pools + p] = cat.market[p] == SERVERLESS
+    _mark_serverless(cat, st, is_serverless)
     sc.seg_start[0] = 0
-    for option in range(num_options):
-        sc.seg_start[option + 1] = sc.seg_start[option] + sc.seg_fill[option] + st.queue.length[option]
-        sc.seg_fill[option] = 0
+    for lane in range(num_lanes):
+        sc.seg_start[lane + 1] = sc.seg_start[lane] + sc.seg_fill[lane] + st.queue.length[lane]
+        sc.seg_fill[lane] = 0
     num_over = 0
-    for option in range(num_options):
-        slot = st.queue.head[option]
+    for lane in range(num_lanes):
+        slot = st.queue.head[lane]
         if slot < 0:
             continue
         while slot >= 0:
-            if is_serverless[option]:
+            if is_serverless[lane]:
                 sc.over_arrival_s[num_over] = st.held.arrival_s[slot]
                 sc.over_id[num_over], sc.over_class[num_over] = st.held.id[slot], st.held.klass[slot]
-                sc.over_attempt[num_over], sc.over_option[num_over] = st.held.attempt[slot], option
+                sc.over_attempt[num_over], sc.over_option[num_over] = st.held.attempt[slot], sc.lane_option[lane]
                 num_over += 1
             else:
-                at = sc.seg_start[option] + sc.seg_fill[option]
+                at = sc.seg_start[lane] + sc.seg_fill[lane]
                 sc.seg_arrival_s[at] = st.held.arrival_s[slot]
                 sc.seg_key[at] = key_of(st.held.id[slot], st.held.attempt[slot], st.held.klass[slot])
                 sc.seg_gone[at] = False
-                sc.seg_fill[option] += 1
+                sc.seg_fill[lane] += 1
             slot = let_go(st, slot)
-        st.queue.head[option] = st.queue.tail[option] = -1
-        st.queue.length[option] = 0
+        st.queue.head[lane] = st.queue.tail[lane] = -1
+        st.queue.length[lane] = 0
     for index in range(unsigned(count)):
-        if options[index] < 0:
+        if lanes[index] < 0:
             continue
-        option = unsigned(options[index])
-        if is_serverless[option]:
+        lane = unsigned(lanes[index])
+        if is_serverless[lane]:
             sc.over_arrival_s[num_over] = arrival_s[index]
             sc.over_id[num_over], sc.over_class[num_over] = identities[index], classes[index]
-            sc.over_attempt[num_over], sc.over_option[num_over] = 0, option
+            sc.over_attempt[num_over], sc.over_option[num_over] = 0, sc.lane_option[lane]
             num_over += 1
             continue
-        at = unsigned(seg_start[option] + seg_fill[option])
+        at = unsigned(seg_start[lane] + seg_fill[lane])
         seg_arrival_s[at] = arrival_s[index]
         seg_key[at] = key_of(identities[index], 0, classes[index])
-        seg_fill[option] += 1
+        seg_fill[lane] += 1
     return num_over

@@ -8,7 +8,8 @@ from controller.arrays import SERVERLESS, CatalogArrays, ObservationArrays, Work
 from controller.redundancy import COLLAGE_ATTEMPT
 from envs.kernels.compiled import kernel
 from envs.kernels.flows import has_workflow
-from envs.kernels.requests import call_span_s, hold, let_go, most_waiting, push, sort_by_time
+from envs.kernels.lanes import load_credits, num_routers
+from envs.kernels.requests import call_span_s, hold, let_go, most_waiting, sort_by_time
 from envs.kernels.scratch import GONE, LOOSE, RUNNING, UNSEEN, WAITING, Events, Scratch
 from envs.kernels.state import COLLAGE, FREE, GROUPED, SERVED, STEP_BITS, SimState
 
@@ -23,19 +24,20 @@ def bring_in(
     """
     _clear(cat, st, sc, ev)
     num_pools = cat.market.shape[0]
-    total = 0
-    for option in range(ev.head.shape[0]):
-        slot = st.queue.head[option]
+    total, routers = 0, num_routers(st)
+    for lane in range(ev.head.shape[0]):
+        option = sc.lane_option[lane]
+        slot = st.queue.head[lane]
         while slot >= 0:
-            _copy(st, ev, total, slot, option)
+            _copy(st, ev, total, slot, option, lane)
             if cat.market[option % num_pools] == SERVERLESS:
                 ev.stage[total] = UNSEEN
             else:
                 join_queue(ev, total, ev.arrival_s[total])
             total += 1
             slot = st.held.next[slot]
-        st.queue.head[option] = st.queue.tail[option] = -1
-        st.queue.length[option] = 0
+        st.queue.head[lane] = st.queue.tail[lane] = -1
+        st.queue.length[lane] = 0
     credits_per_instance = st.fleet.credit_free_s.shape[1]
     for i in range(st.fleet.used[0]):
         option = st.fleet.flight_option[i]
@@ -48,12 +50,14 @@ def bring_in(
                 finish_s = st.fleet.credit_free_s[i, k]
                 obs.busy_s[v, p] += min(finish_s, end_s) - start_s
                 sent_s = st.fleet.credit_start_s[i, k]
-                total = _batch(st, ev, total, slot, option, i * credits_per_instance + k, sent_s, finish_s)
+                credit = i * credits_per_instance + k
+                lane = ev.credit_lane[credit] if ev.credit_lane[credit] >= 0 else option * routers
+                total = _batch(st, ev, total, slot, option, lane, credit, sent_s, finish_s)
                 st.fleet.credit_flight[i, k] = -1
     slot = st.held.loose[0]
     st.held.loose[0] = -1
     while slot >= 0:
-        _copy(st, ev, total, slot, st.held.attempt[slot])
+        _copy(st, ev, total, slot, st.held.attempt[slot], -1)
         ev.attempt[total], ev.stage[total] = COLLAGE_ATTEMPT, LOOSE
         if st.held.left_s.shape[0] > 0:
             ev.finish_s[total] = start_s + st.held.left_s[slot]
@@ -66,7 +70,7 @@ def bring_in(
             option = st.containers.option[e]
             finish_s = st.containers.free_s[e]
             obs.busy_s[option // num_pools, option % num_pools] += call_span_s(start_s, finish_s, end_s)
-            total = _batch(st, ev, total, slot, option, first_env + e, start_s, finish_s)
+            total = _batch(st, ev, total, slot, option, option * routers, first_env + e, start_s, finish_s)
             st.containers.flight[e] = -1
     for copy in range(total):
         twin = st.held.twin[ev.slot[copy]]
@@ -88,54 +92,54 @@ def bring_in(
 @kernel
 def _clear(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events) -> None:
     """Empties queues and heap of events; fills the heaps of credits from the instances that serve."""
-    num_pools = cat.market.shape[0]
     ev.heap_size[0] = ev.num_groups[0] = 0
-    for klass in range(ev.open_group.shape[0]):
-        ev.open_group[klass] = -1
+    for at in range(ev.open_group.shape[0]):
+        ev.open_group[at] = -1
     ev.heap_s[1] = np.inf
     for credit in range(ev.credit_batch.shape[0]):
         ev.credit_batch[credit] = -1
+    for credit in range(ev.credit_lane.shape[0]):
+        ev.credit_lane[credit] = -1
     first = 0
-    for option in range(ev.head.shape[0]):
-        ev.head[option] = ev.tail[option] = -1
-        ev.waiting[option] = 0
-        ev.timer_s[option] = np.inf
-        ev.busy_s[option] = 0.0
+    for lane in range(ev.head.shape[0]):
+        ev.head[lane] = ev.tail[lane] = -1
+        ev.waiting[lane] = 0
+        ev.timer_s[lane] = np.inf
+        ev.busy_s[lane] = 0.0
         for klass in range(ev.class_waiting.shape[1]):
-            ev.class_waiting[option, klass] = 0
-        ev.first_credit[option] = first
+            ev.class_waiting[lane, klass] = 0
+        ev.first_credit[lane] = first
+        ev.credit_s[first + 1] = np.inf
         size = 0
-        heap_s, heap_credit = ev.credit_s[first:], ev.credit_of[first:]
-        heap_s[1] = np.inf
-        credits_per_instance = st.fleet.credit_free_s.shape[1]
-        for m in range(sc.member_start[option], sc.member_start[option + 1]):
-            i = sc.member[m]
-            for k in range(cat.concurrency[option // num_pools, option % num_pools]):
-                size = push(heap_s, heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
-        ev.num_credits[option] = size
+        if sc.lane_router[lane] < sc.num_lanes[sc.lane_option[lane]]:
+            size = load_credits(cat, st, sc, lane, ev.credit_s[first:], ev.credit_of[first:])
+        for at in range(first + 1, first + size + 1):
+            ev.credit_lane[ev.credit_of[at]] = lane
+        ev.num_credits[lane] = size
         first += size + 2
 
 
 @kernel
-def _copy(st: SimState, ev: Events, copy: int, slot: int, option: int) -> None:
+def _copy(st: SimState, ev: Events, copy: int, slot: int, option: int, lane: int) -> None:
     ev.arrival_s[copy] = st.held.arrival_s[slot]
     ev.identity[copy] = st.held.id[slot]
     ev.klass[copy] = st.held.klass[slot]
     ev.attempt[copy] = st.held.attempt[slot]
     ev.steps[copy] = st.held.steps[slot]
     ev.option[copy] = option
+    ev.lane[copy] = lane
     ev.slot[copy] = slot
     ev.copy_of[slot] = copy
 
 
 @kernel
 def _batch(
-    st: SimState, ev: Events, total: int, slot: int, option: int, credit: int, sent_s: float, finish_s: float
+    st: SimState, ev: Events, total: int, slot: int, option: int, lane: int, credit: int, sent_s: float, finish_s: float
 ) -> int:
     """Brings in what is in service on one credit; returns the new number of copies."""
     first = total
     while slot >= 0:
-        _copy(st, ev, total, slot, option)
+        _copy(st, ev, total, slot, option, lane)
         ev.stage[total] = RUNNING
         ev.batch[total] = first
         slot = st.held.next[slot]
@@ -150,12 +154,12 @@ def _batch(
 
 
 @kernel
-def duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
+def duplicate(ev: Events, copy: int, option: int, lane: int, attempt: int) -> int:
     """Makes the second copy of a request; returns it."""
     twin = ev.num_copies[0]
     ev.num_copies[0] += 1
     ev.arrival_s[twin], ev.identity[twin], ev.klass[twin] = ev.arrival_s[copy], ev.identity[copy], ev.klass[copy]
-    ev.attempt[twin], ev.option[twin], ev.slot[twin] = attempt, option, -1
+    ev.attempt[twin], ev.option[twin], ev.lane[twin], ev.slot[twin] = attempt, option, lane, -1
     ev.steps[twin], ev.place[twin] = ev.steps[copy], ev.place[copy]
     ev.twin[twin], ev.twin[copy], ev.ring[twin] = copy, twin, -1
     return twin
@@ -163,37 +167,37 @@ def duplicate(ev: Events, copy: int, option: int, attempt: int) -> int:
 
 @kernel
 def join_queue(ev: Events, copy: int, now_s: float) -> None:
-    """Appends a copy to the queue of its option."""
-    option = ev.option[copy]
-    tail = ev.tail[option]
+    """Appends a copy to the queue of its lane."""
+    lane = ev.lane[copy]
+    tail = ev.tail[lane]
     ev.stage[copy] = WAITING
     ev.since_s[copy] = now_s
     ev.next[copy] = -1
     ev.before[copy] = tail
     if tail < 0:
-        ev.head[option] = copy
+        ev.head[lane] = copy
     else:
         ev.next[tail] = copy
-    ev.tail[option] = copy
-    ev.waiting[option] += 1
-    ev.class_waiting[option, ev.klass[copy]] += 1
+    ev.tail[lane] = copy
+    ev.waiting[lane] += 1
+    ev.class_waiting[lane, ev.klass[copy]] += 1
 
 
 @kernel
 def leave_queue(ev: Events, copy: int) -> None:
     """Takes a waiting copy out of its queue."""
-    option = ev.option[copy]
+    lane = ev.lane[copy]
     before, following = ev.before[copy], ev.next[copy]
     if before < 0:
-        ev.head[option] = following
+        ev.head[lane] = following
     else:
         ev.next[before] = following
     if following < 0:
-        ev.tail[option] = before
+        ev.tail[lane] = before
     else:
         ev.before[following] = before
-    ev.waiting[option] -= 1
-    ev.class_waiting[option, ev.klass[copy]] -= 1
+    ev.waiting[lane] -= 1
+    ev.class_waiting[lane, ev.klass[copy]] -= 1
 
 
 @kernel
@@ -202,6 +206,7 @@ def put_back(
     wl: WorkloadArrays,
     st: SimState,
     obs: ObservationArrays,
+    sc: Scratch,
     ev: Events,
     start_s: float,
     end_s: float,
@@ -211,25 +216,26 @@ def put_back(
     credits_per_instance = st.fleet.credit_free_s.shape[1]
     st.held.escalated[0] = 0
     most, num_waiting = most_waiting(cat, st), 0
-    for option in range(ev.head.shape[0]):
-        obs.busy_s[option // num_pools, option % num_pools] += ev.busy_s[option]
-        first = ev.first_credit[option]
-        for at in range(first + 1, first + ev.num_credits[option] + 1):
+    for lane in range(ev.head.shape[0]):
+        option = sc.lane_option[lane]
+        obs.busy_s[option // num_pools, option % num_pools] += ev.busy_s[lane]
+        first = ev.first_credit[lane]
+        for at in range(first + 1, first + ev.num_credits[lane] + 1):
             i, k = ev.credit_of[at] // credits_per_instance, ev.credit_of[at] % credits_per_instance
             st.fleet.credit_free_s[i, k] = ev.credit_s[at]
-        copy = ev.head[option]
+        copy = ev.head[lane]
         while copy >= 0:
             if has_workflow(wl, ev.klass[copy]) and ev.ring[copy] < 0:  # its request was refused
                 ev.stage[copy] = GONE
             elif num_waiting < most:
                 slot = _keep(wl, st, obs, ev, copy, start_s, end_s)
-                tail = st.queue.tail[option]
+                tail = st.queue.tail[lane]
                 if tail < 0:
-                    st.queue.head[option] = slot
+                    st.queue.head[lane] = slot
                 else:
                     st.held.next[tail] = slot
-                st.queue.tail[option] = slot
-                st.queue.length[option] += 1
+                st.queue.tail[lane] = slot
+                st.queue.length[lane] += 1
                 num_waiting += 1
             else:
                 _refuse(wl, obs, ev, copy, start_s)

@@ -13,7 +13,7 @@ from envs.kernels.serverless import find_environment, place_call, refuse_call
 from envs.kernels.state import SimState
 
 BATCH_ENDS, WAIT_ENDS, HEDGE_DUE, GROUP_DUE = range(4)
-"""Kinds of events; they concern a batch, an option, a class and a collage."""
+"""Kinds of events; they concern a batch, a lane, a class and a loose copy."""
 
 NUM_KINDS = 4
 
@@ -68,44 +68,45 @@ def call(
 
 
 @kernel
-def send(cat: CatalogArrays, st: SimState, ev: Events, option: int, now_s: float, end_s: float) -> None:
-    """Sends what may leave an option's queue now: full batches, and others that have waited long enough."""
-    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
+def send(cat: CatalogArrays, st: SimState, ev: Events, lane: int, now_s: float, end_s: float) -> None:
+    """Sends what may leave a lane's queue now: full batches, and others that have waited long enough."""
+    heap_s, heap_credit = ev.credit_s[ev.first_credit[lane] :], ev.credit_of[ev.first_credit[lane] :]
     num_pools = cat.market.shape[0]
-    v, p = option // num_pools, option % num_pools
-    while ev.waiting[option] > 0 and heap_s[1] <= now_s < end_s:
+    while ev.waiting[lane] > 0 and heap_s[1] <= now_s < end_s:
+        first = ev.head[lane]
+        option = ev.option[first]
+        v, p = option // num_pools, option % num_pools
         size = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
-        first = ev.head[option]
-        if ev.waiting[option] < size:
+        if ev.waiting[lane] < size:
             due_s = ev.since_s[first] + st.rules.batch_wait_s[option]
             if now_s < due_s:
-                if due_s < ev.timer_s[option] and due_s < end_s:
-                    ev.timer_s[option] = due_s
-                    plan_event(ev, due_s, WAIT_ENDS, option)
+                if due_s < ev.timer_s[lane] and due_s < end_s:
+                    ev.timer_s[lane] = due_s
+                    plan_event(ev, due_s, WAIT_ENDS, lane)
                 return
-        count = min(size, ev.waiting[option])
+        count = min(size, ev.waiting[lane])
         service_s = cat.service_s[v, p, count] * draw(
             cat.shapes[cat.service_shape[v, p]],
             uniform(st.clock.keys[SERVICE], ev.identity[first], ev.attempt[first]),
         )
         finish_s = now_s + service_s
-        ev.busy_s[option] += min(finish_s, end_s) - now_s
+        ev.busy_s[lane] += min(finish_s, end_s) - now_s
         start_batch(ev, first, count, heap_credit[1], now_s, finish_s, end_s)
-        replace_top(heap_s, heap_credit, ev.num_credits[option], finish_s, heap_credit[1])
+        replace_top(heap_s, heap_credit, ev.num_credits[lane], finish_s, heap_credit[1])
         copy = last = first
         for _ in range(count):
             ev.stage[copy] = RUNNING
             ev.batch[copy] = first
-            ev.class_waiting[option, ev.klass[copy]] -= 1
+            ev.class_waiting[lane, ev.klass[copy]] -= 1
             last = copy
             copy = ev.next[copy]
         ev.next[last] = -1
-        ev.head[option] = copy
+        ev.head[lane] = copy
         if copy < 0:
-            ev.tail[option] = -1
+            ev.tail[lane] = -1
         else:
             ev.before[copy] = -1
-        ev.waiting[option] -= count
+        ev.waiting[lane] -= count
 
 
 @kernel
@@ -121,13 +122,13 @@ def withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: flo
     credit = ev.credit[batch]
     if ev.left[batch] != 0 or ev.credit_batch[credit] != batch or credit >= st.fleet.credit_free_s.size:
         return
-    option = ev.option[batch]
+    lane = ev.lane[batch]
     ev.credit_batch[credit] = -1
-    ev.busy_s[option] -= min(ev.finish_s[batch], end_s) - now_s
+    ev.busy_s[lane] -= min(ev.finish_s[batch], end_s) - now_s
     credits_per_instance = st.fleet.credit_free_s.shape[1]
     st.fleet.credit_free_s[credit // credits_per_instance, credit % credits_per_instance] = now_s
-    heap_s, heap_credit = ev.credit_s[ev.first_credit[option] :], ev.credit_of[ev.first_credit[option] :]
-    at = ev.num_credits[option]
+    heap_s, heap_credit = ev.credit_s[ev.first_credit[lane] :], ev.credit_of[ev.first_credit[lane] :]
+    at = ev.num_credits[lane]
     while at > 0 and heap_credit[at] != credit:
         at -= 1
     if at == 0:  # the instance drains or swaps: its credit takes no more batches
@@ -136,4 +137,4 @@ def withdraw(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: flo
         heap_s[at], heap_credit[at] = heap_s[at >> 1], heap_credit[at >> 1]
         at >>= 1
     heap_s[at], heap_credit[at] = now_s, credit
-    send(cat, st, ev, option, now_s, end_s)
+    send(cat, st, ev, lane, now_s, end_s)

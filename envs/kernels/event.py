@@ -3,8 +3,8 @@
 One heap holds the events to come: a batch ends, a batch has waited long enough, a class has a request to hedge, a group
 has a straggler, a message is there.
 Arrivals are in order of time already and deadlines are watched class by class, so neither is in the heap. Where no
-class has any of these, results equal the fast kernel's to the last bit: each option keeps the same heap of
-credits, draws are keyed by request and attempt, and sums are booked by option.
+class has any of these, results equal the fast kernel's to the last bit: each lane keeps the same heap of
+credits, draws are keyed by request and attempt, and sums are booked by lane and option.
 
 A hedged request has two copies; the first answer wins and the other copy is withdrawn: it leaves its queue, or, where
 nobody waits for the rest of its batch either, its batch is cancelled and frees the credit. A serverless call cannot be
@@ -42,6 +42,7 @@ from envs.kernels.fast import count_busy
 from envs.kernels.flows import has_workflow
 from envs.kernels.groups import begin_groups, depart, finish_collage, group_due, join_group
 from envs.kernels.hedges import hedge, watch_hedge
+from envs.kernels.lanes import lane_of, limit_of_lane
 from envs.kernels.requests import answer, pop
 from envs.kernels.scratch import AUTO, EVENT, GONE, RUNNING, UNSEEN, Events, Scratch
 from envs.kernels.serverless import find_environment
@@ -115,8 +116,8 @@ def serve_events(
                 drop_request(cat, st, ev, copy, start_s, end_s)
             elif ev.stage[copy] == GONE and ev.ring[copy] >= 0:
                 depart(cat, st, ev, copy, start_s, end_s)
-    for option in range(ev.head.shape[0]):
-        send(cat, st, ev, option, start_s, end_s)
+    for lane in range(ev.head.shape[0]):
+        send(cat, st, ev, lane, start_s, end_s)
     heap_s, heap_code, arrival_s = ev.heap_s, ev.heap_code, sc.arrival_s
     joined = 0
     while True:
@@ -161,10 +162,10 @@ def serve_events(
             message_there(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
         else:
             hedge(cat, wl, st, sc, ev, what, carried + joined, now_s, start_s, end_s)
-    for option in range(ev.head.shape[0]):
+    for option in range(st.containers.alive.shape[0]):
         if st.containers.alive[option] > 0 and cat.market[option % cat.market.shape[0]] == SERVERLESS:
             find_environment(cat, st, option, end_s)
-    put_back(cat, wl, st, obs, ev, start_s, end_s)
+    put_back(cat, wl, st, obs, sc, ev, start_s, end_s)
     book_paths(wl, st, obs, sc)
 
 
@@ -183,40 +184,45 @@ def _arrive(
     end_s: float,
 ) -> None:
     """A request arrives: it is refused, called on serverless, or queued."""
-    klass, identity, option = sc.klass[index], sc.identity[index], sc.option[index]
+    klass, identity, lane = sc.klass[index], sc.identity[index], sc.lane[index]
     ev.arrival_s[copy], ev.identity[copy], ev.klass[copy] = now_s, identity, klass
-    ev.attempt[copy], ev.option[copy], ev.twin[copy], ev.slot[copy] = 0, option, -1, -1
+    ev.attempt[copy], ev.option[copy], ev.twin[copy], ev.slot[copy] = 0, -1, -1, -1
     ev.stage[copy], ev.steps[copy], ev.ring[copy] = GONE, 0, -1
     ev.order[copy] = ev.place[copy] = copy
-    if option < 0:
+    if lane < 0:
         return
     if has_workflow(wl, klass):
         begin_workflow(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         return
+    option = sc.lane_option[lane]
     if st.rules.cascade_variant[klass, 0] >= 0:
-        option = ev.option[copy] = first_option(st, sc, klass, identity, option)
+        option = first_option(st, sc, klass, identity, option)
+        lane = lane_of(st, sc, option, identity)
+    ev.option[copy], ev.lane[copy] = option, lane
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
     if cat.market[p] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         return
-    if _is_shed(ev.class_waiting[option, klass], st.rules.shed_limit[klass], wl.queue_limit[klass]):
+    shed_limit = limit_of_lane(st.rules.shed_limit[klass], sc.num_lanes[option])
+    queue_limit = limit_of_lane(wl.queue_limit[klass], sc.num_lanes[option])
+    if _is_shed(ev.class_waiting[lane, klass], shed_limit, queue_limit):
         obs.shed[klass] += 1
         obs.missed[klass] += 1
         return
     fraction = st.rules.overflow_fraction[klass]
     if fraction > 0.0 and wl.overflow_option[klass] >= 0:
-        size, heap_s = ev.num_credits[option], ev.credit_s[ev.first_credit[option] :]
+        size, heap_s = ev.num_credits[lane], ev.credit_s[ev.first_credit[lane] :]
         in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
         batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
-        wait_s = _predicted_wait_s(ev.waiting[option], in_use, size, cat.service_s[v, p, batch] / batch)
+        wait_s = _predicted_wait_s(ev.waiting[lane], in_use, size, cat.service_s[v, p, batch] / batch)
         coin = uniform(st.clock.keys[OVERFLOW], identity, 0)
         if _overflows(wait_s, st.rules.overflow_after_s[klass], fraction, coin):
             ev.option[copy] = wl.overflow_option[klass]
             call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
             return
     join_queue(ev, copy, now_s)
-    send(cat, st, ev, option, now_s, end_s)
+    send(cat, st, ev, lane, now_s, end_s)
 
 
 @merged
@@ -237,12 +243,13 @@ def _start_second(
     if step_of(st, klass, ev.option[copy] // num_pools) != 0 or sc.step_options[klass, 1] == 0:
         return
     option = step_route(st, sc, klass, 1, ev.identity[copy])
-    twin = duplicate(ev, copy, option, STEP_ATTEMPTS)
+    lane = lane_of(st, sc, option, ev.identity[copy])
+    twin = duplicate(ev, copy, option, lane, STEP_ATTEMPTS)
     if cat.market[option % num_pools] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, twin, now_s, start_s, end_s)
     else:
         join_queue(ev, twin, now_s)
-        send(cat, st, ev, option, now_s, end_s)
+        send(cat, st, ev, lane, now_s, end_s)
 
 
 @merged
@@ -269,7 +276,7 @@ def _end_batch(
     if ev.left[batch] == 0:
         return
     ev.left[batch] = -1  # so that withdrawing a copy in it does not cancel it
-    option = ev.option[batch]
+    option, lane = ev.option[batch], ev.lane[batch]
     num_pools = cat.market.shape[0]
     v, p = option // num_pools, option % num_pools
     copy, num_open = batch, 0
@@ -306,7 +313,7 @@ def _end_batch(
             _go_on(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         copy = following
     if cat.market[p] != SERVERLESS:
-        send(cat, st, ev, option, now_s, end_s)
+        send(cat, st, ev, lane, now_s, end_s)
 
 
 @merged
@@ -334,4 +341,4 @@ def _go_on(
         call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
     else:
         join_queue(ev, copy, now_s)
-        send(cat, st, ev, option, now_s, end_s)
+        send(cat, st, ev, ev.lane[copy], now_s, end_s)

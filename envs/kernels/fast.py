@@ -1,4 +1,6 @@
-"""The fast kernel: options are independent within a tick, so each is one pass over its own arrivals.
+"""The fast kernel: lanes are independent within a tick, so each is one pass over its own arrivals.
+
+With one router a lane is an option, and else what one of several has of it (`envs.kernels.lanes`).
 
 No event calendar: a batch leaves at max(earliest free credit, min(arrival of its last member, oldest + wait)), and
 everything that leaves before the next arrival is sent before that arrival is looked at. So queue lengths at an
@@ -15,7 +17,8 @@ from controller.arrays import F64, CatalogArrays, ObservationArrays, WorkloadArr
 from controller.kernels.random import uniform
 from controller.keyed_random import OVERFLOW, SERVICE
 from envs.kernels.compiled import inlined, kernel, merged, unsigned
-from envs.kernels.requests import answer, attempt_of, class_of, draw, hold, id_of, push, replace_top
+from envs.kernels.lanes import limit_of_lane, load_credits
+from envs.kernels.requests import answer, attempt_of, class_of, draw, hold, id_of, replace_top
 from envs.kernels.scratch import Scratch
 from envs.kernels.state import SimState
 
@@ -54,20 +57,6 @@ def _expire(
 
 
 @inlined
-def load_credits(cat: CatalogArrays, st: SimState, sc: Scratch, option: int) -> int:
-    """Fills the heap with the option's credits by the moment each is free; returns their number."""
-    num_pools, credits_per_instance = cat.market.shape[0], st.fleet.credit_free_s.shape[1]
-    num_credits = cat.concurrency[option // num_pools, option % num_pools]
-    size = 0
-    sc.heap_s[1] = np.inf
-    for m in range(sc.member_start[option], sc.member_start[option + 1]):
-        i = sc.member[m]
-        for k in range(num_credits):
-            size = push(sc.heap_s, sc.heap_credit, size, st.fleet.credit_free_s[i, k], i * credits_per_instance + k)
-    return size
-
-
-@inlined
 def store_credits(st: SimState, sc: Scratch, size: int) -> None:
     """Writes the heap's moments back to the instances."""
     credits_per_instance = unsigned(st.fleet.credit_free_s.shape[1])
@@ -93,25 +82,25 @@ def serve_machines(
     st: SimState,
     obs: ObservationArrays,
     sc: Scratch,
-    option: int,
+    lane: int,
     start_s: float,
     end_s: float,
     num_over: int,
     most: int,
 ) -> int:
-    """Serves one option of a machine pool for one tick.
+    """Serves one lane of an option of a machine pool for one tick.
 
-    Its requests stand in the segment arrays from seg_start[option], carried ones first; requests sent to serverless
-    are appended to the overflow arrays. At most `most` may wait at the end of the tick, over all options.
+    Its requests stand in the segment arrays from the lane's seg_start, carried ones first; requests sent to serverless
+    are appended to the overflow arrays. At most `most` may wait at the end of the tick, over all lanes.
 
     Returns:
         The new length of the overflow arrays.
     """
-    num_pools = cat.market.shape[0]
+    num_pools, option = cat.market.shape[0], sc.lane_option[lane]
     v, p = option // num_pools, option % num_pools
     one = unsigned(1)
-    first = unsigned(sc.seg_start[option])
-    end = first + unsigned(sc.seg_fill[option])
+    first = unsigned(sc.seg_start[lane])
+    end = first + unsigned(sc.seg_fill[lane])
     batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
     batch_wait_s = st.rules.batch_wait_s[option]
     goes_alone = batch == 1 or batch_wait_s <= 0.0
@@ -125,14 +114,14 @@ def serve_machines(
     answers, latency, missed, shed = sc.answers[option], obs.latency, obs.missed, obs.shed
     class_waiting, class_expiry_s, class_next = sc.class_waiting, sc.class_expiry_s, sc.class_next
     slos_s, network_s = wl.slo_s, wl.network_s[:, v, p]
-    queue_limit, drop_at_deadline, overflow_option = wl.queue_limit, wl.drop_at_deadline, wl.overflow_option
-    shed_limit, overflow_fraction, overflow_after_s = (
-        st.rules.shed_limit,
-        st.rules.overflow_fraction,
-        st.rules.overflow_after_s,
-    )
-    size = load_credits(cat, st, sc, option)
+    drop_at_deadline, overflow_option = wl.drop_at_deadline, wl.overflow_option
+    overflow_fraction, overflow_after_s = st.rules.overflow_fraction, st.rules.overflow_after_s
+    queue_limit, shed_limit = sc.queue_limit, sc.shed_limit
+    heap_s[1] = np.inf
+    size = load_credits(cat, st, sc, lane, heap_s, heap_credit)
     for klass in range(wl.slo_s.shape[0]):
+        queue_limit[klass] = limit_of_lane(wl.queue_limit[klass], sc.num_lanes[option])
+        shed_limit[klass] = limit_of_lane(st.rules.shed_limit[klass], sc.num_lanes[option])
         class_expiry_s[klass] = np.inf
         class_next[klass] = first
         class_waiting[klass] = 0
@@ -271,7 +260,7 @@ def serve_machines(
     _expire(wl, obs, sc, head, end, end_s, num_waiting)
     obs.busy_s[v, p] += busy_s
     store_credits(st, sc, size)
-    _carry(wl, st, obs, sc, option, head, end, start_s, end_s, most)
+    _carry(wl, st, obs, sc, lane, head, end, start_s, end_s, most)
     return num_over
 
 
@@ -300,14 +289,14 @@ def _carry(
     st: SimState,
     obs: ObservationArrays,
     sc: Scratch,
-    option: int,
+    lane: int,
     head: int,
     end: int,
     start_s: float,
     end_s: float,
     most: int,
 ) -> None:
-    """Puts what still waits into the option's queue, up to `most` requests over all options."""
+    """Puts what still waits into the lane's queue, up to `most` requests over all lanes."""
     num_waiting = obs.waiting.sum()
     for place in range(head, end):
         if sc.seg_gone[place]:
@@ -323,12 +312,12 @@ def _carry(
                 obs.missed[klass] += 1
             continue
         slot = hold(st, sc.seg_arrival_s[place], id_of(key), klass, attempt_of(key))
-        tail = st.queue.tail[option]
+        tail = st.queue.tail[lane]
         if tail < 0:
-            st.queue.head[option] = slot
+            st.queue.head[lane] = slot
         else:
             st.held.next[tail] = slot
-        st.queue.tail[option] = slot
-        st.queue.length[option] += 1
+        st.queue.tail[lane] = slot
+        st.queue.length[lane] += 1
         obs.waiting[klass] += 1
         num_waiting += 1

@@ -21,6 +21,7 @@ from controller.bill import release_charge_s
 from controller.kernels.random import uniform
 from controller.keyed_random import LAUNCH
 from envs.kernels.compiled import inlined, kernel, merged, place, unsigned
+from envs.kernels.lanes import num_routers
 from envs.kernels.requests import draw
 from envs.kernels.state import (
     DOOMED,
@@ -326,15 +327,20 @@ def drained_at_s(credit_free_s: F64, i: int) -> float:
 
 @merged
 def count_fleet(cat: CatalogArrays, st: SimState, obs: ObservationArrays) -> None:
-    """Writes the counts of the observation from the instance table."""
+    """Writes the counts of the observation from the instance table and the queues."""
     num_variants, num_pools = cat.usable.shape
+    routers, lane = num_routers(st), 0
     for v in range(num_variants):
         for p in range(num_pools):
             obs.ready[v, p] = 0
             obs.starting[v, p] = 0
             obs.draining[v, p] = 0
             obs.doomed[v, p] = 0
-            obs.queue[v, p] = st.queue.length[v * num_pools + p]
+            queued = 0
+            for _ in range(routers):
+                queued += st.queue.length[lane]
+                lane += 1
+            obs.queue[v, p] = queued
     for p in range(num_pools):
         obs.warm[p] = 0
         obs.available[p] = st.clock.now_s[0] >= st.fleet.unavailable_until_s[p]

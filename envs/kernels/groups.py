@@ -1,6 +1,6 @@
 """Collages: requests in a group whose stragglers one redundant pass answers.
 
-Every request is sent on its own when it arrives. Besides, the unanswered requests of a class gather in a group, and one
+Every request is sent on its own when it arrives. Besides, a router gathers the unanswered requests of a class, and one
 pass of a cheap model over a collage of them is sent when the group is full, or when its oldest request straggles. A
 request that is a straggler when the pass has ended, or becomes one later, is answered from the collage, unless its own
 answer was there first; the other of the two is withdrawn. A collage that nobody needs any more is withdrawn, and one
@@ -20,12 +20,19 @@ from envs.kernels.arrivals import collage_option
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import join_queue
 from envs.kernels.dispatch import GROUP_DUE, plan_event, send, withdraw
+from envs.kernels.lanes import lane_of, num_routers, router_of
 from envs.kernels.requests import answer
 from envs.kernels.scratch import GONE, LOOSE, Events, Scratch
 from envs.kernels.state import COLLAGE, THERE, SimState
 
 _straggles_at_s = inlined(redundancy.straggles_at_s)
 _collage_is_full = inlined(redundancy.collage_is_full)
+
+
+@inlined
+def _group_place(st: SimState, ev: Events, copy: int) -> int:
+    """Where the open group of a request's class and router is noted."""
+    return ev.klass[copy] * num_routers(st) + router_of(st, ev.identity[copy])
 
 
 @merged
@@ -38,7 +45,7 @@ def begin_groups(cat: CatalogArrays, st: SimState, ev: Events, carried: int, sta
             drop_collage(cat, st, ev, copy, start_s, end_s)
         elif ev.stage[copy] == LOOSE:
             if ev.steps[copy] & THERE == 0:
-                ev.open_group[ev.klass[copy]] = copy
+                ev.open_group[_group_place(st, ev, copy)] = copy
                 ev.left[copy] = _num_requests(ev, copy)
             _watch(st, ev, copy, start_s, end_s)
 
@@ -47,11 +54,12 @@ def begin_groups(cat: CatalogArrays, st: SimState, ev: Events, carried: int, sta
 def join_group(
     cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, copy: int, now_s: float, end_s: float
 ) -> None:
-    """A request that was sent on its own joins the open group of its class, or opens one."""
+    """A request that was sent on its own joins the open group of its class and router, or opens one."""
     klass = ev.klass[copy]
     if sc.collage_options[klass] == 0:
         return
-    group = ev.open_group[klass]
+    place = _group_place(st, ev, copy)
+    group = ev.open_group[place]
     if group < 0:
         group = ev.num_copies[0]
         ev.num_copies[0] += 1
@@ -60,7 +68,7 @@ def join_group(
         ev.attempt[group], ev.option[group] = COLLAGE_ATTEMPT, -1
         ev.twin[group], ev.slot[group], ev.ring[group] = -1, -1, group
         ev.stage[group], ev.steps[group], ev.left[group] = LOOSE, COLLAGE, 0
-        ev.open_group[klass] = group
+        ev.open_group[place] = group
     ev.ring[copy], ev.ring[group] = ev.ring[group], copy
     ev.left[group] += 1
     if _collage_is_full(ev.left[group], cat.cells[st.rules.collage_variant[klass]]):
@@ -85,7 +93,7 @@ def depart(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float
         return
     if num_left == 0:
         drop_collage(cat, st, ev, collage, now_s, end_s)
-    elif ev.open_group[ev.klass[copy]] == collage:
+    elif ev.open_group[_group_place(st, ev, collage)] == collage:
         ev.left[collage] = num_left
 
 
@@ -93,8 +101,9 @@ def depart(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float
 def drop_collage(cat: CatalogArrays, st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
     """Takes back a collage that no request needs."""
     ev.ring[collage] = -1
-    if ev.open_group[ev.klass[collage]] == collage:
-        ev.open_group[ev.klass[collage]] = -1
+    place = _group_place(st, ev, collage)
+    if ev.open_group[place] == collage:
+        ev.open_group[place] = -1
     if ev.stage[collage] == LOOSE:
         ev.stage[collage] = GONE
     elif ev.stage[collage] != GONE:
@@ -176,14 +185,15 @@ def _watch(st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -
 def _close(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, collage: int, now_s: float, end_s: float) -> None:
     """Sends the collage of a group, which nobody joins from now on."""
     klass = ev.klass[collage]
-    ev.open_group[klass] = -1
+    ev.open_group[_group_place(st, ev, collage)] = -1
     option = collage_option(st, sc, klass, ev.identity[collage])
     if option < 0:  # its class has no collage any more
         _dissolve(ev, collage)
         return
-    ev.option[collage] = option
+    lane = lane_of(st, sc, option, ev.identity[collage])
+    ev.option[collage], ev.lane[collage] = option, lane
     join_queue(ev, collage, now_s)
-    send(cat, st, ev, option, now_s, end_s)
+    send(cat, st, ev, lane, now_s, end_s)
 
 
 @kernel

@@ -11,6 +11,7 @@ from controller.keyed_random import HEDGE
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import duplicate, join_queue
 from envs.kernels.dispatch import HEDGE_DUE, plan_event, send
+from envs.kernels.lanes import lane_of
 from envs.kernels.scratch import GONE, Events, Scratch
 from envs.kernels.state import SimState
 from envs.kernels.steps import step_of
@@ -92,5 +93,6 @@ def hedge(
     option = sc.route_option[klass, low + picked]
     if cat.market[option % cat.market.shape[0]] == SERVERLESS:
         return
-    join_queue(ev, duplicate(ev, copy, option, attempt), now_s)
-    send(cat, st, ev, option, now_s, end_s)
+    lane = lane_of(st, sc, option, ev.identity[copy])
+    join_queue(ev, duplicate(ev, copy, option, lane, attempt), now_s)
+    send(cat, st, ev, lane, now_s, end_s)

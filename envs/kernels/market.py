@@ -16,6 +16,7 @@ from controller.arrays import (
 from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.fleet import drained_at_s, has_flight, num_alive, pool_capacity, release
+from envs.kernels.lanes import num_routers
 from envs.kernels.requests import enqueue, leave_held_group, let_go
 from envs.kernels.state import (
     COLLAGE,
@@ -60,7 +61,7 @@ def _lose(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot: int, o
     until_s = deadline_s if wl.drop_at_deadline[klass] else np.inf
     if _may_retry(now_s, until_s, st.held.attempt[slot] % STEP_ATTEMPTS, MAX_ATTEMPTS):
         st.held.attempt[slot] += 1
-        enqueue(st, option, slot)
+        enqueue(st, option * num_routers(st), slot)  # the next tick gives it to its router's lane
         obs.waiting[klass] += 1
         return
     obs.failed[klass] += 1
@@ -87,7 +88,7 @@ def _lose_message(wl: WorkloadArrays, st: SimState, obs: ObservationArrays, slot
     until_s = deadline_s if wl.drop_at_deadline[klass] else np.inf
     if _may_retry(now_s, until_s, st.held.attempt[slot] % STEP_ATTEMPTS, MAX_ATTEMPTS):
         st.held.attempt[slot] += 1
-        enqueue(st, option, slot)
+        enqueue(st, option * num_routers(st), slot)
         is_served, at = False, st.held.twin[slot] >> 1
         while at != slot:
             is_served = is_served or st.held.steps[at] & SERVED != 0

@@ -222,26 +222,26 @@ def leave_held_group(st: SimState, slot: int) -> None:
 
 
 @kernel
-def enqueue(st: SimState, option: int, slot: int) -> None:
-    """Inserts a held request into an option's queue, in order of arrival."""
+def enqueue(st: SimState, lane: int, slot: int) -> None:
+    """Inserts a held request into a lane's queue, in order of arrival."""
     st.held.next[slot] = -1
-    tail = st.queue.tail[option]
+    tail = st.queue.tail[lane]
     if tail < 0:
-        st.queue.head[option] = slot
-        st.queue.tail[option] = slot
+        st.queue.head[lane] = slot
+        st.queue.tail[lane] = slot
     elif st.held.arrival_s[tail] <= st.held.arrival_s[slot]:
         st.held.next[tail] = slot
-        st.queue.tail[option] = slot
+        st.queue.tail[lane] = slot
     else:
-        before, at = -1, st.queue.head[option]
+        before, at = -1, st.queue.head[lane]
         while st.held.arrival_s[at] <= st.held.arrival_s[slot]:
             before, at = at, st.held.next[at]
         st.held.next[slot] = at
         if before < 0:
-            st.queue.head[option] = slot
+            st.queue.head[lane] = slot
         else:
             st.held.next[before] = slot
-    st.queue.length[option] += 1
+    st.queue.length[lane] += 1
 
 
 @inlined

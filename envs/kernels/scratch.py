@@ -1,6 +1,7 @@
 """Work space of a thread for one tick of one env; nothing in it outlives the tick.
 
-J is the number of copies of requests that a tick can have, L the number of requests; other axes as in `state`.
+J is the number of copies of requests that a tick can have, L the number of requests; O * R are the lanes of
+`envs.kernels.lanes`; other axes as in `state`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controller.arrays import CASCADE_STEPS, F64, I64, Bool
-from envs.kernels.state import I32, PATHS
+from envs.kernels.state import I32, PATHS, Sizes
 
 AUTO, FAST, EVENT = range(3)
 """Which kernel serves the requests of a tick; AUTO takes the event kernel where a class hedges or has a cascade."""
@@ -35,6 +36,7 @@ class Events(NamedTuple):
     klass: I32  # (J,)
     attempt: I32  # (J,)
     option: I32  # (J,)
+    lane: I32  # (J,) of the queue it waits in, or of the credit that its batch is on
     stage: I32  # (J,) UNSEEN, WAITING, RUNNING, LOOSE or GONE
     twin: I32  # (J,) the request's other copy, -1 for none
     steps: I32  # (J,) bits of the cascade's steps that were answered, and marks of groups
@@ -53,21 +55,22 @@ class Events(NamedTuple):
     work: I64  # (J,)
     num_copies: I64  # (1,)
     num_groups: I64  # (1,) formed in this tick or carried into it
-    open_group: I32  # (C,) collage that requests of the class join, -1 for none
+    open_group: I32  # (C * R,) collage that requests of a class and router join, -1 for none
     heap_size: I64  # (1,)
-    heap_s: F64  # (2 * J + O + C + 2,) events to come
-    heap_code: I64  # (2 * J + O + C + 2,) what they concern, times NUM_KINDS, plus their kind
-    credit_s: F64  # (M * K + 2 * O,) per option a heap of the times at which its credits are free
-    credit_of: I64  # (M * K + 2 * O,) the credits themselves
+    heap_s: F64  # (2 * J + O * R + C + 2,) events to come
+    heap_code: I64  # (2 * J + O * R + C + 2,) what they concern, times NUM_KINDS, plus their kind
+    credit_s: F64  # (M * K + 2 * O * R,) per lane a heap of the times at which its credits are free
+    credit_of: I64  # (M * K + 2 * O * R,) the credits themselves
     credit_batch: I32  # (M * K + E,) batch that runs on it, -1 for none
-    first_credit: I64  # (O,) where an option's heap begins
-    num_credits: I64  # (O,)
-    head: I32  # (O,) of its queue
-    tail: I32  # (O,)
-    waiting: I64  # (O,)
-    class_waiting: I64  # (O, C)
-    timer_s: F64  # (O,) pending end of a batch wait, inf for none
-    busy_s: F64  # (O,) credit-seconds of batches sent in this tick
+    credit_lane: I32  # (M * K,) lane whose credit it is, -1 where it takes no more batches
+    first_credit: I64  # (O * R,) where a lane's heap begins
+    num_credits: I64  # (O * R,)
+    head: I32  # (O * R,) of its queue
+    tail: I32  # (O * R,)
+    waiting: I64  # (O * R,)
+    class_waiting: I64  # (O * R, C)
+    timer_s: F64  # (O * R,) pending end of a batch wait, inf for none
+    busy_s: F64  # (O * R,) credit-seconds of batches sent in this tick
     expiry_at: I64  # (C,) place of the next copy whose deadline is watched
     expiry_s: F64  # (C,)
     hedge_at: I64  # (C,) place of the next copy that may be hedged
@@ -81,13 +84,16 @@ class Scratch(NamedTuple):
     draw: F64  # (L,) uniform draws of them; before that, gaps between them
     identity: I64  # (L,)
     klass: I32  # (L,)
-    option: I32  # (L,)
-    seg_arrival_s: F64  # (L,) the same by option, carried requests first
+    lane: I32  # (L,) that it is sent to, -1 for none
+    seg_arrival_s: F64  # (L,) the same by lane, carried requests first
     seg_key: I64  # (L,) id, attempt and class in one number, see `requests.key_of`
     seg_gone: Bool  # (L,)
-    seg_start: I64  # (O + 1,)
-    seg_fill: I64  # (O,)
-    is_serverless: Bool  # (O,)
+    seg_start: I64  # (O * R + 1,)
+    seg_fill: I64  # (O * R,)
+    is_serverless: Bool  # (O * R,)
+    lane_option: I64  # (O * R,) the same in every tick; likewise the next
+    lane_router: I64  # (O * R,)
+    num_lanes: I64  # (O,) of the option, in use in this tick
     over_arrival_s: F64  # (L,) requests sent to serverless, by the option they go to
     over_id: I64  # (L,)
     over_class: I32  # (L,)
@@ -100,6 +106,8 @@ class Scratch(NamedTuple):
     class_next: I64  # (C,)
     class_expiry_s: F64  # (C,)
     class_waiting: I64  # (C,)
+    queue_limit: I64  # (C,) of one lane; likewise the next
+    shed_limit: I64  # (C,)
     route_share: F64  # (C, O) running sums
     route_option: I64  # (C, O)
     route_length: I64  # (C,)
@@ -124,20 +132,19 @@ class Scratch(NamedTuple):
     kernel: int  # AUTO, FAST or EVENT
 
 
-def new_events(
-    shape: tuple[int, int, int], sizes: tuple[int, int, int, int], most_arrivals: int, most_copies: int = 3
-) -> Events:
+def new_events(shape: tuple[int, int, int], sizes: Sizes, most_arrivals: int, most_copies: int = 3) -> Events:
     """Work space of the event kernel for up to `most_copies` of a request; else as for `new_scratch`.
 
     Without workflows these are three: in two steps of a cascade, and a duplicate in one of them.
     """
-    (v, p, c), (m, k, e, q) = shape, sizes
-    o, j = v * p, most_copies * (most_arrivals + q) + 1
+    (v, p, c), (m, k, e, q, r) = shape, sizes
+    lanes, j = v * p * r, most_copies * (most_arrivals + q) + 1
     times = ("arrival_s", "since_s", "sent_s", "finish_s")
     numbers = (
         "klass",
         "attempt",
         "option",
+        "lane",
         "stage",
         "twin",
         "steps",
@@ -159,22 +166,23 @@ def new_events(
         order=np.zeros(j, np.int64),
         num_copies=np.zeros(1, np.int64),
         num_groups=np.zeros(1, np.int64),
-        open_group=np.zeros(c, np.int32),
+        open_group=np.zeros(c * r, np.int32),
         heap_size=np.zeros(1, np.int64),
         work=np.zeros(j, np.int64),
-        heap_s=np.zeros(2 * j + o + c + 2),
-        heap_code=np.zeros(2 * j + o + c + 2, np.int64),
-        credit_s=np.zeros(m * k + 2 * o),
-        credit_of=np.zeros(m * k + 2 * o, np.int64),
+        heap_s=np.zeros(2 * j + lanes + c + 2),
+        heap_code=np.zeros(2 * j + lanes + c + 2, np.int64),
+        credit_s=np.zeros(m * k + 2 * lanes),
+        credit_of=np.zeros(m * k + 2 * lanes, np.int64),
         credit_batch=np.zeros(m * k + e, np.int32),
-        first_credit=np.zeros(o, np.int64),
-        num_credits=np.zeros(o, np.int64),
-        head=np.zeros(o, np.int32),
-        tail=np.zeros(o, np.int32),
-        waiting=np.zeros(o, np.int64),
-        class_waiting=np.zeros((o, c), np.int64),
-        timer_s=np.zeros(o),
-        busy_s=np.zeros(o),
+        credit_lane=np.zeros(m * k, np.int32),
+        first_credit=np.zeros(lanes, np.int64),
+        num_credits=np.zeros(lanes, np.int64),
+        head=np.zeros(lanes, np.int32),
+        tail=np.zeros(lanes, np.int32),
+        waiting=np.zeros(lanes, np.int64),
+        class_waiting=np.zeros((lanes, c), np.int64),
+        timer_s=np.zeros(lanes),
+        busy_s=np.zeros(lanes),
         expiry_at=np.zeros(c, np.int64),
         expiry_s=np.zeros(c),
         hedge_at=np.zeros(c, np.int64),
@@ -184,27 +192,30 @@ def new_events(
 
 def new_scratch(
     shape: tuple[int, int, int],
-    sizes: tuple[int, int, int, int],
+    sizes: Sizes,
     most_arrivals: int,
     kernel: int = AUTO,
     num_operators: int = 1,
     num_answers: int = 1,
 ) -> Scratch:
-    """Work space for ticks of up to `most_arrivals` arrivals; `sizes` as for `new_state`, W and A as in a workload."""
-    (v, p, c), (m, k, e, q) = shape, sizes
-    o, length = v * p, most_arrivals + q + 1
+    """Work space for ticks of up to `most_arrivals` arrivals; `shape` is (V, P, C), W and A as in a workload."""
+    (v, p, c), (m, k, e, q, r) = shape, sizes
+    o, lanes, length = v * p, v * p * r, most_arrivals + q + 1
     return Scratch(
         arrival_s=np.zeros(length),
         draw=np.zeros(length),
         identity=np.zeros(length, np.int64),
         klass=np.zeros(length, np.int32),
-        option=np.zeros(length, np.int32),
+        lane=np.zeros(length, np.int32),
         seg_arrival_s=np.zeros(length),
         seg_key=np.zeros(length, np.int64),
         seg_gone=np.zeros(length, np.bool_),
-        seg_start=np.zeros(o + 1, np.int64),
-        seg_fill=np.zeros(o, np.int64),
-        is_serverless=np.zeros(o, np.bool_),
+        seg_start=np.zeros(lanes + 1, np.int64),
+        seg_fill=np.zeros(lanes, np.int64),
+        is_serverless=np.zeros(lanes, np.bool_),
+        lane_option=np.repeat(np.arange(o), r),
+        lane_router=np.tile(np.arange(r), o),
+        num_lanes=np.ones(o, np.int64),
         over_arrival_s=np.zeros(length),
         over_id=np.zeros(length, np.int64),
         over_class=np.zeros(length, np.int32),
@@ -217,6 +228,8 @@ def new_scratch(
         class_next=np.zeros(c, np.int64),
         class_expiry_s=np.zeros(c),
         class_waiting=np.zeros(c, np.int64),
+        queue_limit=np.zeros(c, np.int64),
+        shed_limit=np.zeros(c, np.int64),
         route_share=np.zeros((c, o)),
         route_option=np.zeros((c, o), np.int64),
         route_length=np.zeros(c, np.int64),

@@ -16,7 +16,7 @@ from controller.arrays import BILL_TERMS, CASCADE_STEPS, F64, I64, LATENCY_BUCKE
 FREE, STARTING, SERVING, DOOMED, DRAINING = range(5)
 """States of an instance slot. DOOMED serves under a preemption notice."""
 
-STREAMS = 11
+STREAMS = 12
 """Streams of `controller.keyed_random`, one key per env and stream."""
 
 MAX_ATTEMPTS = 4
@@ -113,11 +113,14 @@ class Held(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """FIFO of each option, as a list of held requests."""
+    """FIFO of each lane, as a list of held requests; R routers have R lanes of each option, see `envs.kernels.lanes`.
 
-    head: I32  # (N, O)
-    tail: I32  # (N, O)
-    length: I32  # (N, O)
+    What the edge of a tick puts back stands in the option's first lane until the next tick begins.
+    """
+
+    head: I32  # (N, O * R)
+    tail: I32  # (N, O * R)
+    length: I32  # (N, O * R)
 
 
 class Rules(NamedTuple):
@@ -171,11 +174,13 @@ class TotalArrays(NamedTuple):
     instance_s: F64  # (N, P) instance-seconds billed
 
 
-def new_state(
-    num_envs: int, shape: tuple[int, int, int], sizes: tuple[int, int, int, int], has_workflows: bool = False
-) -> SimState:
-    """Empty state; `shape` is (V, P, C), `sizes` is (instances M, credits K, environments E, held requests Q)."""
-    n, (v, p, c), (m, k, e, q) = num_envs, shape, sizes
+Sizes = tuple[int, int, int, int, int]
+"""Of a simulator: instances M, credits K of each, serverless environments E, held requests Q, routers R."""
+
+
+def new_state(num_envs: int, shape: tuple[int, int, int], sizes: Sizes, has_workflows: bool = False) -> SimState:
+    """Empty state; `shape` is (V, P, C)."""
+    n, (v, p, c), (m, k, e, q, r) = num_envs, shape, sizes
     o = v * p
     return SimState(
         Clock(
@@ -228,9 +233,9 @@ def new_state(
             escalated=np.zeros(n, np.int32),
         ),
         Queue(
-            head=np.full((n, o), -1, np.int32),
-            tail=np.full((n, o), -1, np.int32),
-            length=np.zeros((n, o), np.int32),
+            head=np.full((n, o * r), -1, np.int32),
+            tail=np.full((n, o * r), -1, np.int32),
+            length=np.zeros((n, o * r), np.int32),
         ),
         Rules(
             shares=np.zeros((n, c, o)),

@@ -17,6 +17,7 @@ from controller.kernels.random import uniform
 from controller.keyed_random import ANSWER
 from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
+from envs.kernels.lanes import lane_of
 from envs.kernels.requests import answer
 from envs.kernels.scratch import UNSEEN, Events, Scratch
 from envs.kernels.state import PATHS, SimState
@@ -188,6 +189,7 @@ def finish_step(
         ev.steps[copy] |= 1 << step
         ev.attempt[copy] = STEP_ATTEMPTS * following
         ev.option[copy] = step_route(st, sc, klass, following, identity)
+        ev.lane[copy] = lane_of(st, sc, ev.option[copy], identity)
         ev.order[ev.place[copy]] = copy
         return True
     path = before | (1 << step) | (1 << last)

@@ -19,6 +19,7 @@ from envs.kernels.compiled import entry, inlined, kernel, place
 from envs.kernels.event import needs_events, serve_events
 from envs.kernels.fast import serve_machines
 from envs.kernels.fleet import apply_one, count_fleet, rent
+from envs.kernels.lanes import deal_credits
 from envs.kernels.market import edge
 from envs.kernels.requests import (
     book_answers,
@@ -59,6 +60,7 @@ def advance_one(
     routes(wl, st, sc)
     members(st, sc)
     reroute(wl, st, sc)
+    deal_credits(cat, st, sc)
     count = arrive(wl, supply, st, obs, sc, start_s, end_s)
     if ev is None:
         _serve_apart(cat, wl, st, obs, sc, count, start_s, end_s)
@@ -90,13 +92,13 @@ def _serve_apart(
     start_s: float,
     end_s: float,
 ) -> None:
-    """The fast kernel: one option after the other, serverless ones last because the others send to them."""
+    """The fast kernel: one lane after the other, serverless ones last because the others send to them."""
     settle_flights(cat, wl, st, obs, sc, start_s, end_s)
     num_over = segments(cat, st, sc, count)
     most = most_waiting(cat, st)
-    for option in range(st.queue.head.shape[0]):
-        if sc.seg_fill[option] > 0:
-            num_over = serve_machines(cat, wl, st, obs, sc, option, start_s, end_s, num_over, most)
+    for lane in range(st.queue.head.shape[0]):
+        if sc.seg_fill[lane] > 0:
+            num_over = serve_machines(cat, wl, st, obs, sc, lane, start_s, end_s, num_over, most)
     _serve_overflow(cat, wl, st, obs, sc, start_s, end_s, num_over)
     miss_in_service(wl, st, obs, start_s, end_s)
 
@@ -114,7 +116,7 @@ def _serve_overflow(
 ) -> None:
     sort_by_time(sc.over_arrival_s, sc.over_order, sc.over_work, num_over)
     num_pools = cat.market.shape[0]
-    for option in range(st.queue.head.shape[0]):
+    for option in range(st.containers.alive.shape[0]):
         if cat.market[place(option, num_pools)[1]] != SERVERLESS:
             continue
         is_used = st.containers.alive[option] > 0

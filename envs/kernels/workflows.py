@@ -18,6 +18,7 @@ from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import join_queue, leave_queue
 from envs.kernels.dispatch import GROUP_DUE, call, plan_event, send, withdraw
 from envs.kernels.flows import has_workflow, operator_option
+from envs.kernels.lanes import lane_of, limit_of_lane
 from envs.kernels.requests import answer
 from envs.kernels.scratch import GONE, LOOSE, RUNNING, UNSEEN, WAITING, Events, Scratch
 from envs.kernels.state import STEP_BITS, THERE, SimState
@@ -51,10 +52,13 @@ def begin_workflow(
             continue
         num_begin += 1
         option = operator_option(st, sc, klass, operator, identity)
-        is_machine = option >= 0 and cat.market[option % num_pools] != SERVERLESS
-        if option < 0 or (
-            is_machine and _is_shed(ev.class_waiting[option, klass], st.rules.shed_limit[klass], wl.queue_limit[klass])
-        ):
+        is_shed = option < 0
+        if not is_shed and cat.market[option % num_pools] != SERVERLESS:
+            shed_limit = limit_of_lane(st.rules.shed_limit[klass], sc.num_lanes[option])
+            queue_limit = limit_of_lane(wl.queue_limit[klass], sc.num_lanes[option])
+            waiting = ev.class_waiting[lane_of(st, sc, option, identity), klass]
+            is_shed = _is_shed(waiting, shed_limit, queue_limit)
+        if is_shed:
             obs.shed[klass] += 1
             obs.missed[klass] += 1
             return
@@ -146,8 +150,9 @@ def message_there(
     ev.steps[message] &= ~THERE
     ev.attempt[message] = STEP_ATTEMPTS * operator
     if cat.market[option % cat.market.shape[0]] != SERVERLESS:
+        ev.lane[message] = lane_of(st, sc, option, ev.identity[message])
         join_queue(ev, message, now_s)
-        send(cat, st, ev, option, now_s, end_s)
+        send(cat, st, ev, ev.lane[message], now_s, end_s)
         return
     call(cat, wl, st, obs, sc, ev, message, now_s, start_s, end_s)
     if ev.stage[message] == GONE:

@@ -1,7 +1,7 @@
 """A scenario in Ciw, and its records in the simulator's terms.
 
-A network has one node per option. Where requests are split over options, node 1 is a door without service that they
-pass through at once.
+A network has one node per queue. Where there are several, node 1 is a door without service that all requests pass
+through at once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Draws(Protocol):
     def gaps(self, klass: int) -> Any:
         """Distribution of the gaps between a class's arrivals."""
 
-    def services(self, option: int) -> Any:
-        """Distribution of an option's service times."""
+    def services(self, queue: int) -> Any:
+        """Distribution of the service times behind a queue."""
 
     def door(self, destinations: list[int]) -> Any:
         """Router of a split by share."""
@@ -60,8 +60,8 @@ class OwnDraws:
         assert share == 1.0, "a share of renewal arrivals is no renewal process"
         return ciw.dists.Gamma(scenario.gap_cv**-2, scenario.gap_cv**2 / rates[0])
 
-    def services(self, option: int) -> Any:
-        scenario, mean_s = self.scenario, self.scenario.options[option].mean_s
+    def services(self, queue: int) -> Any:
+        scenario, mean_s = self.scenario, self.scenario.queues[queue].mean_s
         if scenario.service == "constant":
             return ciw.dists.Deterministic(mean_s)
         if scenario.service == "exponential":
@@ -70,7 +70,7 @@ class OwnDraws:
         return ciw.dists.Lognormal(math.log(mean_s) - variance / 2, math.sqrt(variance))
 
     def door(self, destinations: list[int]) -> Any:
-        return ciw.routing.Probabilistic(destinations, [option.share for option in self.scenario.options])
+        return ciw.routing.Probabilistic(destinations, [queue.share for queue in self.scenario.queues])
 
     def coin(self, ind: Any) -> float:
         return float(ciw.rng.random())
@@ -91,9 +91,9 @@ class OverflowDoor(ciw.routing.NodeRouting):
 
 def simulate(scenario: PeerScenario, draws: Draws) -> ciw.Simulation:
     """Runs one replication up to the horizon."""
-    has_door = len(scenario.options) > 1
+    has_door = len(scenario.queues) > 1
     classes = [f"class {k}" for k in range(len(scenario.classes))]
-    nodes = range(len(scenario.options))
+    nodes = range(len(scenario.queues))
     arguments: dict[str, Any] = {
         "arrival_distributions": {
             name: [draws.gaps(k)] + [None] * (len(nodes) if has_door else 0) for k, name in enumerate(classes)
@@ -122,10 +122,10 @@ def simulate(scenario: PeerScenario, draws: Draws) -> ciw.Simulation:
     return simulation
 
 
-def _servers(scenario: PeerScenario, option: int) -> Any:
+def _servers(scenario: PeerScenario, queue: int) -> Any:
     if scenario.change is None:
-        spare = scenario.overflow_queue is not None and scenario.options[option].is_serverless
-        return math.inf if spare else scenario.options[option].servers
+        spare = scenario.overflow_queue is not None and scenario.queues[queue].is_serverless
+        return math.inf if spare else scenario.queues[queue].servers
     servers, ends_s = [s for _, s in scenario.shifts], [end_s for end_s, _ in scenario.shifts]
     ends_s[-1] += 1.0  # the schedule begins again after its end
     return ciw.Schedule(servers, ends_s, preemption=PREEMPTION[scenario.change])
@@ -138,7 +138,7 @@ def run(scenario: PeerScenario, draws: Callable[[PeerScenario, int], Draws], see
 
 def records(scenario: PeerScenario, simulation: ciw.Simulation) -> Replications:
     """Counts of one replication, from the records of its individuals and from those still under way."""
-    has_door, end_s = len(scenario.options) > 1, scenario.horizon_s
+    has_door, end_s = len(scenario.queues) > 1, scenario.horizon_s
     rows = []
     busy_s = 0.0
     for ind in simulation.get_all_individuals():
@@ -147,7 +147,7 @@ def records(scenario: PeerScenario, simulation: ciw.Simulation) -> Replications:
         network_s, fate, left_s = 0.0, "under way", math.inf
         if ind.node == -1:
             fate, left_s = done[-1].record_type, done[-1].exit_date
-            network_s = scenario.options[done[-1].node - 1 - has_door].network_s
+            network_s = scenario.queues[done[-1].node - 1 - has_door].network_s
         elif ind.service_start_date is not False:
             busy_s += end_s - ind.service_start_date
         busy_s += sum(r.exit_date - r.service_start_date for r in done if r.record_type in SERVED)

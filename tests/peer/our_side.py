@@ -47,7 +47,8 @@ def places(scenario: PeerScenario) -> list[tuple[int, int]]:
 
 def setting_of(scenario: PeerScenario, kernel: str) -> Setting:
     """The compiled setting."""
-    base = tiny_setting(1, 1, simulator={"max_instances": 16, "max_requests_held": REQUESTS_HELD, "kernel": kernel})
+    size = {"max_instances": 16, "max_requests_held": REQUESTS_HELD, "kernel": kernel}
+    base = tiny_setting(1, 1, simulator=size, control={"routers": scenario.routers})
     num_variants, num_pools, num_classes = base.shape
     service_s = base.catalog.service_s.copy()
     concurrency, quota = base.catalog.concurrency.copy(), np.array([1000, 1000, 1000, 0])

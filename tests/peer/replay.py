@@ -14,7 +14,8 @@ from typing import Any
 import ciw
 
 from controller.arrays import F64, SHAPE_CELLS
-from controller.keyed_random import CLASS, GAP, OPTION, OVERFLOW, SERVICE, stream_key, uniform
+from controller.keyed_random import CLASS, GAP, OPTION, OVERFLOW, ROUTER, SERVICE, stream_key, uniform
+from envs.kernels.state import STREAMS
 from tests.peer.our_side import service_table, supply_of
 from tests.peer.scenarios import PeerScenario
 
@@ -72,7 +73,7 @@ class SameDraws:
 
     def __init__(self, scenario: PeerScenario, seed: int) -> None:
         self.scenario = scenario
-        self.keys = [stream_key(seed, stream) for stream in range(10)]
+        self.keys = [stream_key(seed, stream) for stream in range(STREAMS)]
         self.table = service_table(scenario)
         self.arrivals = list(self._arrivals())
 
@@ -99,13 +100,14 @@ class SameDraws:
         times_s = [0.0, *(at_s for k, at_s in self.arrivals if k == klass)]
         return Listed([after - before for before, after in pairwise(times_s)])
 
-    def services(self, option: int) -> Any:
-        mean_s = self.scenario.options[option].mean_s
+    def services(self, queue: int) -> Any:
+        mean_s = self.scenario.queues[queue].mean_s
         return Keyed(lambda i, attempt: mean_s * from_table(self.table, uniform(self.keys[SERVICE], i, attempt)))
 
     def door(self, destinations: list[int]) -> Any:
-        shares = [option.share for option in self.scenario.options]
-        return KeyedDoor(lambda i: uniform(self.keys[OPTION], i, 0), destinations, shares)
+        shares = [queue.share for queue in self.scenario.queues]
+        key = self.keys[OPTION if self.scenario.routers == 1 else ROUTER]
+        return KeyedDoor(lambda i: uniform(key, i, 0), destinations, shares)
 
     def coin(self, ind: Any) -> float:
         return uniform(self.keys[OVERFLOW], ind.id_number - 1, 0)

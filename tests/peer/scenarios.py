@@ -6,7 +6,7 @@ so both are samples of one distribution. Every change of capacity falls on a tic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 NEVER_S = 1e9
@@ -57,6 +57,8 @@ class PeerScenario:
             on. `turnover`: all servers are replaced, old ones finish what they have. `outage`: all servers are lost;
             what was in service is queued again and served afresh.
         shifts: (end, servers) of each span between changes; the last ends at the horizon.
+        routers: Routers that share the only option: every arrival is one of theirs by an even chance, and each has an
+            even part of the servers and a queue of its own.
         overflow_queue: With this many waiting, an arrival goes to the second option with `overflow_fraction`.
         replications: Of Ciw, which sets what the comparison costs.
     """
@@ -72,6 +74,7 @@ class PeerScenario:
     gap_cv: float = 1.0
     change: Literal["launch", "turnover", "outage"] | None = None
     shifts: tuple[tuple[float, int], ...] = ()
+    routers: int = 1
     overflow_queue: int | None = None
     overflow_fraction: float = 0.0
     tick_s: float = 2.0
@@ -81,6 +84,14 @@ class PeerScenario:
     def refuses(self) -> bool:
         """Whether an arrival may be refused."""
         return self.classes[0].queue_limit is not None or self.options[0].is_serverless
+
+    @property
+    def queues(self) -> tuple[PeerOption, ...]:
+        """Servers that have a queue in common: those of an option, or of a router in it."""
+        if self.routers == 1:
+            return self.options
+        (option,) = self.options
+        return (replace(option, servers=option.servers // self.routers, share=1.0 / self.routers),) * self.routers
 
 
 SCENARIOS = (
@@ -174,6 +185,17 @@ SCENARIOS = (
         options=(PeerOption(2, 0.1, share=0.6, network_s=0.02), PeerOption(3, 0.3, share=0.4, network_s=0.05)),
         classes=(PeerClass(slo_s=0.8),),
         gap_cv=1.5,
+    ),
+    PeerScenario(
+        "routers",
+        "two routers at load 0.7 with a queue and three of the six servers each, lognormal services with CV 1",
+        rate_rps=(21.0,),
+        horizon_s=240.0,
+        options=(PeerOption(6, 0.2),),
+        classes=(PeerClass(slo_s=0.8),),
+        service="lognormal",
+        routers=2,
+        replications=20,
     ),
     PeerScenario(
         "launches",

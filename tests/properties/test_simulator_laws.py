@@ -25,9 +25,14 @@ from tests.tiny import FN, LARGE, OD, SMALL, SPOT_A, SPOT_B
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first example compiles both kernels
 
 
-def setting_of(seed: int, rng: np.random.Generator) -> Setting:
+routers_used = st.sampled_from([1, 2, 3, 16])
+"""One, two, more than many an option has credits, and more than any has."""
+
+
+def setting_of(seed: int, rng: np.random.Generator, routers: int = 1) -> Setting:
     """A random setting with measured answers, which cascades need, every other one with a variant for collages."""
-    return random_setting(rng, collages=seed % 2 == 0, answers=random_answers(np.random.default_rng(seed)))
+    answers = random_answers(np.random.default_rng(seed))
+    return random_setting(rng, collages=seed % 2 == 0, answers=answers, routers=routers)
 
 
 def run(
@@ -38,10 +43,11 @@ def run(
     threads: int = 1,
     start: int = 0,
     world: World | None = None,
+    routers: int = 1,
 ) -> World:
     """A world after random decisions; all that is random comes from `seed`, all that arrives from `env_seeds`."""
     rng = np.random.default_rng(seed)
-    setting, supply = setting_of(seed, rng), random_supply(rng)
+    setting, supply = setting_of(seed, rng, routers), random_supply(rng)
     replicas = random_replicas(rng, setting, len(env_seeds))
     if world is None:
         world = World(setting, supply, len(env_seeds), threads).start(replicas, list(env_seeds))
@@ -68,10 +74,10 @@ def assert_same(left: World, right: World, left_env: int = 0, right_env: int = 0
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-@given(seeds, st.booleans())
-@settings(max_examples=40)
-def test_requests_are_conserved_in_every_tick(seed: int, hedges: bool) -> None:
-    run(seed, hedges)  # World.tick checks it
+@given(seeds, st.booleans(), routers_used)
+@settings(max_examples=60)
+def test_requests_are_conserved_in_every_tick(seed: int, hedges: bool, routers: int) -> None:
+    run(seed, hedges, routers=routers)  # World.tick checks it
 
 
 @given(seeds, st.booleans())
@@ -98,11 +104,11 @@ def test_bill_terms_sum_and_only_ever_grow_in_all(seed: int, hedges: bool) -> No
     assert rent_usd == pytest.approx(float((totals.instance_s[0] * prices).sum()), rel=1e-9, abs=1e-12)
 
 
-@given(seeds, st.booleans())
-@settings(max_examples=10)
-def test_credits_are_never_busier_than_the_clock(seed: int, hedges: bool) -> None:
+@given(seeds, st.booleans(), routers_used)
+@settings(max_examples=15)
+def test_credits_are_never_busier_than_the_clock(seed: int, hedges: bool, routers: int) -> None:
     rng = np.random.default_rng(seed)
-    setting = setting_of(seed, rng)
+    setting = setting_of(seed, rng, routers)
     world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [1])
     machines = setting.catalog.market != SERVERLESS
     for tick in range(9):
@@ -115,25 +121,25 @@ def test_credits_are_never_busier_than_the_clock(seed: int, hedges: bool) -> Non
         assert (busy_s >= -1e-9).all()
 
 
-@given(seeds, st.booleans())
-@settings(max_examples=10)
-def test_results_do_not_depend_on_batch_layout_order_or_threads(seed: int, hedges: bool) -> None:
+@given(seeds, st.booleans(), routers_used)
+@settings(max_examples=15)
+def test_results_do_not_depend_on_batch_layout_order_or_threads(seed: int, hedges: bool, routers: int) -> None:
     order = (11, 7, 5, 3, 2)
-    many = run(seed, hedges, env_seeds=order)
-    threaded = run(seed, hedges, env_seeds=order, threads=2)
-    reversed_order = run(seed, hedges, env_seeds=order[::-1])
-    alone = run(seed, hedges, env_seeds=(7,))
+    many = run(seed, hedges, env_seeds=order, routers=routers)
+    threaded = run(seed, hedges, env_seeds=order, threads=2, routers=routers)
+    reversed_order = run(seed, hedges, env_seeds=order[::-1], routers=routers)
+    alone = run(seed, hedges, env_seeds=(7,), routers=routers)
     for n in range(len(order)):
         assert_same(many, threaded, n, n)
         assert_same(many, reversed_order, n, len(order) - 1 - n)
     assert_same(alone, many, 0, order.index(7))
 
 
-@given(seeds, st.booleans(), st.integers(1, 8))
-@settings(max_examples=10)
-def test_a_restored_snapshot_continues_identically(seed: int, hedges: bool, at: int) -> None:
-    straight = run(seed, hedges, ticks=9)
-    paused = run(seed, hedges, ticks=at)
+@given(seeds, st.booleans(), st.integers(1, 8), routers_used)
+@settings(max_examples=15)
+def test_a_restored_snapshot_continues_identically(seed: int, hedges: bool, at: int, routers: int) -> None:
+    straight = run(seed, hedges, ticks=9, routers=routers)
+    paused = run(seed, hedges, ticks=at, routers=routers)
     snapshot = paused.simulator.snapshot()
     decided = [array.copy() for array in (*paused.plan, paused.shares)]
     random_decision(np.random.default_rng(seed + 1), paused, hedges, cascades=hedges)
@@ -143,7 +149,7 @@ def test_a_restored_snapshot_continues_identically(seed: int, hedges: bool, at: 
         into[:] = value
     for array in paused.actions:
         array[:] = 0
-    run(seed, hedges, ticks=9, start=at, world=paused)
+    run(seed, hedges, ticks=9, start=at, world=paused, routers=routers)
     assert_same(straight, paused)
 
 

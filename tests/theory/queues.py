@@ -108,6 +108,7 @@ def setting_of(
     classes: int = 1,
     tick_s: float = 10.0,
     kernel: str = "fast",
+    routers: int = 1,
     variants: tuple[str, ...] = ("model",),
     catalog: dict[str, Any] | None = None,
     workload: dict[str, Any] | None = None,
@@ -122,6 +123,7 @@ def setting_of(
         classes: Number of request classes.
         tick_s: Length of a tick.
         kernel: Kernel of the simulator.
+        routers: Routers, each with queues of its own.
         variants: Names of the variants; queues use the first.
         catalog: Fields of the compiled catalog to replace.
         workload: Fields of the compiled workload to replace.
@@ -146,7 +148,7 @@ def setting_of(
         "mean_rps": 1.0,
         "trace": {"kind": "generated", "days": 3},
         "splits": {"train": [1, 1], "validation": [2, 2], "test": [3, 3]},
-        "control": {"tick_s": tick_s},
+        "control": {"tick_s": tick_s, "routers": routers},
         "simulator": {"max_instances": len(POOLS) * quota, "max_requests_held": ROOM, "kernel": kernel},
     }
     setting = compile_scenario(

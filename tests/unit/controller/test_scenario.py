@@ -89,6 +89,9 @@ def test_splits_of_a_generated_trace_lie_within_it(raw):
         (("speed",), -1, "a number > 0.0"),
         (("control", "tick_s"), 0, "a number > 0.0"),
         (("control", "ticks_per_decision"), 0, "a number >= 1"),
+        (("control", "routers"), 0, "a number >= 1"),
+        (("control", "routers"), 17, "a number <= 16"),
+        (("control", "routers"), 1.5, "a whole number"),
         (("simulator", "max_instances"), 9000, "a number <= 8192"),
         (("trace", "days"), 0, "a number >= 1"),
     ],
@@ -99,6 +102,15 @@ def test_a_number_outside_its_range_is_refused(raw, path, value, expected):
         inner = inner[key]
     inner[path[-1]] = value
     refused(raw, f"{'.'.join(path)}: expected {expected}, got {value!r}")
+
+
+def test_one_router_leaves_no_trace_in_a_journal_and_several_do(raw):
+    for routers, dumped in ((1, {}), (3, {"routers": 3})):
+        raw["control"] = {"routers": routers}
+        scenario = parse(raw)
+        found = scenario.model_dump(mode="json")["control"]
+        assert {k: v for k, v in found.items() if k == "routers"} == dumped
+        assert parse(scenario.model_dump(mode="json")).control.routers == routers
 
 
 def test_poisson_arrivals_have_cv_one(raw):

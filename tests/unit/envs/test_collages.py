@@ -310,7 +310,7 @@ def test_requests_in_groups_are_conserved_under_any_decisions(block: int) -> Non
     groups = 0
     for seed in range(5000 + 12 * block, 5012 + 12 * block):
         rng = np.random.default_rng(seed)
-        setting = random_setting(rng, answers=random_answers(rng), collages=True)
+        setting = random_setting(rng, answers=random_answers(rng), collages=True, routers=1 + seed % 3)
         world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [seed])
         for tick in range(12):
             if tick % 3 == 0:

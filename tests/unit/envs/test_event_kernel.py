@@ -54,13 +54,13 @@ def lone_request(
     return world, at_s
 
 
-@pytest.mark.parametrize("block", range(6))
-def test_both_kernels_agree_to_the_last_bit(block: int) -> None:
+@pytest.mark.parametrize(("block", "routers"), [*((block, 1) for block in range(6)), (6, 2), (7, 3), (8, 3), (9, 16)])
+def test_both_kernels_agree_to_the_last_bit(block: int, routers: int) -> None:
     for seed in range(12 * block, 12 * block + 12):
         worlds = []
         for kernel in ("fast", "event"):
             rng = np.random.default_rng(seed)
-            setting = random_setting(rng, kernel=kernel)
+            setting = random_setting(rng, kernel=kernel, routers=routers)
             world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [seed])
             worlds.append((world, rng))
         for tick in range(12):
@@ -74,12 +74,12 @@ def test_both_kernels_agree_to_the_last_bit(block: int) -> None:
                     np.testing.assert_array_equal(a, b, err_msg=f"{name} of seed {seed} in tick {tick}")
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_hedged_requests_are_conserved_under_any_decisions(block: int) -> None:
+@pytest.mark.parametrize(("block", "routers"), [*((block, 1) for block in range(4)), (4, 3)])
+def test_hedged_requests_are_conserved_under_any_decisions(block: int, routers: int) -> None:
     pairs = 0
     for seed in range(1000 + 12 * block, 1012 + 12 * block):
         rng = np.random.default_rng(seed)
-        setting = random_setting(rng)
+        setting = random_setting(rng, routers=routers)
         world = World(setting, random_supply(rng)).start(random_replicas(rng, setting), [seed])
         for tick in range(12):
             if tick % 3 == 0:

@@ -16,25 +16,14 @@ import pytest
 from controller import latency
 from controller.arrays import COMPUTE, EGRESS, IDLE, PREEMPTION_WASTE, SERVERLESS_USE, SHAPE_CELLS, START_UP
 from controller.errors import ScenarioError
-from controller.keyed_random import CLASS, GAP, OVERFLOW, stream_key, uniform
-from tests.simulated import TICK_S, World, setting_with, supply_of
+from controller.keyed_random import CLASS, OVERFLOW, stream_key, uniform
+from tests.simulated import TICK_S, World, arrival_times, one_tick, setting_with, supply_of
 from tests.tiny import FN, LARGE, OD, SMALL, SPOT_A, STRICT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test compiles the kernels
 
 OD_USD_PER_S = 1e-4
 SPOT_USD_PER_S = 3e-5
-
-
-def arrival_times(seed: int, rate_rps: float) -> list[float]:
-    """Arrivals of the first tick."""
-    key, now_s, found = stream_key(seed, GAP), 0.0, []
-    for identity in count():
-        now_s += -math.log(1.0 - uniform(key, identity, 0)) / rate_rps
-        if now_s >= TICK_S:
-            return found
-        found.append(now_s)
-    return found
 
 
 def seed_with(arrivals: int, rate_rps: float, earliest_s: float = 0.0, latest_s: float = TICK_S) -> int:
@@ -44,13 +33,6 @@ def seed_with(arrivals: int, rate_rps: float, earliest_s: float = 0.0, latest_s:
         if len(times) == arrivals and all(earliest_s <= t <= latest_s for t in times):
             return seed
     return 0
-
-
-def one_tick(rate_rps: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Rates: arrivals in the first tick alone."""
-    rates = np.zeros((1, 8640))
-    rates[0, 0] = rate_rps
-    return rates
 
 
 def slow(seconds: float, **workload: object) -> dict[str, dict[str, object]]:

@@ -244,7 +244,7 @@ def test_accuracy_is_of_the_variants_that_took_part() -> None:
 
 def random_flow(rng: np.random.Generator) -> Setting:
     """A random setting whose classes have workflows, of different forms."""
-    setting, forms = random_setting(rng), (FAN_IN, CHAIN, DIAMOND)
+    setting, forms = random_setting(rng, routers=int(rng.integers(1, 4))), (FAN_IN, CHAIN, DIAMOND)
     flow = flow_setting(forms[rng.integers(0, 3)]).workload
     other = flow_setting(forms[rng.integers(0, 3)]).workload
     names = ("allowed", "num_operators", "operator", "feeds", "num_inputs", "rank_bits", "answer_accuracy")

@@ -1,11 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
-from controller.errors import UsageError
+from controller.config import read_yaml
+from controller.errors import ScenarioError, UsageError
 from controller.journal import MeasuredSpans
 from envs.world import WorldChoice
 from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded
 from experiments.show_live import parse_models
+
+TINY = Path(__file__).resolve().parents[3] / "controller" / "scenarios" / "tiny.yaml"
 
 
 def options(**changes):
@@ -61,6 +67,15 @@ def test_start_hour_cuts_the_trace():
 def test_options_out_of_range_are_named(changes, text):
     with pytest.raises(UsageError, match=text):
         speeded(options(**changes))
+
+
+def test_several_routers_are_not_served_live(tmp_path):
+    document = read_yaml(TINY)
+    document["control"] = {"routers": 2}
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ScenarioError, match=r"^control\.routers: expected 1 for a live run, which has one, got 2$"):
+        speeded(options(scenario=str(path)))
 
 
 def test_duration_beyond_the_trace_is_refused():
