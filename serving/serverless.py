@@ -82,12 +82,13 @@ class ServerlessPool:
     def call(self, variant: int, now_s: float) -> Call | None:
         """Takes an environment for one call; None where the variant's function runs at the concurrency limit.
 
-        A free environment that was used last goes first; without one, a new environment starts cold.
+        Reserved environments go before others, as AWS Lambda has it, and of each kind the one that was used last;
+        without a free one, a new environment starts cold.
         """
         self.expire(now_s)
         free = [e for e in self._environments[variant] if not e.is_busy]
         if free:
-            chosen = max(free, key=lambda e: (e.idle_since_s, e.is_provisioned))
+            chosen = max(free, key=lambda e: (e.is_provisioned, e.idle_since_s))
             chosen.is_busy = True
             self.invocations += 1
             return Call(chosen, is_cold=False)

@@ -32,6 +32,16 @@ def test_environment_idle_for_the_keep_alive_is_given_back():
     assert pool.call(0, 6.0).is_cold
 
 
+def test_a_reserved_environment_is_used_before_one_that_was_used_later():
+    pool = ServerlessPool(TERMS, 1)
+    other = pool.call(0, 0.0)
+    pool.provision([1], 0.5)
+    pool.finish(other.environment, 1.0, 1.0)
+    call = pool.call(0, 2.0)
+    assert (call.environment.is_provisioned, call.is_cold) == (True, False)
+    assert pool.finish(call.environment, 3.0, 1.0) == pytest.approx(0.001 + 2.0 * 0.005)
+
+
 def test_environment_used_last_is_used_first():
     pool = ServerlessPool(TERMS, 1)
     early, late = pool.call(0, 0.0), pool.call(0, 0.0)
