@@ -24,7 +24,7 @@ from tests.theory.queues import Sums
 FALSE_ALARM = 0.01
 """Probability that any check of the suite fails by chance."""
 
-FAMILY = 300
+FAMILY = 330
 """Checks that share it; the suite fails where it makes more."""
 
 
