@@ -2,6 +2,8 @@
 
 Cells start alike for every policy: with the fleet that the `mpc` rule provisions for the first rate, already serving,
 and with the expected arrivals of the hour before as history. So no policy is judged by a cold start it did not choose.
+Where a class has a workflow of several operators, which no rule sizes a fleet for, the fleet is the cheapest machine
+option of each operator instead, with room to spare.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from controller.arrays import F64, I64, ObservationArrays, empty_observation
+from controller.batching import capacity_rps, machine_usd
+from controller.compile import Setting
 from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
 from envs.world import Cell, World
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from envs.simulator import Simulator
 
 STARTING_RULE = "mpc"
+WORKFLOW_HEADROOM = 1.5
+"""Capacity of the starting fleet of workflows over the first rate."""
+
 MOST_ENVS = 64
 """Cells simulated side by side; more would cost memory and gain no speed."""
 
@@ -113,11 +120,28 @@ def new_simulator(world: World, num_envs: int) -> Simulator:
 def prepare(world: World, cells: Sequence[Cell]) -> Start:
     """History and fleet that the cells begin with."""
     history = world.history(cells)
+    if (world.setting.workload.num_operators > 1).any():
+        return Start(tuple(cells), history, _workflow_fleet(world.setting, history[:, :, -1]))
     seen = empty_observation(len(cells), world.setting.shape)
     newest = history[:, :, -1]
     seen = seen._replace(history=history.copy(), arrivals=np.rint(newest).astype(np.int64))
     plan = new_loop(world, STARTING_RULE, len(cells)).decide(seen).plan
     return Start(tuple(cells), history, plan.replicas.copy())
+
+
+def _workflow_fleet(setting: Setting, arrivals: F64) -> I64:
+    """Replicas (N, V, P) for the arrivals (N, C) of a tick: of each class's operators, the cheapest machine option."""
+    catalog, workload = setting.catalog, setting.workload
+    rps = capacity_rps(catalog, np.ones_like(catalog.batch_max))
+    usd = machine_usd(catalog, rps)
+    needed = np.zeros((len(arrivals), *rps.shape))
+    for c, count in enumerate(workload.num_operators):
+        for operator in range(count):
+            serves = workload.allowed[c] & (workload.operator[c] == operator)[:, None] & np.isfinite(usd)
+            if serves.any():  # without one, serverless wakes by itself
+                v, p = np.unravel_index(np.argmin(np.where(serves, usd, np.inf)), usd.shape)
+                needed[:, v, p] += WORKFLOW_HEADROOM * arrivals[:, c] / setting.control.tick_s / rps[v, p]
+    return np.minimum(np.ceil(needed), setting.limits.pool_max).astype(np.int64)
 
 
 def new_loop(world: World, policy: str | PolicySpec, num_envs: int) -> DecisionLoop:

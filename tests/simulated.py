@@ -143,6 +143,11 @@ class World:
         return observation
 
 
+def latencies(world: World) -> list[int]:
+    """Buckets of the latencies so far, of env 0 and all classes."""
+    return [int(bucket) for bucket in np.flatnonzero(world.simulator.totals.latency[0].sum(axis=0))]
+
+
 def assert_conserved(simulator: Simulator) -> None:
     """Arrived = answered + failed + shed + waiting + in service, by env and class, and no misses without arrivals."""
     totals, waiting = simulator.totals, simulator.observation.waiting

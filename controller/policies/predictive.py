@@ -12,6 +12,7 @@ from controller.batching import capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.forecast import persistence_forecast
+from controller.policies.rules import check_single_operators
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
 
 
@@ -110,6 +111,7 @@ class MpcPolicy:
         self.name = name
         self.setting = setting
         self.settings = MpcSettings() if settings is None else settings
+        check_single_operators(setting, name)
         self.forecast = persistence_forecast() if forecast is None else forecast
         self._arrays = self.settings.arrays(setting)
         self.reset(1)

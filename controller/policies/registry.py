@@ -61,7 +61,6 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
         return _rule(spec, setting, f"policy '{spec.kind}'")
     text = spec.strip()
     if text.endswith(SUFFIX):
-        _refuse_workflows(setting, text)
         made: Policy = load_object(LEARNED)(setting, Path(text), name=Path(text).stem)
         return made
     if text.endswith((".yaml", ".yml")):
@@ -85,19 +84,9 @@ def settings_model(kind: str) -> type[StrictModel]:
 
 def _rule(spec: PolicySpec, setting: Setting, source: str) -> Policy:
     cls = resolve_kind(spec.kind, POLICIES)
-    if spec.kind != "static" or "replicas" not in spec.settings:
-        _refuse_workflows(setting, source)
     settings = parse_config(spec.settings, cls.Settings, source=source)
     made: Policy = cls(setting, settings, name=spec.name or spec.kind)
     return made
-
-
-def _refuse_workflows(setting: Setting, source: str) -> None:
-    """Refuses classes whose requests take several operators: a rule sizes one fleet per class."""
-    for name, count in zip(setting.class_names, setting.workload.num_operators, strict=True):
-        if count > 1:
-            expected = f"'static' with replicas, or a class of your own, for class '{name}' of {count} operators"
-            raise ConfigError(mismatch(source, expected, "a rule for single operators"))
 
 
 def _parse_settings(text: str, spec: str) -> dict[str, JsonValue]:

@@ -133,6 +133,18 @@ def cheapest_choice(setting: Setting, choice: FixedChoice, c: int) -> tuple[int,
     return variant, [p for _, v, p in sorted(named) if v == variant], [p for _, v, p in sorted(spot) if v == variant]
 
 
+def check_single_operators(setting: Setting, rule: str) -> None:
+    """Refuses classes whose requests take several operators, for a rule that sizes one fleet per class.
+
+    Raises:
+        ConfigError: There is such a class.
+    """
+    for name, count in zip(setting.class_names, setting.workload.num_operators, strict=True):
+        if count > 1:
+            expected = f"'static' with replicas, or a class of your own, for class '{name}' of {count} operators"
+            raise ConfigError(mismatch("policy", expected, rule))
+
+
 def indices_of(field: str, name: str | None, names: tuple[str, ...]) -> range:
     """Index of a name, or of all where it is None.
 
@@ -156,6 +168,7 @@ class _Scheme:
         self.name = self.kind if name is None else name
         self.setting = setting
         self.settings = self.Settings() if settings is None else settings
+        check_single_operators(setting, self.name)
         self._arrays = self._compile()
         self.reset(1)
 

@@ -11,7 +11,7 @@ from controller.arrays import CASCADE_STEPS, F64, ObservationArrays, PlanArrays,
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.errors import ConfigError, mismatch
-from controller.policies.rules import FixedChoice, cheapest_choice, indices_of
+from controller.policies.rules import FixedChoice, cheapest_choice, check_single_operators, indices_of
 
 
 class CollageSettings(StrictModel):
@@ -151,6 +151,7 @@ class StaticPolicy:
                     raise ConfigError(mismatch(f"replicas.{option}", "a count >= 0 of an option with a profile", count))
                 fleet[v, p] = count
             return fleet
+        check_single_operators(setting, f"{self.name} without replicas")
         fleet = np.zeros((num_variants, num_pools), np.int64)
         for c in range(num_classes):
             v, pools, spot_pools = cheapest_choice(setting, self.settings, c)

@@ -12,6 +12,7 @@ from controller.arrays import EGRESS, F64, PREEMPTION_WASTE, AnswerArrays
 from controller.errors import ScenarioError
 from tests.simulated import (
     World,
+    latencies,
     one_request,
     random_answers,
     random_decision,
@@ -61,11 +62,6 @@ def lone_request(
     world.plan.cascade_variant[:] = STEPS
     world.plan.cascade_threshold[:] = 0.5
     return world, at_s
-
-
-def latencies(world: World) -> list[int]:
-    """Buckets of the latencies so far."""
-    return [int(b) for b in np.flatnonzero(world.simulator.totals.latency[0].sum(axis=0))]
 
 
 def test_a_sure_answer_of_the_first_step_is_final() -> None:

@@ -19,6 +19,7 @@ from tests.simulated import (
     TICK_S,
     World,
     collages_of,
+    latencies,
     one_request,
     random_answers,
     random_decision,
@@ -62,11 +63,6 @@ def lone_request(
     world.route(own_at, (LARGE, pool))
     world.plan.collage_variant[:], world.plan.collage_after_s[:] = LARGE, after_s
     return world
-
-
-def latencies(world: World) -> list[int]:
-    """Buckets of the latencies so far."""
-    return [int(b) for b in np.flatnonzero(world.simulator.totals.latency[0].sum(axis=0))]
 
 
 def test_a_request_that_answers_in_time_needs_no_collage() -> None:

@@ -13,14 +13,15 @@ from controller.arrays import EGRESS, F64
 from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
-from controller.errors import ConfigError, ProvisorError, ScenarioError
+from controller.errors import ProvisorError, ScenarioError
 from controller.kernels.split import split
-from controller.policies.registry import make_policy
 from controller.scenario import Scenario
 from envs.simulator import Simulator
 from serving.rules import router_tables
+from tests.flows import CHAIN, DIAMOND, FAN_IN, documents, flow_setting
 from tests.simulated import (
     World,
+    latencies,
     one_request,
     random_decision,
     random_replicas,
@@ -29,49 +30,17 @@ from tests.simulated import (
     supply_of,
 )
 from tests.strategies import random_observation
-from tests.tiny import ACCURACY, FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B, catalog_document, scenario_document
+from tests.tiny import ACCURACY, FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test compiles the kernels
 
 SEE, HEAR, FUSE = SMALL, MEDIUM, LARGE
 """Operators, each with one variant."""
 
-FAN_IN = [["see", "fuse", 1.0], ["hear", "fuse", 1.0]]
-CHAIN = [["see", "hear", 1.0], ["hear", "fuse", 1.0]]
-DIAMOND = [["see", "hear", 1.0], ["see", "fuse", 1.0], ["hear", "fuse", 1.0]]
 NO_SPOT_A = np.ones((2, 100))
 NO_SPOT_A[0, 1:] = 0.0  # zone a takes its machines back after the first tick
 
 OPTIONS = ((SEE, OD), (HEAR, OD), (FUSE, OD))
-
-
-def link(source: str, target: str, delay_s: float, usd_per_gb: float) -> dict[str, Any]:
-    figures = {"delay_s": delay_s, "bytes_per_s": 1e6, "usd_per_gb": usd_per_gb}
-    return {"source": source, "target": target} | {
-        name: {"value": value, "derived": "chosen for tests"} for name, value in figures.items()
-    }
-
-
-def documents(edges: list[Any], delay_s: float = 0.1, **of_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Catalog and scenario of three operators; zone a's machines stand at another site."""
-    catalog = catalog_document()
-    catalog["sites"].append({"name": "edge"})
-    catalog["pools"][SPOT_A]["site"] = "edge"
-    catalog["links"] = [link("home", "edge", delay_s, 100.0), link("edge", "home", 2 * delay_s, 90.0)]
-    for variant, operator in zip(catalog["variants"], ("see", "hear", "fuse"), strict=True):
-        variant["operator"] = operator
-    size = {"max_instances": 48, "max_requests_held": 1024}
-    scenario = scenario_document(simulator=size)
-    scenario["workload"]["workflows"] = [{"name": "vision", "operators": ["see", "hear", "fuse"], "edges": edges}]
-    for request_class in scenario["workload"]["classes"]:
-        request_class |= {"accuracy_floor": 0.4, "slo_s": 500.0} | of_class
-    return catalog, scenario
-
-
-def flow_setting(edges: list[Any], delay_s: float = 0.1, **of_class: Any) -> Setting:
-    """The compiled documents."""
-    catalog, scenario = documents(edges, delay_s, **of_class)
-    return compile_scenario(parse_config(scenario, Scenario, "flow"), parse_config(catalog, Catalog, "flow"))
 
 
 def lone_request(
@@ -91,11 +60,6 @@ def lone_request(
     seed, _, rates = one_request(5.0)
     world = World(setting, supply_of(rates, spot_share))
     return world.start(dict.fromkeys(service_s, 1) if replicas is None else replicas, [seed]).route(*service_s)
-
-
-def latencies(world: World) -> list[int]:
-    """Buckets of the latencies so far."""
-    return [int(b) for b in np.flatnonzero(world.simulator.totals.latency[0].sum(axis=0))]
 
 
 def seconds(see: float, hear: float, fuse: float) -> dict[tuple[int, int], float]:
@@ -318,8 +282,6 @@ def test_a_graph_that_cannot_be_served_is_refused(edges: list[Any], message: str
 
 def test_what_cannot_deal_with_several_operators_says_so() -> None:
     setting = flow_setting(FAN_IN)
-    with pytest.raises(ConfigError, match=r"expected 'static' with replicas, .* class 'strict' of 3 operators"):
-        make_policy("mpc", setting)
     with pytest.raises(ProvisorError, match=r"workload\.classes\[strict\]\.workflow: expected one operator in a live"):
         router_tables(setting)
     with pytest.raises(ScenarioError, match=r"classes\[strict\]\.floor: expected 'mean'"):
