@@ -166,6 +166,16 @@ def duplicate(ev: Events, copy: int, option: int, lane: int, attempt: int) -> in
 
 
 @kernel
+def unlink_all(ev: Events, copy: int) -> None:
+    """Ends the group of a copy; whoever is in it goes on alone."""
+    at = copy
+    while ev.ring[at] >= 0:
+        following = ev.ring[at]
+        ev.ring[at] = -1
+        at = following
+
+
+@kernel
 def join_queue(ev: Events, copy: int, now_s: float) -> None:
     """Appends a copy to the queue of its lane."""
     lane = ev.lane[copy]
@@ -367,11 +377,7 @@ def _refuse(wl: WorkloadArrays, obs: ObservationArrays, ev: Events, copy: int, s
     if has_workflow(wl, ev.klass[copy]):  # the other messages of the request go in the next tick
         if ev.ring[copy] < 0:
             return
-        at = copy
-        while ev.ring[at] >= 0:
-            following = ev.ring[at]
-            ev.ring[at] = -1
-            at = following
+        unlink_all(ev, copy)
     if twin >= 0:
         ev.twin[twin] = -1
         return

@@ -12,7 +12,7 @@ from envs.kernels.scratch import GONE, RUNNING, WAITING, Events, Scratch
 from envs.kernels.serverless import find_environment, place_call, refuse_call
 from envs.kernels.state import SimState
 
-BATCH_ENDS, WAIT_ENDS, HEDGE_DUE, GROUP_DUE = range(4)
+BATCH_ENDS, WAIT_ENDS, HEDGE_DUE, LOOSE_DUE = range(4)
 """Kinds of events; they concern a batch, a lane, a class and a loose copy."""
 
 NUM_KINDS = 4

@@ -30,7 +30,7 @@ from envs.kernels.copies import bring_in, duplicate, join_queue, put_back
 from envs.kernels.deadlines import expire
 from envs.kernels.dispatch import (
     BATCH_ENDS,
-    GROUP_DUE,
+    LOOSE_DUE,
     NUM_KINDS,
     WAIT_ENDS,
     call,
@@ -156,9 +156,9 @@ def serve_events(
         elif kind == WAIT_ENDS:
             ev.timer_s[what] = np.inf
             send(cat, st, ev, what, now_s, end_s)
-        elif kind == GROUP_DUE and ev.steps[what] & COLLAGE:
+        elif kind == LOOSE_DUE and ev.steps[what] & COLLAGE:
             group_due(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
-        elif kind == GROUP_DUE:
+        elif kind == LOOSE_DUE:
             message_there(cat, wl, st, obs, sc, ev, what, now_s, start_s, end_s)
         else:
             hedge(cat, wl, st, sc, ev, what, carried + joined, now_s, start_s, end_s)

@@ -18,8 +18,8 @@ from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
 from controller.redundancy import COLLAGE_ATTEMPT
 from envs.kernels.arrivals import collage_option
 from envs.kernels.compiled import inlined, kernel, merged
-from envs.kernels.copies import join_queue
-from envs.kernels.dispatch import GROUP_DUE, plan_event, send, withdraw
+from envs.kernels.copies import join_queue, unlink_all
+from envs.kernels.dispatch import LOOSE_DUE, plan_event, send, withdraw
 from envs.kernels.lanes import lane_of, num_routers, router_of
 from envs.kernels.requests import answer
 from envs.kernels.scratch import GONE, LOOSE, Events, Scratch
@@ -178,7 +178,7 @@ def _watch(st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -
     at_s = max(_next_straggler_s(st, ev, collage), now_s)
     ev.finish_s[collage] = at_s
     if at_s < end_s:
-        plan_event(ev, at_s, GROUP_DUE, collage)
+        plan_event(ev, at_s, LOOSE_DUE, collage)
 
 
 @kernel
@@ -188,23 +188,13 @@ def _close(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, collage: i
     ev.open_group[_group_place(st, ev, collage)] = -1
     option = collage_option(st, sc, klass, ev.identity[collage])
     if option < 0:  # its class has no collage any more
-        _dissolve(ev, collage)
+        unlink_all(ev, collage)
+        ev.stage[collage] = GONE
         return
     lane = lane_of(st, sc, option, ev.identity[collage])
     ev.option[collage], ev.lane[collage] = option, lane
     join_queue(ev, collage, now_s)
     send(cat, st, ev, lane, now_s, end_s)
-
-
-@kernel
-def _dissolve(ev: Events, collage: int) -> None:
-    """Ends a group; its requests go on alone."""
-    at = collage
-    while ev.ring[at] >= 0:
-        following = ev.ring[at]
-        ev.ring[at] = -1
-        at = following
-    ev.stage[collage] = GONE
 
 
 @kernel

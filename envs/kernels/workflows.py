@@ -16,7 +16,7 @@ from controller.arrays import EGRESS, SERVERLESS, CatalogArrays, ObservationArra
 from controller.redundancy import STEP_ATTEMPTS
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import join_queue, leave_queue
-from envs.kernels.dispatch import GROUP_DUE, call, plan_event, send, withdraw
+from envs.kernels.dispatch import LOOSE_DUE, call, plan_event, send, withdraw
 from envs.kernels.flows import has_workflow, operator_option
 from envs.kernels.lanes import lane_of, limit_of_lane
 from envs.kernels.requests import answer
@@ -112,7 +112,7 @@ def _travel(
     if way_s <= 0.0:
         message_there(cat, wl, st, obs, sc, ev, message, now_s, start_s, end_s)
     elif ev.finish_s[message] < end_s:
-        plan_event(ev, ev.finish_s[message], GROUP_DUE, message)
+        plan_event(ev, ev.finish_s[message], LOOSE_DUE, message)
 
 
 @kernel
@@ -311,4 +311,4 @@ def begin_messages(
                 withdraw(cat, st, ev, copy, start_s, end_s)
             ev.stage[copy] = GONE
         elif ev.stage[copy] == LOOSE and ev.steps[copy] & THERE == 0 and ev.finish_s[copy] < end_s:
-            plan_event(ev, ev.finish_s[copy], GROUP_DUE, copy)
+            plan_event(ev, ev.finish_s[copy], LOOSE_DUE, copy)
