@@ -31,6 +31,7 @@ SUITES = {
         "tests/unit/envs/test_cascades.py",
         "tests/unit/envs/test_collages.py",
         "tests/unit/envs/test_workflows.py",
+        "tests/unit/experiments/test_workflow_runs.py",
     ),
     "several routers: queues and credits by hand, tests": ("tests/unit/envs/test_routers.py",),
     "measured models and calibration, tests": (
