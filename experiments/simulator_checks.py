@@ -140,10 +140,7 @@ def _speed() -> Iterator[Check]:
 
 
 def _commands() -> Iterator[Check]:
-    from controller.kernel_cache import use_keyed_cache
-
     provisor = [sys.executable, "-c", "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))"]
-    use_keyed_cache()
     short = [*provisor, "simulate", "default", "--policy", "mpc", "--ticks", "6", "--no-journal"]
     seconds = [_wall_s(short) for _ in range(3)]
     yield at_most("second start of `provisor simulate`", min(seconds[1:]), _SECOND_START_S, " s")

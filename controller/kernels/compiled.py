@@ -11,9 +11,22 @@ from typing import Any
 
 import numba
 
+from controller.kernel_cache import keyed_cache
+
 _njit: Callable[..., Any] = numba.njit
 
-kernel: Callable[..., Any] = _njit(cache=True, nogil=True, error_model="numpy")
+
+def cached(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator that compiles with numba's `options` and keeps the result on disk until a source of it changes."""
+
+    def declare(function: Callable[..., Any]) -> Any:
+        with keyed_cache(function.__module__):
+            return _njit(cache=True, **options)(function)
+
+    return declare
+
+
+kernel: Callable[..., Any] = cached(nogil=True, error_model="numpy")
 """A function that Python or other kernels call: cached on disk, free of the GIL."""
 
 _WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}

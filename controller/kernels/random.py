@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from controller.kernels.compiled import cached
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -19,7 +21,7 @@ def _mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> _S31)
 
 
-@njit(cache=True)
+@cached()
 def stream_key(seed: int, stream: int) -> np.uint64:
     """Key of one stream of one seed."""
     return _mix(np.uint64(seed) * _GOLDEN + np.uint64(stream) + _ONE)

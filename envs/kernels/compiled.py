@@ -13,6 +13,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from controller.kernels.compiled import cached
+
 njit: Callable[..., Any] = numba.njit  # `_nrt` is a compiler flag that the published signature leaves out
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -27,7 +29,7 @@ merged: Callable[..., Any] = njit(_nrt=False, error_model="numpy", forceinline=T
 inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always", **_INNER)
 """A small function on the path of every request."""
 
-entry: Callable[..., Any] = njit(_nrt=False, error_model="numpy", cache=True, nogil=True)
+entry: Callable[..., Any] = cached(_nrt=False, error_model="numpy", nogil=True)
 """A function that Python calls: cached on disk, free of the interpreter lock."""
 
 unsigned: Any = np.uint64

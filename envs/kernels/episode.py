@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numba
-
 from controller.arrays import (
     F64,
     ActionArrays,
@@ -15,6 +13,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.kernels.compiled import cached
 from controller.kernels.decide import decide_mpc
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 from envs.kernels.fleet import apply_one
@@ -25,7 +24,7 @@ from envs.kernels.tick import advance_one
 from envs.kernels.window import open_window
 
 
-@numba.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def run_mpc(
     cat: CatalogArrays,
     wl: WorkloadArrays,
