@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from controller.catalog import Catalog, Market, Name, load_catalog
+from controller.catalog_changes import CatalogChanges
 from controller.config import StrictModel, load_yaml
 from controller.errors import ScenarioError
 from controller.workload import Workload
@@ -155,6 +156,7 @@ class Scenario(StrictModel):
     name: Name
     description: str = ""
     catalog: str = "default"
+    changes: CatalogChanges = Field(default=CatalogChanges(), description="what differs from the catalog")
     workload: Workload
     mean_rps: float = Field(
         gt=0, description="the trace is scaled by one constant so that its training days have this mean"
@@ -167,6 +169,12 @@ class Scenario(StrictModel):
     limits: Limits = Limits()
     simulator: SimulatorSize = SimulatorSize()
     speed: float = Field(default=1.0, gt=0, description="control time runs this many times faster than service time")
+
+    @model_serializer(mode="wrap")
+    def _without_no_changes(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for a lone router: scenarios that change nothing are the same as before they could.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.changes != CatalogChanges() else {k: v for k, v in fields.items() if k != "changes"}
 
     @model_validator(mode="after")
     def _splits_within_generated_days(self) -> Scenario:
@@ -182,7 +190,7 @@ class Scenario(StrictModel):
             ScenarioError: A class names an unknown site or operator, a limit an unknown pool, or the limits contradict
                 each other.
         """
-        catalog = load_catalog(self.catalog)
+        catalog = self.changes.applied_to(load_catalog(self.catalog))
         sites = {s.name for s in catalog.sites}
         operators = {v.operator for v in catalog.variants}
         pools = {p.name: p for p in catalog.pools}
