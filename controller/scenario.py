@@ -37,6 +37,11 @@ class FileTrace(StrictModel):
     kind: Literal["file"] = "file"
     path: str
     source: str = Field(description="where the file is published")
+    rows: Literal["equal_mean", "as_recorded"] = Field(
+        default="equal_mean",
+        description="how the rows of a file are added up: each scaled to the same mean over the training days, so that "
+        "all shapes count, or as they are",
+    )
 
 
 class ArrivalModel(StrictModel):

@@ -208,20 +208,14 @@ class Stepper:
         options, world = self.options, self.world
         rng = np.random.default_rng([self.seed, n, int(self.episodes[n])])
         self.episodes[n] += 1
-        day_s = self.setting.control.day_s
-        first_s, last_s = (
-            (world.days[0] - 1) * day_s,
-            min(world.days[-1] * day_s, world.rate_rps.shape[1] * world.bin_s),
-        )
-        room_s = max(0.0, last_s - first_s - options.episode_decisions * self.step_s)
-        spot_room_s = max(0.0, world.spot_share.shape[1] * world.spot_gap_s - options.episode_decisions * self.step_s)
         draws = rng.random(4)
+        at, spot_at = (draws[0], draws[1]) if options.random_start else (0.0, 0.0)
+        start_s, spot_start_s = world.episode_start(at, spot_at, options.episode_decisions * self.step_s)
         scale = float(rng.uniform(*_FLEET_RANGE)) if options.random_start else 1.0
         copies = [n, n + self.num_envs] if options.twin else [n]
         for m in copies:
             self._seeds[m] = int(rng.integers(0, 2**62)) if m == n else self._seeds[n]
-            self._start_s[m] = first_s + draws[0] * room_s if options.random_start else first_s
-            self._spot_start_s[m] = draws[1] * spot_room_s if options.random_start else 0.0
+            self._start_s[m], self._spot_start_s[m] = start_s, spot_start_s
             low, high = np.log(DIAL_RANGE)
             self.dial[m] = float(np.exp(low + (high - low) * draws[2])) if options.randomise_dial else 1.0
             self._initial[m] = 0

@@ -92,10 +92,22 @@ class World:
     def spot_start_s(self, cells: Sequence[Cell]) -> F64:
         """Market time at which each cell begins, drawn by day and seed over all starts that leave room, shape (N,)."""
         room = int((self.spot_share.shape[1] * self.spot_gap_s - self.cell_s) / self.spot_gap_s + 1e-9)
-        keys = [np.random.SeedSequence([cell.seed, cell.day, _SPOT_STREAM]) for cell in cells]
-        return np.array(
-            [np.random.default_rng(key).integers(0, room + 1) * self.spot_gap_s for key in keys], np.float64
-        )
+        draws = [np.random.default_rng(spot_key(cell)).integers(0, room + 1) for cell in cells]
+        return np.array(draws, np.float64) * self.spot_gap_s
+
+    def episode_start(self, at: float, spot_at: float, length_s: float) -> tuple[float, float]:
+        """Trace and market time of an episode within the days.
+
+        Args:
+            at: Where among all starts that leave room, 0..1.
+            spot_at: Where in the market, likewise.
+            length_s: Length of the episode.
+        """
+        day_s = self.setting.control.day_s
+        first_s = (self.days[0] - 1) * day_s
+        last_s = min(self.days[-1] * day_s, self.rate_rps.shape[1] * self.bin_s)
+        spot_s = self.spot_share.shape[1] * self.spot_gap_s
+        return first_s + at * max(0.0, last_s - first_s - length_s), spot_at * max(0.0, spot_s - length_s)
 
     def history(self, cells: Sequence[Cell]) -> F64:
         """Expected arrivals per tick of the hour before each cell, (N, C, H), laid out as at tick 0.
@@ -126,6 +138,11 @@ class World:
             spot_bin_s=self.spot_gap_s,
             gap_cv=self.setting.scenario.arrivals.cv,
         )
+
+
+def spot_key(cell: Cell) -> np.random.SeedSequence:
+    """What the place of a cell in the spot market is drawn from."""
+    return np.random.SeedSequence([cell.seed, cell.day, _SPOT_STREAM])
 
 
 def build_world(scenario: Scenario, choice: WorldChoice | None = None, setting: Setting | None = None) -> World:
@@ -199,6 +216,7 @@ def _load(scenario: Scenario, choice: WorldChoice) -> tuple[Trace, float, tuple[
         training, days = trace, choice.days or (1, max(1, trace.days))
     else:
         source = scenario.trace
+        equal_mean = source.kind != "file" or source.rows == "equal_mean"
         if source.kind == "file":
             rows = read_trace(expand_path(source.path, "trace.path"))
         else:
@@ -209,7 +227,7 @@ def _load(scenario: Scenario, choice: WorldChoice) -> tuple[Trace, float, tuple[
                     mismatch(f"splits.{name}", f"days within 1:{rows.days} of {rows.name}", [first, last])
                 )
         part = rows.slice_days(*scenario.splits.train)
-        trace, training = rows.summed(training_part=part), part.summed()
+        trace, training = rows.summed(equal_mean, part), part.summed(equal_mean)
         days = choice.days or scenario.splits.test
     if days[1] > max(1, trace.days):
         raise UsageError(mismatch("days", f"A:B within 1:{max(1, trace.days)} of {trace.name}", f"{days[0]}:{days[1]}"))
