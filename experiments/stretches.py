@@ -6,25 +6,23 @@ stretches, spread evenly over the days and drawn by a seed within their share, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from controller.arrays import F64
 from controller.loop import DecisionLoop
 from controller.ports import Policy
-from envs.world import Cell, World
+from envs.joint_world import JointWorld
+from envs.world import World
 from experiments.objective import Outcome
 from experiments.results import Tally
 from experiments.rollout import begin, new_simulator, prepare
 
 
 @dataclass(frozen=True, eq=False)
-class StretchWorld(World):
+class StretchWorld(JointWorld):
     """A world whose cells are stretches instead of days; `Cell.day` counts them from 1."""
 
-    begins_s: tuple[float, ...] = ()
     length_s: float = 0.0
 
     @property
@@ -32,13 +30,9 @@ class StretchWorld(World):
         """Length of a stretch."""
         return self.length_s
 
-    def start_s(self, cells: Sequence[Cell]) -> F64:
-        """Trace time at which each stretch begins, shape (N,)."""
-        return np.array([self.begins_s[cell.day - 1] for cell in cells], np.float64)
-
 
 def stretched(world: World, count: int, length_s: float, seed: int) -> StretchWorld:
-    """Stretches of a world's days.
+    """Stretches of a world's days; of a joint world each lies within one day, and all days get as many or one more.
 
     Args:
         world: Its `days` are what the stretches come from; they are consecutive.
@@ -46,17 +40,25 @@ def stretched(world: World, count: int, length_s: float, seed: int) -> StretchWo
         length_s: Length of each in seconds; cut to what the days hold.
         seed: Where in its share of the days each stretch lies.
     """
-    day_s = world.setting.control.day_s
-    first_s = (world.days[0] - 1) * day_s
-    span_s = min(len(world.days) * day_s, world.rate_rps.shape[1] * world.bin_s - first_s)
-    length_s = min(length_s, span_s)
+    control = world.setting.control
+    if isinstance(world, JointWorld):
+        length_s = min(length_s, world.cell_s)
+    else:
+        first_s = (world.days[0] - 1) * control.day_s
+        length_s = min(length_s, len(world.days) * control.day_s, world.rate_rps.shape[1] * world.bin_s - first_s)
     rng = np.random.default_rng([seed, 0x57E7])
     # Begins are spread over what leaves room for a whole stretch; equal shares, a random place in each.
-    places = (np.arange(count) + rng.random(count)) / count * (span_s - length_s)
-    tick_s = world.setting.control.tick_s
-    begins_s = tuple(float(first_s + np.floor(place / tick_s) * tick_s) for place in places)
+    places = (np.arange(count) + rng.random(count)) / count
+    starts_s = [world.episode_start(float(place), 0.0, length_s)[0] for place in places]
+    begins_s = tuple(float(np.floor(start_s / control.tick_s) * control.tick_s) for start_s in starts_s)
+    market_s = (0.0, world.spot_share.shape[1] * world.spot_gap_s)
+    spans_s, parts = (market_s,) * count, ((world.trace_name, 0),) * count
+    if isinstance(world, JointWorld):
+        cells = [int(place * len(world.days)) for place in places]
+        spans_s = tuple(world.spot_spans_s[cell] for cell in cells)
+        parts = tuple(world.parts[cell] for cell in cells)
     inherited = {one.name: getattr(world, one.name) for one in fields(World)} | {"days": tuple(range(1, count + 1))}
-    return StretchWorld(**inherited, begins_s=begins_s, length_s=length_s)
+    return StretchWorld(**inherited, begins_s=begins_s, spot_spans_s=spans_s, parts=parts, length_s=length_s)
 
 
 class Replay:

@@ -195,7 +195,14 @@ def joint_world(
             for day in chosen
         ]
     markets: dict[bytes, F64] = {}
-    shared = [replace(one, spot_share=markets.setdefault(one.spot_share.tobytes(), one.spot_share)) for one in worlds]
+    shared = [
+        replace(
+            one,
+            trace_name=one.setting.scenario.name.removeprefix(f"{load_scenario(scenario).name}."),
+            spot_share=markets.setdefault(one.spot_share.tobytes(), one.spot_share),
+        )
+        for one in worlds
+    ]
     return join_worlds(shared)
 
 
