@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from controller.arrays import F64
+from controller.arrays import F64, Bool
+from controller.errors import ScenarioError, mismatch
 from controller.rule_arrays import NUM_KNOBS
 from envs.stepper import EnvOptions, Stepper
 from envs.world import World
@@ -26,28 +28,48 @@ F32 = NDArray[np.float32]
 
 
 class ServingVecEnv(VecEnv):
-    """N envs of one world as a Stable-Baselines3 `VecEnv`; observation and reward are described in `envs.serving_env`.
+    """N envs of one or several worlds as a Stable-Baselines3 `VecEnv`; `envs.serving_env` describes what they give.
 
     Args:
-        world: Where episodes take place; they start at random times of its days.
-        num_envs: N.
+        world: Where episodes take place, starting at random times of its days. Of several worlds, which may differ in
+            catalog and classes, each has as many envs or one fewer than those before it.
+        num_envs: N, at least the number of worlds.
         options: Length of an episode, reward, and what is randomised.
         seed: Everything random in the envs depends on it.
         threads: Threads that share the envs; results do not depend on it.
+
+    Raises:
+        ScenarioError: There are more worlds than envs.
     """
 
     def __init__(
-        self, world: World, num_envs: int, options: EnvOptions | None = None, seed: int = 0, threads: int = 1
+        self,
+        world: World | Sequence[World],
+        num_envs: int,
+        options: EnvOptions | None = None,
+        seed: int = 0,
+        threads: int = 1,
     ) -> None:
-        self.stepper = Stepper(world, num_envs, options or EnvOptions(), seed, threads)
+        worlds = [world] if isinstance(world, World) else list(world)
+        if not 1 <= len(worlds) <= num_envs:
+            raise ScenarioError(mismatch("num_envs", f"at least one for each of {len(worlds)} worlds", num_envs))
+        sizes = [num_envs // len(worlds) + (index < num_envs % len(worlds)) for index in range(len(worlds))]
+        options = options or EnvOptions()
+        inner = threads if len(worlds) == 1 else 1
+        self.steppers = tuple(
+            Stepper(one, size, options, _seed_of(seed, index), inner)
+            for index, (one, size) in enumerate(zip(worlds, sizes, strict=True))
+        )
+        self._firsts = np.cumsum([0, *sizes])
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(worlds) > 1 else None
         self.render_mode = None
-        super().__init__(num_envs, self.stepper.observation_space, self.stepper.action_space)
+        super().__init__(num_envs, self.steppers[0].observation_space, self.steppers[0].action_space)
         self._knobs: F64 = np.zeros((num_envs, NUM_KNOBS))
         self._started_s = time.monotonic()
 
     def reset(self) -> F32:
         """Starts a new episode in every env."""
-        return self.stepper.reset()
+        return np.concatenate([stepper.reset() for stepper in self.steppers])
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Takes the knobs of the next step, (N, K) in [-1, 1]."""
@@ -55,8 +77,20 @@ class ServingVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Runs one decision in every env; an env whose episode ended is reset at once."""
-        observation, rewards, ended = self.stepper.step(self._knobs)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        numbers = range(len(self.steppers))
+        found = (
+            [self._step(index) for index in numbers] if self._pool is None else [*self._pool.map(self._step, numbers)]
+        )
+        observation = np.concatenate([one[0] for one in found])
+        rewards = np.concatenate([one[1] for one in found]).astype(np.float32)
+        ended = np.concatenate([one[2] for one in found])
+        return observation, rewards, ended, [info for one in found for info in one[3]]
+
+    def _step(self, index: int) -> tuple[F32, F64, Bool, list[dict[str, Any]]]:
+        """One decision in the envs of one world."""
+        stepper, first = self.steppers[index], self._firsts[index]
+        observation, rewards, ended = stepper.step(self._knobs[first : first + stepper.num_envs])
+        infos: list[dict[str, Any]] = [{} for _ in range(stepper.num_envs)]
         if ended.any():
             last = observation.copy()
             for n in np.flatnonzero(ended):
@@ -64,14 +98,14 @@ class ServingVecEnv(VecEnv):
                     "terminal_observation": last[n],
                     "TimeLimit.truncated": True,
                     "episode": {
-                        "r": float(self.stepper.episode_return[n]),
-                        "l": int(self.stepper.decisions[n]),
+                        "r": float(stepper.episode_return[n]),
+                        "l": int(stepper.decisions[n]),
                         "t": round(time.monotonic() - self._started_s, 3),
                     },
-                    **self.stepper.outcome(int(n)),
+                    **stepper.outcome(int(n)),
                 }
-                observation = self.stepper.restart(int(n))
-        return observation, rewards.astype(np.float32), ended, infos
+                observation = stepper.restart(int(n))
+        return observation, rewards, ended, infos
 
     def close(self) -> None:
         """Nothing to release."""
@@ -97,8 +131,14 @@ class ServingVecEnv(VecEnv):
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Sets the seed of the episodes that start from now on."""
         if seed is not None:
-            self.stepper.seed = seed
+            for index, stepper in enumerate(self.steppers):
+                stepper.seed = _seed_of(seed, index)
         return [seed] * self.num_envs
 
     def _indices(self, indices: Any) -> Sequence[int]:
         return list(self._get_indices(indices))
+
+
+def _seed_of(seed: int, index: int) -> int:
+    """Seed of the envs of one world: of one world its envs are told apart by their number, so the next gets another."""
+    return seed if index == 0 else int(np.random.SeedSequence([seed, index]).generate_state(1)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,15 +19,21 @@ class TrainingEnv(ServingVecEnv):
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copies of every array that changes."""
-        return self.stepper.snapshot()
+        return {
+            f"{index}.{name}": array
+            for index, stepper in enumerate(self.steppers)
+            for name, array in stepper.snapshot().items()
+        }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Goes on from a snapshot of environments made with the same arguments."""
-        self.stepper.restore(arrays)
+        for index, stepper in enumerate(self.steppers):
+            own = f"{index}."
+            stepper.restore({name.removeprefix(own): one for name, one in arrays.items() if name.startswith(own)})
 
 
-def training_env(world: World, config: TrainConfig, base: BaseRule, seed: int) -> TrainingEnv:
-    """The environments that a seed is trained in."""
+def training_env(world: World | Sequence[World], config: TrainConfig, base: BaseRule, seed: int) -> TrainingEnv:
+    """The environments that a seed is trained in, of one world or divided among several."""
     options = EnvOptions(
         episode_decisions=config.episode_decisions,
         miss_weight=config.miss_weight,

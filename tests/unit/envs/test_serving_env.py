@@ -83,7 +83,7 @@ def test_borrowed_accuracy_is_charged_once_and_given_back_when_repaid(world: Wor
         options = EnvOptions(episode_decisions=99, accuracy_weight=weight, twin=False)
         vec = ServingVecEnv(world, 3, options, seed=1)
         vec.reset()
-        stepper = vec.stepper
+        stepper = vec.steppers[0]
         owed = [np.maximum(stepper.debt, 0.0).sum(axis=1)]
         rewards[weight] = np.zeros(3)
         for tilt in [-1.0] * 12 + [1.0] * 24:
@@ -121,3 +121,34 @@ def test_results_do_not_depend_on_threads_or_on_the_number_of_envs(world: World)
         seen.append(np.concatenate([np.concatenate([s[0][:2].ravel(), s[1][:2]]) for s in steps]))
     np.testing.assert_array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[0], seen[2])
+
+
+def test_envs_of_several_worlds_step_as_they_would_alone(world) -> None:
+    from controller.scenario import load_scenario
+    from envs.vector import ServingVecEnv
+    from envs.world import WorldChoice, build_world
+
+    other = build_world(load_scenario("tiny"), WorldChoice(days=(2, 2)))
+    options = EnvOptions(episode_decisions=3)
+    knobs = np.random.default_rng(0).uniform(-1, 1, (7, 5, NUM_KNOBS)).astype(np.float32)
+
+    def played(worlds, num_envs, columns, threads=1):
+        vec = ServingVecEnv(worlds, num_envs, options, seed=3, threads=threads)
+        found = [vec.reset()[columns]]
+        for row in knobs:
+            observation, rewards, ended, infos = vec.step(row[:num_envs])
+            found += [observation[columns], rewards[columns], ended[columns]]
+            assert [("episode" in info) for info in infos] == ended.tolist()
+        return found
+
+    both = played([world, other], 5, slice(0, 3))
+    for found in (played(world, 3, slice(0, 3)), played([world, other], 5, slice(0, 3), threads=2)):
+        assert all(np.array_equal(a, b) for a, b in zip(both, found, strict=True))
+
+
+def test_every_world_needs_an_env(world) -> None:
+    from controller.errors import ScenarioError
+    from envs.vector import ServingVecEnv
+
+    with pytest.raises(ScenarioError, match="num_envs: expected at least one for each of 2 worlds"):
+        ServingVecEnv([world, world], 1)

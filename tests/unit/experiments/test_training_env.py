@@ -20,7 +20,8 @@ def make_env():
     world = build_world(scenario, WorldChoice(days=scenario.splits.train))
     ppo = PpoConfig(num_envs=3, rollout_decisions=2, batch_size=6)
     config = TrainConfig(episode_decisions=4, ppo=ppo)
-    return lambda seed: training_env(world, config, BaseRule(MpcSettings(), None, {}, {}), seed)
+    # The same envs twice over: what is kept of several worlds is put back to each.
+    return lambda seed: training_env([world, world], config, BaseRule(MpcSettings(), None, {}, {}), seed)
 
 
 def play(env, actions):
