@@ -7,7 +7,7 @@ reads them back. Tuning notes every trial and goes on after the last one noted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from controller.config import parse_config
 from controller.errors import UsageError
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import ForecastArrays
+from envs.joint_world import JointWorld
 from envs.world import World
 from experiments.forecasting import RateSeries, fit_forecaster
-from experiments.objective import Score, score
-from experiments.stretches import Replay, stretched
+from experiments.judging import Judge
 from experiments.train_config import TrainConfig
 from experiments.tuning import Tuned, tune
 
@@ -46,13 +46,13 @@ class BaseRule:
 
 
 def fit_forecast(
-    train: World, validation: World, config: TrainConfig, folder: Path
+    train: Sequence[World], validation: Sequence[World], config: TrainConfig, folder: Path
 ) -> tuple[ForecastArrays, dict[str, Any]]:
     """The forecaster, fitted or read back.
 
     Args:
-        train: World of the training days.
-        validation: World of the validation days.
+        train: Worlds of the training days.
+        validation: Worlds of the validation days.
         config: Settings.
         folder: Holds `forecaster.npz` and `forecaster.json`.
     """
@@ -60,8 +60,10 @@ def fit_forecast(
     if arrays_path.exists() and report_path.exists():
         with np.load(arrays_path, allow_pickle=False) as held:
             return ForecastArrays(**{name: held[name] for name in ForecastArrays._fields}), _read(report_path)
-    horizon_ticks = max(1, round(train.setting.control.horizon_s / train.setting.control.tick_s))
-    fit = fit_forecaster([tick_rates(train)], [tick_rates(validation)], horizon_ticks, config.forecast)
+    control = train[0].setting.control
+    horizon_ticks = max(1, round(control.horizon_s / control.tick_s))
+    learned, held = ([one for world in worlds for one in tick_rates(world)] for worlds in (train, validation))
+    fit = fit_forecaster(learned, held, horizon_ticks, config.forecast)
     folder.mkdir(parents=True, exist_ok=True)
     partial = arrays_path.with_suffix(".partial")
     with partial.open("wb") as stream:
@@ -71,20 +73,26 @@ def fit_forecast(
     return fit.arrays, fit.report.plain()
 
 
-def tick_rates(world: World) -> RateSeries:
-    """Expected requests per tick over a world's days, in order."""
+def tick_rates(world: World) -> list[RateSeries]:
+    """Expected requests per tick over a world's days, in order; of a joint world day by day."""
     control = world.setting.control
-    first_s = (world.days[0] - 1) * control.day_s
-    end_s = min(world.days[-1] * control.day_s, world.rate_rps.shape[1] * world.bin_s)
     edges_s = np.arange(world.rate_rps.shape[1] + 1) * world.bin_s
     cumulative = np.concatenate([[0.0], np.cumsum(world.rate_rps.sum(axis=0) * world.bin_s)])
-    ticks_s: F64 = np.arange(first_s, end_s + 1e-9, control.tick_s)
-    per_tick = np.diff(np.interp(ticks_s, edges_s, cumulative))
-    return RateSeries(per_tick, np.ones(len(per_tick), bool), max(1.0, world.setting.scenario.arrivals.cv**2))
+    dispersion = max(1.0, world.setting.scenario.arrivals.cv**2)
+    if isinstance(world, JointWorld):
+        spans_s = [(begin_s, begin_s + world.cell_s) for begin_s in world.begins_s]
+    else:
+        spans_s = [((world.days[0] - 1) * control.day_s, min(world.days[-1] * control.day_s, float(edges_s[-1])))]
+    series = []
+    for first_s, end_s in spans_s:
+        ticks_s: F64 = np.arange(first_s, end_s + 1e-9, control.tick_s)
+        per_tick = np.diff(np.interp(ticks_s, edges_s, cumulative))
+        series.append(RateSeries(per_tick, np.ones(len(per_tick), bool), dispersion))
+    return series
 
 
 def tune_settings(
-    worlds: tuple[World, ...],
+    worlds: Sequence[World],
     forecast: ForecastArrays,
     config: TrainConfig,
     folder: Path,
@@ -108,24 +116,10 @@ def tune_settings(
         _write(path, {"settings": config.base.model_dump(mode="json"), "report": {"trials": 0}})
         return config.base, {"trials": 0}
     count = max(1, config.tune.windows // len(worlds))
-    replays = [
-        Replay(
-            stretched(world, count, config.tune.window_s / world.setting.scenario.speed, config.tune.seed),
-            config.tune.seed,
-        )
-        for world in worlds
-    ]
-    references: list[float] = []
+    judge = Judge(worlds, count, config.tune.window_s, config.tune.seed, config.objective)
 
     def judged(settings: MpcSettings) -> float:
-        outcomes = [one.outcome(MpcPolicy(one.world.setting, settings, forecast)) for one in replays]
-        if not references:
-            references.extend(float(outcome.cost_usd.mean()) for outcome in outcomes)
-        scores = [
-            score(outcome, one.world.setting.workload, config.objective, reference)
-            for outcome, one, reference in zip(outcomes, replays, references, strict=True)
-        ]
-        return float(np.mean([one.value for one in scores]))
+        return judge.score(lambda setting: MpcPolicy(setting, settings, forecast)).value
 
     recorded = _recorded(trials_path)
     if recorded:
@@ -164,19 +158,16 @@ def tuning_report(found: Tuned[MpcSettings]) -> dict[str, Any]:
 
 
 def make_base_rule(
-    train: World, validation: World, config: TrainConfig, folder: Path, on_trial: OnTrial | None = None
+    train: Sequence[World],
+    validation: Sequence[World],
+    config: TrainConfig,
+    folder: Path,
+    on_trial: OnTrial | None = None,
 ) -> BaseRule:
     """Forecaster and settings of the rule that a training starts from."""
     forecast, forecast_report = fit_forecast(train, validation, config, folder)
-    settings, tuning = tune_settings((train, validation), forecast, config, folder, on_trial)
+    settings, tuning = tune_settings((*train, *validation), forecast, config, folder, on_trial)
     return BaseRule(settings, forecast, forecast_report, tuning)
-
-
-def rule_score(replay: Replay, base: BaseRule, config: TrainConfig) -> tuple[Score, float]:
-    """The rule's score on a replay, and its cost, which is the reference."""
-    outcome = replay.outcome(MpcPolicy(replay.world.setting, base.settings, base.forecast))
-    reference = float(outcome.cost_usd.mean())
-    return score(outcome, replay.world.setting.workload, config.objective, reference), reference
 
 
 def _recorded(path: Path) -> list[float]:

@@ -17,14 +17,14 @@ import numpy as np
 
 from controller.arrays import F64
 from controller.errors import UsageError, mismatch
-from controller.scenario import ArrivalModel, DayRange, FileTrace, Scenario, Splits, load_scenario
+from controller.scenario import ArrivalModel, DayRange, FileTrace, GeneratedTrace, Scenario, Splits, load_scenario
 from envs.joint_world import JointWorld, join_worlds
 from envs.world import World, WorldChoice, build_world
+from experiments.train_config import SUITE_SCENARIOS
 
 Split = Literal["train", "validation", "test"]
 
-SCENARIOS = ("suite-cpu", "suite-gpu", "suite-scarce")
-"""Shipped scenarios of the suite."""
+SCENARIOS = SUITE_SCENARIOS
 
 SPOT_DAYS: dict[Split, DayRange] = {"train": (1, 30), "validation": (31, 37), "test": (38, 45)}
 """Days of the recorded spot market that each split draws from."""
@@ -36,22 +36,25 @@ _PEAK_S = 600.0
 
 @dataclass(frozen=True)
 class SuiteTrace:
-    """A recorded trace with its dated splits."""
+    """A trace with its dated splits and the law of its arrivals within a bin."""
 
-    path: str
-    source: str  # where it is published
+    trace: FileTrace | GeneratedTrace
     splits: Splits
     arrivals: ArrivalModel
-    rows: Literal["equal_mean", "as_recorded"]
 
 
-def _trace(
+def _recorded(
     path: str, source: str, train: DayRange, validation: DayRange, test: DayRange, arrivals: ArrivalModel | None = None
 ) -> SuiteTrace:
-    splits = Splits(train=train, validation=validation, test=test)
     # A client of ServeGen may be silent all through the training days, so no row is scaled up there.
     rows: Literal["equal_mean", "as_recorded"] = "as_recorded" if path.startswith("servegen") else "equal_mean"
-    return SuiteTrace(f"$PROVISOR_DATA/requests/{path}", source, splits, arrivals or ArrivalModel(), rows)
+    trace = FileTrace(path=f"$PROVISOR_DATA/requests/{path}", source=source, rows=rows)
+    return SuiteTrace(trace, Splits(train=train, validation=validation, test=test), arrivals or ArrivalModel())
+
+
+def _generated(preset: str) -> SuiteTrace:
+    splits = Splits(train=(1, 6), validation=(7, 7), test=(8, 9))
+    return SuiteTrace(GeneratedTrace(preset=preset, days=9), splits, ArrivalModel())
 
 
 _SERVEGEN = "alibaba/ServeGen f891d11, clients of {}, rates in bins of 10 minutes"
@@ -59,41 +62,46 @@ _SPARSE = ArrivalModel(smooth_s=300.0)
 """For counts of less than one request a second: their own noise, scaled up, would be bursts that nobody sent."""
 
 TRACES: dict[str, SuiteTrace] = {
-    "twitter": _trace(
+    "twitter": _recorded(
         "twitter_2021_08/counts_1s_day01-17.npz",
         "reconfigurable-ml-pipeline/web-service-datasets 7404ad6, twitter_trace",
         (1, 11),
         (12, 13),
         (14, 17),
     ),
-    "worldcup": _trace(
+    "worldcup": _recorded(
         "worldcup_1998/counts_60s_1998-05-01_06-26.npz",
         "nimamahmoudi/worldcup98-dataset 8246021; day 1 is 1998-05-01",
         (41, 45),
         (46, 49),
         (50, 57),
     ),
-    "azure-functions": _trace(
+    "azure-functions": _recorded(
         "azure_functions_2019/counts_60s_8func_day01-14.npz",
         "beomyeol/faro b595c4a, eight functions of Azure Functions 2019",
         (1, 9),
         (10, 11),
         (12, 14),
     ),
-    "faro": _trace(
+    "faro": _recorded(
         "faro_azure_top9/counts_60s_9func_day01-11.npz",
         "beomyeol/faro b595c4a, nine busiest functions",
         (1, 8),
         (9, 9),
         (10, 11),
     ),
-    "servegen-mid": _trace("servegen/m-mid.npz", _SERVEGEN.format("m-mid"), (1, 9), (10, 11), (12, 14)),
-    "servegen-large": _trace("servegen/m-large.npz", _SERVEGEN.format("m-large"), (1, 9), (10, 11), (12, 14)),
+    "servegen-mid": _recorded("servegen/m-mid.npz", _SERVEGEN.format("m-mid"), (1, 9), (10, 11), (12, 14)),
+    "servegen-large": _recorded("servegen/m-large.npz", _SERVEGEN.format("m-large"), (1, 9), (10, 11), (12, 14)),
 }
 """Traces that policies are trained, tuned and tested on."""
 
+GENERATED: dict[str, SuiteTrace] = {
+    f"generated-{preset.replace('_', '-')}": _generated(preset) for preset in ("burst", "diurnal", "flash_crowd")
+}
+"""Traces that a generalist is trained on beside the recorded ones; nothing is claimed on them."""
+
 HELD_OUT: dict[str, SuiteTrace] = {
-    "nasa": _trace(
+    "nasa": _recorded(
         "nasa_1995/counts_1s.npz",
         "reconfigurable-ml-pipeline/web-service-datasets 7404ad6, nasa; day 1 is 1995-07-01",
         (1, 27),
@@ -106,12 +114,12 @@ HELD_OUT: dict[str, SuiteTrace] = {
 
 
 def suite_trace(name: str) -> SuiteTrace:
-    """A trace of the suite, or one held out, by name.
+    """A trace of the suite, one held out or a generated one, by name.
 
     Raises:
         UsageError: No such trace.
     """
-    known = TRACES | HELD_OUT
+    known = TRACES | GENERATED | HELD_OUT
     if name not in known:
         raise UsageError(mismatch("trace", f"one of {', '.join(known)}", name))
     return known[name]
@@ -132,7 +140,7 @@ def suite_scenario(scenario: str, trace: str, scale: float = 1.0) -> Scenario:
     name = f"{base.name}.{trace}" if scale == 1.0 else f"{base.name}.{trace}.x{scale:g}"
     changed: dict[str, object] = {
         "name": name,
-        "trace": FileTrace(path=chosen.path, source=chosen.source, rows=chosen.rows),
+        "trace": chosen.trace,
         "splits": chosen.splits,
         "arrivals": chosen.arrivals,
         "mean_rps": base.mean_rps * scale,
@@ -167,19 +175,31 @@ def suite_world(scenario: str, trace: str, split: Split, days: DayRange | None =
     first, last = getattr(chosen.splits, split)
     if days is not None and not first <= days[0] <= days[1] <= last:
         raise UsageError(mismatch("days", f"A:B within {first}:{last} ({split} days of {trace})", days))
-    return build_world(chosen, WorldChoice(days=days or (first, last), spot_days=SPOT_DAYS[split]))
+    return build_world(chosen, WorldChoice(days=days or (first, last), spot_days=market_days(chosen, split)))
+
+
+def market_days(scenario: Scenario, split: Split) -> DayRange:
+    """Days of a scenario's spot market that a split draws from: `SPOT_DAYS`, in proportion where there are fewer."""
+    total, (first, last) = SPOT_DAYS["test"][1], SPOT_DAYS[split]
+    days = total if scenario.spot.kind == "file" else min(scenario.spot.days, total)
+    return (first - 1) * days // total + 1, last * days // total
 
 
 def joint_world(
-    scenario: str, days: Mapping[str, Sequence[int]] | None = None, split: Split | None = None, scale: float = 1.0
+    scenario: str,
+    days: Mapping[str, Sequence[int]] | None = None,
+    split: Split | None = None,
+    scale: float = 1.0,
+    traces: Sequence[str] = (),
 ) -> JointWorld:
     """A world of days of several traces.
 
     Args:
         scenario: Name or path of a scenario.
-        days: Days of each trace; None: those of the split, of all traces of the suite.
+        days: Days of each trace; None: those of the split.
         split: Takes all its days; None where `days` are given, each of which then brings the market of its own split.
         scale: As for `suite_scenario`.
+        traces: With a split, the traces; none stand for all recorded ones of the suite.
 
     Raises:
         ProvisorError: A file is missing, or a day belongs to no split.
@@ -187,7 +207,7 @@ def joint_world(
     if days is None:
         if split is None:
             raise UsageError(mismatch("split", f"one of {', '.join(_SPLITS)}, or days", None))
-        worlds = [suite_world(scenario, trace, split, scale=scale) for trace in TRACES]
+        worlds = [suite_world(scenario, trace, split, scale=scale) for trace in traces or TRACES]
     else:
         worlds = [
             suite_world(scenario, trace, split_of_day(trace, day), (day, day), scale)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +24,10 @@ from controller.identity import require_own_packages
 from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.scenario import load_scenario
 from envs.world import World, build_world
-from experiments.base_rule import BaseRule, make_base_rule, rule_score
-from experiments.objective import Score, score
+from experiments.base_rule import BaseRule, make_base_rule
+from experiments.judging import Judge
+from experiments.objective import Score
 from experiments.run_config import RunConfig
-from experiments.stretches import Replay, stretched
 
 Tensors = Mapping[str, NDArray[np.float32]]
 BEST = "policy.provisor"
@@ -104,27 +104,53 @@ def train(
         raise UsageError(f"out: expected a folder without a training, got {out} (continue it with --resume)")
     if not resume and (out / "base").exists():
         shutil.rmtree(out / "base")
-    scenario = load_scenario(run.scenario)
-    world = build_world(scenario, run.choice.model_copy(update={"days": scenario.splits.train}))
-    held_out = build_world(
-        scenario, run.choice.model_copy(update={"days": scenario.splits.validation}), setting=world.setting
-    )
+    worlds, held_out = training_worlds(run)
     write_run_header(out, run, config.seeds)
     if progress is not None:
         progress.stage("tuning the rule", config.tune.trials)
-    base = make_base_rule(world, held_out, config, out / "base", None if progress is None else progress.trial)
-    policies = [_train_one(run, world, held_out, base, seed, out, resume, progress) for seed in config.seeds]
-    save_policy_file(out / RULE, _rule_content(run, world, base))
+    base = make_base_rule(worlds, held_out, config, out / "base", None if progress is None else progress.trial)
+    policies = [_train_one(run, worlds, held_out, base, seed, out, resume, progress) for seed in config.seeds]
+    save_policy_file(out / RULE, _rule_content(run, worlds[0], base))
     best = min(policies, key=lambda one: one.score.value)
     shutil.copyfile(best.path, out / f".{BEST}")
     (out / f".{BEST}").replace(out / BEST)
     return Training(tuple(policies), out / BEST, base)
 
 
+def training_worlds(run: RunConfig) -> tuple[list[World], list[World]]:
+    """Worlds to train in and worlds to validate in.
+
+    Of a run on one scenario they are its training and its validation days; of a run on the suite those days of all
+    traces for each scenario, then variations, other ones for validation than for training.
+
+    Raises:
+        ProvisorError: Something that the run names is missing or wrong.
+    """
+    suite = run.train.suite
+    if suite is None:
+        scenario = load_scenario(run.scenario)
+        world = build_world(scenario, run.choice.model_copy(update={"days": scenario.splits.train}))
+        days = run.choice.model_copy(update={"days": scenario.splits.validation})
+        return [world], [build_world(scenario, days, setting=world.setting)]
+    from experiments.suite import GENERATED, TRACES, joint_world
+    from experiments.variation import varied_world
+
+    recorded = suite.traces or tuple(TRACES)
+    everything = [*recorded, *(GENERATED if suite.generated else ())]
+    bases = [joint_world(scenario, split="train", traces=everything) for scenario in suite.scenarios]
+    held_bases = [joint_world(scenario, split="validation", traces=recorded) for scenario in suite.scenarios]
+
+    def drawn(worlds: Sequence[World], count: int, seed: int) -> list[World]:
+        return [varied_world(worlds[index % len(worlds)], seed, index) for index in range(count)]
+
+    train = [*bases, *drawn(bases, suite.variations, suite.seed)]
+    return train, [*held_bases, *drawn(held_bases, suite.validation_variations, suite.seed + 1)]
+
+
 def _train_one(
     run: RunConfig,
-    world: World,
-    held_out: World,
+    worlds: Sequence[World],
+    held_out: Sequence[World],
     base: BaseRule,
     seed: int,
     out: Path,
@@ -132,23 +158,21 @@ def _train_one(
     progress: TrainProgress | None,
 ) -> TrainedPolicy:
     from controller.policies.learned import LearnedPolicy
+    from controller.policies.predictive import MpcPolicy
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
-    config = run.train
-    span_s = config.validation.window_s / world.setting.scenario.speed
-    replay = Replay(
-        stretched(held_out, config.validation.windows, span_s, config.validation.seed), config.validation.seed
-    )
-    rule, reference_usd = rule_score(replay, base, config)
+    config, validation = run.train, run.train.validation
+    judge = Judge(held_out, validation.windows, validation.window_s, validation.seed, config.objective)
+    rule = judge.score(lambda setting: MpcPolicy(setting, base.settings, base.forecast))
 
     def validate(tensors: Tensors, dial: float) -> Score:
-        policy = LearnedPolicy(world.setting, new_content(run, world, base, tensors, seed=seed, dial=dial))
-        return score(replay.outcome(policy), world.setting.workload, config.objective, reference_usd)
+        content = new_content(run, worlds[0], base, tensors, seed=seed, dial=dial)
+        return judge.score(lambda setting: LearnedPolicy(setting, content))
 
     if progress is not None:
         progress.stage(f"seed {seed}", config.steps)
-    env = training_env(world, config, base, seed)
+    env = training_env(worlds, config, base, seed)
     try:
         digest = settings_digest(run, base)
         selection = train_seed(
@@ -167,7 +191,7 @@ def _train_one(
     }
     content = new_content(
         run,
-        world,
+        worlds[0],
         base,
         selection.best_tensors,
         seed=seed,

@@ -10,6 +10,9 @@ from controller.config import StrictModel
 from controller.policies.predictive import MpcSettings
 from experiments.objective import ObjectiveConfig
 
+SUITE_SCENARIOS = ("suite-cpu", "suite-gpu", "suite-scarce")
+"""Shipped scenarios of the suite (`experiments.suite`)."""
+
 
 class ForecastConfig(StrictModel):
     """Fit of the quantile forecaster."""
@@ -92,11 +95,23 @@ class ValidationConfig(StrictModel):
     seed: int = Field(default=1_000_003, ge=0)
 
 
+class SuiteTraining(StrictModel):
+    """Training on many scenarios and traces at once, in place of the run's own."""
+
+    scenarios: tuple[str, ...] = Field(default=SUITE_SCENARIOS, min_length=1, description="names or paths")
+    traces: tuple[str, ...] = Field(default=(), description="names of the suite's traces; default: all recorded ones")
+    generated: bool = Field(default=True, description="train on generated traces beside them")
+    variations: int = Field(default=0, ge=0, le=256, description="scenarios drawn around those named, to train in")
+    validation_variations: int = Field(default=0, ge=0, le=64, description="others, to validate in")
+    seed: int = Field(default=0, ge=0, description="of the variations")
+
+
 class TrainConfig(StrictModel):
     """A training run: one policy file per seed."""
 
     steps: int = Field(default=1_500_000, ge=1, description="decisions per seed")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    suite: SuiteTraining | None = None
     episode_decisions: int = Field(default=120, ge=2)
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
