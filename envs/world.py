@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DATA_VARIABLE = "PROVISOR_DATA"
 _SPOT_STREAM = 0x5B07
+_RAMP_S = 10.0
 _SHORTEST_S = 600.0  # percentiles of fewer requests say nothing
 
 
@@ -159,7 +160,9 @@ def build_world(scenario: Scenario, choice: WorldChoice | None = None, setting: 
     choice = choice or WorldChoice()
     setting = compile_scenario(scenario) if setting is None else setting
     trace, scale, days = _load(scenario, choice)
-    rates = intensity_of(trace, smooth_s=max(scenario.arrivals.smooth_s, trace.bin_seconds))
+    # Between the bins of a coarse trace the rate is ramped: a minute's count says nothing of a step at its begin.
+    bin_s = min(trace.bin_seconds, _RAMP_S)
+    rates = intensity_of(trace, bin_s=bin_s, smooth_s=max(scenario.arrivals.smooth_s, trace.bin_seconds))
     spot, most = _spot(scenario, choice)
     rows = list(spot.assign_zones(setting.zones).values())
     world = World(

@@ -159,6 +159,7 @@ def _train_one(
 ) -> TrainedPolicy:
     from controller.policies.learned import LearnedPolicy
     from controller.policies.predictive import MpcPolicy
+    from experiments.evolution import evolve_seed
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
@@ -175,7 +176,8 @@ def _train_one(
     env = training_env(worlds, config, base, seed)
     try:
         digest = settings_digest(run, base)
-        selection = train_seed(
+        learn = train_seed if config.learner == "ppo" else evolve_seed
+        selection = learn(
             env, config, seed, out / f"seed-{seed}", validate, config_sha256=digest, resume=resume, progress=progress
         )
     finally:
@@ -209,7 +211,7 @@ def _rule_content(run: RunConfig, world: World, base: BaseRule) -> PolicyContent
     from controller.rule_arrays import NUM_KNOBS
     from experiments.ppo import zero_tensors
 
-    zero = zero_tensors(OBSERVATION_SIZE, run.train.ppo.hidden, NUM_KNOBS)
+    zero = zero_tensors(OBSERVATION_SIZE, run.train.hidden, NUM_KNOBS)
     metrics = {"forecast": base.forecast_report, "tuning": base.tuning_report}
     return new_content(run, world, base, zero, seed=run.train.tune.seed, metrics=metrics)
 
@@ -236,7 +238,7 @@ def new_content(
         tensors,
         settings=base.settings.model_copy(update={"miss_multiplier": dial * base.settings.miss_multiplier}),
         forecast=base.forecast,
-        hidden=run.train.ppo.hidden,
+        hidden=run.train.hidden,
         catalog=run.train.catalog,
         training=TrainingRecord(
             trace=world.trace_name,

@@ -82,6 +82,15 @@ class PpoConfig(StrictModel):
         return self.num_envs * self.rollout_decisions
 
 
+class EvolutionConfig(StrictModel):
+    """Evolution strategies on a linear knob policy; the population is `ppo.num_envs`, one episode each."""
+
+    sigma: float = Field(default=0.02, gt=0, le=1, description="standard deviation of a weight's perturbation")
+    learning_rate: float = Field(default=0.01, gt=0)
+    weight_decay: float = Field(default=0.005, ge=0)
+    validate_every: int = Field(default=5, ge=1, description="generations")
+
+
 class ValidationConfig(StrictModel):
     """Deterministic evaluation on the validation days, which selects what is exported."""
 
@@ -112,6 +121,9 @@ class TrainConfig(StrictModel):
     steps: int = Field(default=1_500_000, ge=1, description="decisions per seed")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     suite: SuiteTraining | None = None
+    learner: Literal["ppo", "evolution"] = Field(
+        default="ppo", description="evolution strategies on a linear policy are the rival learner"
+    )
     episode_decisions: int = Field(default=120, ge=2)
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
@@ -129,8 +141,14 @@ class TrainConfig(StrictModel):
     forecast: ForecastConfig = ForecastConfig()
     tune: TuneConfig = TuneConfig()
     ppo: PpoConfig = PpoConfig()
+    evolution: EvolutionConfig = EvolutionConfig()
     validation: ValidationConfig = ValidationConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers of what is learned; none of a linear policy."""
+        return self.ppo.hidden if self.learner == "ppo" else ()
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> TrainConfig:

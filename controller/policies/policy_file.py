@@ -83,7 +83,7 @@ class Manifest(StrictModel):
     kind: Literal["knob_network"] = "knob_network"
     observation: SpecReference
     knobs: tuple[KnobReference, ...] = Field(min_length=1)
-    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    hidden: tuple[int, ...] = Field(default=(64, 64), description="none: a linear policy")
     base_rule: Literal["mpc"] = "mpc"
     settings: dict[str, JsonValue] = Field(description="settings of the base rule, as its model takes them")
     forecaster: ForecasterReference

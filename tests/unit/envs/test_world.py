@@ -91,7 +91,7 @@ def test_rows_are_summed_at_equal_mean(toy_setting: Setting, tmp_path: Path) -> 
     np.savez(tmp_path / "two.npz", counts=counts, bin_seconds=60.0)
     world = built(toy_setting, trace=str(tmp_path / "two.npz"))
     # Equal means make the busy row and the faint one equally strong: a flat load of the scenario's mean.
-    assert world.rate_rps[0] == pytest.approx(np.full(120, 5.0))
+    assert world.rate_rps[0] == pytest.approx(np.full(720, 5.0))
 
 
 def test_a_trace_shorter_than_a_day_is_one_short_cell(toy_setting: Setting, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_trace_shorter_than_a_day_is_one_short_cell(toy_setting: Setting, tmp_
 
 def test_speed_shortens_trace_and_market_and_keeps_the_rate(make_setting: Callable, trace_file: Path) -> None:
     world = built(make_setting(**own_trace(trace_file), speed=10.0))
-    assert world.bin_s == pytest.approx(6.0)
+    assert world.bin_s == pytest.approx(1.0)  # 10 s at ten times the speed
     assert world.cell_s == pytest.approx(8640.0)
     assert world.cell_ticks == 8640
     assert world.rate_rps[0, 10] == pytest.approx(5.0)
@@ -114,7 +114,9 @@ def test_history_is_the_expected_hour_before(make_setting: Callable, trace_file:
     world = built(make_setting(**own_trace(trace_file), mean_rps=5.0), days=(1, 3))
     first, third = world.history([Cell(1, 0), Cell(3, 0)])
     # Ten seconds at 10/s on day 2, half of it in each class; slot H - 1 holds the window just before the first tick.
-    assert third == pytest.approx(np.full((2, HISTORY_TICKS), 50.0))
+    # The last half minute is on the ramp to day 3.
+    assert third[:, :-3] == pytest.approx(np.full((2, HISTORY_TICKS - 3), 50.0))
+    assert (third[:, -3:] > 50.0).all()
     assert first == pytest.approx(np.full((2, HISTORY_TICKS), 25.0))
 
 
@@ -124,8 +126,18 @@ def test_the_latest_window_of_the_history_lies_in_the_last_slot(toy_setting: Set
     np.savez(tmp_path / "step.npz", counts=counts, bin_seconds=60.0)
     world = built(toy_setting, trace=str(tmp_path / "step.npz"), scale=1.0)
     (history,) = world.history([Cell(2, 0)])
-    assert history[0, -6:] == pytest.approx(np.full(6, 50.0))
-    assert history[0, :-6] == pytest.approx(np.full(HISTORY_TICKS - 6, 5.0))
+    # A tick's rate is the mean over the minute around it: of 60 s, 35 to 55 lie in the busy one.
+    assert history[0, -6:] == pytest.approx([31.25, 38.75, 46.25, 46.25, 38.75, 31.25])
+    assert history[0, :-9] == pytest.approx(np.full(HISTORY_TICKS - 9, 5.0))
+
+
+def test_a_coarse_trace_is_ramped_and_keeps_its_requests(toy_setting: Setting, tmp_path: Path) -> None:
+    np.savez(tmp_path / "step.npz", counts=np.repeat([60.0, 300.0], 20), bin_seconds=60.0)
+    world = built(toy_setting, trace=str(tmp_path / "step.npz"), scale=1.0)
+    assert world.bin_s == 10.0
+    steps = np.diff(world.rate_rps[0])
+    assert steps.max() < (5.0 - 1.0) / 5
+    assert world.rate_rps[0].sum() * world.bin_s == pytest.approx(20 * 60 + 20 * 300)
 
 
 def test_zones_take_their_row_by_name_and_shares_of_the_nodes(
