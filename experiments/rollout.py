@@ -8,7 +8,6 @@ option of each operator instead, with room to spare.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
 from envs.world import Cell, World
 from experiments.results import Tally
+from experiments.worker import threads_here
 
 if TYPE_CHECKING:
     from envs.simulator import Simulator
@@ -110,11 +110,10 @@ def batches(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
 
 
 def new_simulator(world: World, num_envs: int) -> Simulator:
-    """A simulator of `num_envs` envs on every core that this process may use."""
+    """A simulator of `num_envs` envs on every core that this process may use; on one in a worker."""
     from envs.simulator import Simulator
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Simulator(world.setting, world.supply(), num_envs, threads)
+    return Simulator(world.setting, world.supply(), num_envs, threads_here())
 
 
 def prepare(world: World, cells: Sequence[Cell]) -> Start:

@@ -145,7 +145,7 @@ def start_cluster(slots: Mapping[str, float], port: int) -> Cluster:
             namespace="provisor",
             _temp_dir=str(folder),
         )
-        _quiet()
+        quiet_ray()
         serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
     except Exception as error:
         cluster.close("")
@@ -168,14 +168,12 @@ def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list
     Raises:
         ClusterError: Unreachable, other versions, or a resource is missing; what to do is said.
     """
-    _require_reachable(address)
+    require_joinable(address)
     from ray import serve
 
     from serving import ray_compat
 
     ray: Any = importlib.import_module("ray")
-    ray_compat.check_version()
-    _require_versions(address, _versions_within(address))
     try:
         ray.init(
             address=address,
@@ -187,7 +185,7 @@ def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list
     except Exception as error:
         raise ClusterError(f"--address {address}: cannot be joined: {type(error).__name__}: {error}"[:600]) from error
     try:
-        _quiet()
+        quiet_ray()
         offered = ray.cluster_resources()
         missing = [name for name in slots if offered.get(name, 0) < 1]
         if missing:
@@ -214,6 +212,23 @@ def own_code() -> list[str]:
     """Directories of the packages a remote worker needs: decisions and serving, never the experiments."""
     root = Path(__file__).resolve().parents[1]
     return [str(root / "controller"), str(root / "serving")]
+
+
+def require_joinable(address: str) -> None:
+    """Refuses a cluster that cannot be reached or runs other versions of Ray or Python than this process.
+
+    Args:
+        address: `host:port` of its head.
+
+    Raises:
+        UsageError: The address has another form.
+        ClusterError: Unreachable, or other versions; both are named.
+    """
+    _require_reachable(address)
+    from serving import ray_compat
+
+    ray_compat.check_version()
+    _require_versions(address, _versions_within(address))
 
 
 def _require_reachable(address: str) -> None:
@@ -257,7 +272,7 @@ def _require_versions(address: str, cluster: Mapping[str, str]) -> None:
             raise ClusterError(f"--address {address}: expected {name} {number} (as here), got {cluster[name]}")
 
 
-def _quiet() -> None:
+def quiet_ray() -> None:
     """Ray's loggers print progress to the terminal, where our own lines and tables are read."""
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,45 @@
+"""Fan-out over a Ray that somebody else started gives what one process gives."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from controller.errors import RunError
+from experiments.fanout import in_order, open_workers
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
+
+# A Ray of a process of its own, which says where it is and ends with its standard input.
+HEAD = """
+import sys, ray
+found = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+                 object_store_memory=100 << 20)
+print("at", found.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    head = subprocess.Popen(
+        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    line = ""
+    while not line.startswith("at "):
+        line = head.stdout.readline()
+        assert line, "Ray did not start"
+    yield line.split()[1]
+    head.communicate(timeout=60)
+
+
+def test_cluster_gives_the_results_of_one_process(address, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with open_workers(None, address) as cluster:
+        assert cluster.count == 2
+        assert in_order(cluster.run(int.bit_count, range(9))) == [0, 1, 1, 2, 1, 2, 2, 3, 1]
+        with pytest.raises(RunError, match="while working on 0"):
+            in_order(cluster.run((1).__floordiv__, [1, 0]))
