@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from controller.compile import Setting
 from controller.config import StrictModel, load_object, load_yaml, parse_config, resolve_kind
@@ -29,12 +29,13 @@ LEARNED = "controller.policies.learned:LearnedPolicy"
 """What reads a policy file; it takes (setting, path, name=...)."""
 
 SUFFIX = ".provisor"
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 class PolicySpec(StrictModel):
     """A rule with settings, as a YAML file holds it."""
 
-    kind: str
+    kind: str = Field(description="one of the table, or a class of your own, 'module:Class'")
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     name: str | None = Field(default=None, description="name in tables; default: the kind")
 
@@ -47,7 +48,8 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
             a kind, `mpc`; with settings, `reactive:headroom=1.2,cooldown_s=300`;
             a YAML file with `kind`, `settings` and an optional `name`;
             a policy file, `*.provisor`;
-            a class of your own, `module:Class`, called with the setting alone.
+            a class of your own, `module:Class`, called with the setting alone; where a YAML file gives it
+            settings, as the kinds are, with (setting, settings, name=...).
         setting: What it decides for.
 
     Returns:
@@ -63,30 +65,53 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
     if text.endswith(SUFFIX):
         made: Policy = load_object(LEARNED)(setting, Path(text), name=Path(text).stem)
         return made
-    if text.endswith((".yaml", ".yml")):
+    return _rule(read_spec(text), setting, text if text.endswith(YAML_SUFFIXES) else f"policy '{text}'")
+
+
+def read_spec(text: str) -> PolicySpec:
+    """What a text says of a rule: kind, settings, and the name that it has in tables.
+
+    Args:
+        text: As for `make_policy`, but no policy file, whose settings are learned.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    text = text.strip()
+    if text.endswith(YAML_SUFFIXES):
         read = load_yaml(Path(text), PolicySpec)
-        return _rule(read.model_copy(update={"name": read.name or Path(text).stem}), setting, text)
+        return read.model_copy(update={"name": read.name or Path(text).stem})
     kind, separator, rest = text.partition(":")
     if kind in POLICIES:
-        settings = _parse_settings(rest, text) if separator else {}
-        return _rule(PolicySpec(kind=kind, settings=settings, name=text), setting, f"policy '{text}'")
+        return PolicySpec(kind=kind, settings=_parse_settings(rest, text) if separator else {}, name=text)
     if not separator:
         known = f"one of {', '.join(POLICIES)}, a .yaml or {SUFFIX} file, or 'module:Class'"
-        raise ConfigError(mismatch("policy", known, spec) + did_you_mean(text, POLICIES))
-    return _own_class(text, setting)
+        raise ConfigError(mismatch("policy", known, text) + did_you_mean(text, POLICIES))
+    return PolicySpec(kind=text)
 
 
-def settings_model(kind: str) -> type[StrictModel]:
-    """Settings model of a kind, for tuners and documentation."""
-    model: type[StrictModel] = resolve_kind(kind, POLICIES).Settings
+def settings_model(kind: str) -> type[BaseModel]:
+    """Settings model of a kind or of a class of your own, for tuners and documentation.
+
+    Raises:
+        ConfigError: Nothing of that name, or a class without such a model.
+    """
+    model: Any = getattr(_policy_class(kind), "Settings", None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise ConfigError(mismatch("policy", "a class whose `Settings` is a pydantic model", kind))
     return model
 
 
+def _policy_class(kind: str) -> Any:
+    return load_object(kind, "policy") if ":" in kind else resolve_kind(kind, POLICIES)
+
+
 def _rule(spec: PolicySpec, setting: Setting, source: str) -> Policy:
-    cls = resolve_kind(spec.kind, POLICIES)
-    settings = parse_config(spec.settings, cls.Settings, source=source)
-    made: Policy = cls(setting, settings, name=spec.name or spec.kind)
-    return made
+    if ":" in spec.kind and not spec.settings:
+        return _checked(_policy_class(spec.kind)(setting), spec.kind)
+    settings = parse_config(spec.settings, settings_model(spec.kind), source=source)
+    made: Any = _policy_class(spec.kind)(setting, settings, name=spec.name or spec.kind)
+    return _checked(made, spec.kind)
 
 
 def _parse_settings(text: str, spec: str) -> dict[str, JsonValue]:
@@ -107,8 +132,7 @@ def _number_or_text(value: str) -> JsonValue:
     return value
 
 
-def _own_class(reference: str, setting: Setting) -> Policy:
-    made: Any = load_object(reference, "policy")(setting)
+def _checked(made: Any, reference: str) -> Policy:
     if not isinstance(made, Policy):
         missing = [name for name in ("name", "reset", "decide", "raw_output") if not hasattr(made, name)]
         raise ConfigError(

@@ -1,0 +1,62 @@
+"""A policy is made from a text, a file or a class; its settings are checked before it decides."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.errors import ConfigError
+from controller.policies.predictive import MpcSettings
+from controller.policies.registry import PolicySpec, make_policy, read_spec, settings_model
+from tests.tiny import tiny_setting
+from tests.tuned_policy import FleetSettings
+
+FLEET = "tests.tuned_policy:Fleet"
+
+
+def test_text_gives_kind_settings_and_name() -> None:
+    assert read_spec(" mpc ") == PolicySpec(kind="mpc", name="mpc")
+    told = read_spec("reactive:headroom=1.5,cooldown_s=60")
+    assert (told.kind, told.settings) == ("reactive", {"headroom": 1.5, "cooldown_s": 60})
+    assert read_spec(FLEET) == PolicySpec(kind=FLEET)
+
+
+def test_file_without_a_name_is_named_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: mpc\nsettings: {headroom: 1.1}\n")
+    assert read_spec(str(path)) == PolicySpec(kind="mpc", settings={"headroom": 1.1}, name="mine")
+
+
+def test_class_of_ones_own_takes_settings_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(f"kind: {FLEET}\nsettings: {{machines: 7}}\nname: seven\n")
+    made = make_policy(str(path), tiny_setting())
+    assert (made.name, made.settings) == ("seven", FleetSettings(machines=7))
+    assert make_policy(FLEET, tiny_setting()).settings == FleetSettings(machines=3)
+
+
+def test_wrong_settings_of_ones_own_class_are_named() -> None:
+    with pytest.raises(ConfigError, match="machines: expected .* got 10"):
+        make_policy(PolicySpec(kind=FLEET, settings={"machines": 10}), tiny_setting())
+
+
+def test_class_that_decides_nothing_is_refused() -> None:
+    for spec in (
+        "tests.tuned_policy:NoPolicy",
+        PolicySpec(kind="tests.tuned_policy:NoPolicy", settings={"machines": 2}),
+    ):
+        with pytest.raises(ConfigError, match="expected a class with name, reset, decide and raw_output"):
+            make_policy(spec, tiny_setting())
+
+
+def test_settings_model_is_that_of_the_kind_or_class() -> None:
+    assert settings_model("mpc") is MpcSettings
+    assert settings_model(FLEET) is FleetSettings
+    with pytest.raises(ConfigError, match="expected a class whose `Settings` is a pydantic model"):
+        settings_model("tests.tuned_policy:Bare")
+    with pytest.raises(ConfigError, match="expected one of exascale, mixed, mpc"):
+        settings_model("mcp")
+
+
+def test_unknown_text_names_the_nearest_kind() -> None:
+    with pytest.raises(ConfigError, match="policy: expected one of mpc, .* got 'mcp'.*mpc"):
+        read_spec("mcp")
