@@ -62,20 +62,20 @@ def stretched(world: World, count: int, length_s: float, seed: int) -> StretchWo
 
 
 class Replay:
-    """Judges policies on the same stretches.
+    """Judges policies on the same cells of a world.
 
     Args:
-        world: Stretches.
+        world: Days, or stretches of them.
         seed: Of requests, service times and market.
     """
 
-    def __init__(self, world: StretchWorld, seed: int) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self._start = prepare(world, world.cells((seed,)))
         self._simulator = new_simulator(world, len(self._start.cells))
 
     def outcome(self, policy: Policy) -> Outcome:
-        """What a policy comes to, one episode per stretch."""
+        """What a policy comes to, one episode per cell."""
         num_envs = len(self._start.cells)
         loop = DecisionLoop(self.world.setting, policy, num_envs)
         tally = Tally(self.world.setting, num_envs)

@@ -1,0 +1,65 @@
+"""What a policy comes to on one day: the unit of work that tuning hands to its workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from controller.errors import InputError
+from controller.policies.registry import PolicySpec, make_policy
+from controller.ports import Policy
+from envs.world import World
+from experiments.objective import Outcome
+from experiments.world_ref import WorldRef, replay_of, world_of
+
+
+@dataclass(frozen=True)
+class DayJob:
+    """A policy, by kind and settings, on a day."""
+
+    kind: str
+    settings: dict[str, JsonValue]
+    world: WorldRef
+
+
+@dataclass(frozen=True, eq=False)
+class DayOutcome:
+    """What happened, or why these settings cannot be run."""
+
+    outcome: Outcome | None
+    seconds: float  # of this worker's processor
+    failure: str = ""
+
+
+def run_day(job: DayJob) -> DayOutcome:
+    """Runs a policy for a whole day.
+
+    Settings that the policy refuses are an outcome too, since a search proposes such; a world that cannot be built is
+    an error.
+
+    Raises:
+        ProvisorError: The world is wrong.
+    """
+    began_s = time.process_time()
+    replay = replay_of(job.world)
+    try:
+        policy = policy_for(job.kind, job.settings, world_of(job.world))
+    except InputError as error:
+        return DayOutcome(None, time.process_time() - began_s, str(error))
+    return DayOutcome(replay.outcome(policy), time.process_time() - began_s)
+
+
+def policy_for(kind: str, settings: dict[str, JsonValue], world: World) -> Policy:
+    """The policy that settings stand for in a world.
+
+    Args:
+        kind: Of the registry, or `module:Class`.
+        settings: As in a policy's YAML file.
+        world: What it decides for.
+
+    Raises:
+        ConfigError: The settings are refused.
+    """
+    return make_policy(PolicySpec(kind=kind, settings=settings), world.setting)
