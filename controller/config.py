@@ -34,6 +34,7 @@ _REPORTED_PACKAGES = (
     "gymnasium",
     "numba",
     "numpy",
+    "optuna",
     "pydantic",
     "ray",
     "safetensors",

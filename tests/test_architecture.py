@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "scipy": ("experiments",),
     "sklearn": ("serving", "experiments"),
     "tensorboard": ("experiments",),
+    "optuna": ("experiments",),
 }
 # Loaded by `provisor --help`, by the help of a verb or by `import controller`: light with all that they import.
 LIGHT = ("controller.cli", *(f"{package}.commands" for package in PACKAGES), *PACKAGES)
