@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "profile": Verb("experiments.measure_commands:profile", "Measure a model of yours into a catalog entry."),
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),
+    "tune": Verb("experiments.tune_commands:tune", "Search the settings of a policy on whole days."),
     "experiment": Verb(
         "experiments.experiment_commands:experiment", "Measure what the project claims, beside its bars."
     ),

@@ -1,0 +1,118 @@
+"""What is tuned, on which days, how: the whole configuration of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from controller.config import StrictModel, parse_config
+from controller.errors import UsageError, mismatch
+from controller.policies.registry import SUFFIX, PolicySpec, read_spec, settings_model
+from experiments.base_rule import FIXED
+from experiments.objective import ObjectiveConfig
+from experiments.tuning import Range, ranges_of
+from experiments.world_ref import WorldRef
+
+LEFT_ALONE = {"mpc": FIXED}
+"""Settings of a kind that are not searched unless that is asked for; the reason stands beside `FIXED`."""
+
+
+class StudyConfig(StrictModel):
+    """What is tuned on which days; two studies of equal configuration have equal trials."""
+
+    kind: str = Field(description="policy kind, or module:Class")
+    name: str = Field(min_length=1, pattern=r"^[\w.+-]+$", description="name of the tuned policy and of its files")
+    start: dict[str, JsonValue] = Field(description="complete settings; the first trial, and the reference")
+    more_starts: tuple[dict[str, JsonValue], ...] = Field(
+        default=(), description="complete settings tried next; of these the searched ones count"
+    )
+    fixed: tuple[str, ...] = Field(default=(), description="settings left as they start")
+    worlds: tuple[WorldRef, ...] = Field(min_length=1, description="in the order in which a trial meets them")
+    references_usd: tuple[float, ...] | None = Field(
+        default=None, description="cost of each world that counts as 1; default: what the start costs"
+    )
+    objective: ObjectiveConfig = ObjectiveConfig()
+    seed: int = Field(default=0, ge=0, description="of the proposals")
+    batch: int = Field(default=8, ge=1, le=1024, description="trials proposed together; more workers have no use")
+    give_up_above: float | None = Field(
+        default=0.2, ge=0, description="a trial is given up where it is this share worse than the best on its worlds"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudyConfig:
+        if len(set(self.worlds)) != len(self.worlds):
+            raise ValueError("worlds: expected different ones")
+        if self.references_usd is not None and (
+            len(self.references_usd) != len(self.worlds) or min(self.references_usd) <= 0
+        ):
+            raise ValueError(f"references_usd: expected {len(self.worlds)} numbers > 0, got {self.references_usd}")
+        return self
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """What is searched."""
+        return ranges_of(settings_model(self.kind), self.fixed)
+
+
+def study_config(
+    policy: str,
+    worlds: Sequence[WorldRef],
+    *,
+    name: str | None = None,
+    starts: Sequence[str | Path] = (),
+    fixed: Sequence[str] | None = None,
+    **others: Any,
+) -> StudyConfig:
+    """The configuration for a policy given as on a command line.
+
+    Args:
+        policy: Kind with or without settings, YAML file, or `module:Class`.
+        worlds: Days to judge on.
+        name: Of the result; default: the kind, or the class.
+        starts: YAML files of the same kind, tried after the policy's own settings.
+        fixed: Settings left as they start; None: `LEFT_ALONE` of the kind.
+        others: Fields of `StudyConfig`.
+
+    Raises:
+        ConfigError: The policy or its settings are wrong.
+        UsageError: A policy file, another kind among the starts, or nothing to search.
+    """
+    if policy.strip().endswith(SUFFIX):
+        raise UsageError(
+            mismatch("--policy", "a kind, a YAML file or module:Class, whose settings can be tuned", policy)
+        )
+    spec = read_spec(policy)
+    model = settings_model(spec.kind)
+    fixed = LEFT_ALONE.get(spec.kind, ()) if fixed is None else tuple(fixed)
+    if not ranges_of(model, fixed):
+        left = f" beside {', '.join(fixed)}" if fixed else ""
+        raise UsageError(mismatch("--policy", f"a policy with settings that have ranges{left}", policy))
+    more = []
+    for path in starts:
+        read = read_spec(str(path))
+        if read.kind != spec.kind:
+            raise UsageError(mismatch(f"--start {path}", f"settings of kind {spec.kind}", read.kind))
+        more.append(_complete(read, f"--start {path}"))
+    fields = {
+        "kind": spec.kind,
+        "name": name or spec.kind.rpartition(":")[2],
+        "start": _complete(spec, "--policy"),
+        "more_starts": more,
+        "fixed": list(fixed),
+        "worlds": [world.model_dump(mode="json") for world in worlds],
+        **others,
+    }
+    return parse_config(fields, StudyConfig, "tune")
+
+
+def _complete(spec: PolicySpec, source: str) -> dict[str, JsonValue]:
+    """Settings with every default filled in."""
+    model = settings_model(spec.kind)
+    try:
+        complete: dict[str, JsonValue] = parse_config(spec.settings, model, source).model_dump(mode="json")
+    except ValidationError as error:  # of a default that is missing, in a class of the user's
+        raise UsageError(f"{source}: {error}") from error
+    return complete
