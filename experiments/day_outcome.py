@@ -43,12 +43,12 @@ def run_day(job: DayJob) -> DayOutcome:
         ProvisorError: The world is wrong.
     """
     began_s = time.process_time()
-    replay = replay_of(job.world)
+    world = world_of(job.world)
     try:
-        policy = policy_for(job.kind, job.settings, world_of(job.world))
+        policy = policy_for(job.kind, job.settings, world)
     except InputError as error:
         return DayOutcome(None, time.process_time() - began_s, str(error))
-    return DayOutcome(replay.outcome(policy), time.process_time() - began_s)
+    return DayOutcome(replay_of(job.world).outcome(policy), time.process_time() - began_s)
 
 
 def policy_for(kind: str, settings: dict[str, JsonValue], world: World) -> Policy:

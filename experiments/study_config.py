@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from controller.config import StrictModel, parse_config
 from controller.errors import UsageError, mismatch
@@ -36,7 +36,9 @@ class StudyConfig(StrictModel):
     )
     objective: ObjectiveConfig = ObjectiveConfig()
     seed: int = Field(default=0, ge=0, description="of the proposals")
-    batch: int = Field(default=8, ge=1, le=1024, description="trials proposed together; more workers have no use")
+    batch: int = Field(
+        default=8, ge=1, le=1024, description="trials proposed together; more workers than this would idle"
+    )
     give_up_above: float | None = Field(
         default=0.2, ge=0, description="a trial is given up where it is this share worse than the best on its worlds"
     )
@@ -110,9 +112,7 @@ def study_config(
 
 def _complete(spec: PolicySpec, source: str) -> dict[str, JsonValue]:
     """Settings with every default filled in."""
-    model = settings_model(spec.kind)
-    try:
-        complete: dict[str, JsonValue] = parse_config(spec.settings, model, source).model_dump(mode="json")
-    except ValidationError as error:  # of a default that is missing, in a class of the user's
-        raise UsageError(f"{source}: {error}") from error
+    complete: dict[str, JsonValue] = parse_config(spec.settings, settings_model(spec.kind), source).model_dump(
+        mode="json"
+    )
     return complete

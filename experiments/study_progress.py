@@ -24,14 +24,14 @@ class RichStudyProgress(StudyProgress):
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("trials, {task.fields[note]}"),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
         self._task = self._bars.add_task("preparing", total=None, note="")
-        self._best = ""
+        self._gain = ""
         self._days = 0
 
     def started(self, stop: StopRule, worlds: int, done: int) -> None:
@@ -43,23 +43,27 @@ class RichStudyProgress(StudyProgress):
     def judged(self) -> None:
         """Counts days."""
         self._days += 1
-        self._bars.update(self._task, note=f"{self._days} days run{self._best}")
+        self._bars.update(self._task, note=f"trials, {self._days} days{self._gain}")
 
     def batch(self, result: StudyResult) -> None:
         """Moves the bar, or prints a line."""
-        course = result.search.course
+        course, self._starts = result.search.course, len(result.search.plan.starts)
         done, gain = len(course), 1.0 - course[-1] / course[0]
-        self._best = f", best {course[-1]:.4f} ({gain:.2%} better than the start)"
+        self._gain = f", {course[-1] / course[0] - 1.0:+.2%}"
         self._bars.update(self._task, completed=done)
         if not self._console.is_terminal:
             of = "" if self._total is None else f" of {self._total}"
-            left = "" if self._total is None else f", {self._left_s(done) / 60:.0f} min left"
-            self._console.print(f"{done}{of} trials{self._best}{left}", highlight=False, soft_wrap=True)
+            best = f"best {course[-1]:.4f} ({gain:.2%} better than the start)"
+            self._console.print(f"{done}{of} trials, {best}{self._left(done)}", highlight=False, soft_wrap=True)
 
-    def _left_s(self, done: int) -> float:
-        assert self._total is not None
+    def _left(self, done: int) -> str:
+        """Time that is left at the pace of this call; nothing before it has run a batch of its own."""
+        is_first = done <= self._starts
+        if self._total is None or is_first or not self._before < done < self._total:
+            return ""
         spent_s = time.monotonic() - self._began_s
-        return spent_s / max(1, done - self._before) * (self._total - done)
+        minutes = spent_s / (done - self._before) * (self._total - done) / 60
+        return f", {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
 
     def __enter__(self) -> RichStudyProgress:
         self._bars.start()

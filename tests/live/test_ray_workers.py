@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from controller.errors import RunError
+from experiments.day_outcome import DayJob, run_day
 from experiments.fanout import in_order, open_workers
+from experiments.world_ref import named_days
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -43,3 +46,19 @@ def test_cluster_gives_the_results_of_one_process(address, monkeypatch):
         assert in_order(cluster.run(int.bit_count, range(9))) == [0, 1, 1, 2, 1, 2, 2, 3, 1]
         with pytest.raises(RunError, match="while working on 0"):
             in_order(cluster.run((1).__floordiv__, [1, 0]))
+
+
+@pytest.mark.timeout(900)  # may be the first to compile the kernels
+def test_day_on_a_cluster_is_the_day_of_this_process(address, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    np.savetxt(tmp_path / "flat.txt", np.full(1200, 10), fmt="%d")
+    ref = named_days(["tiny"], [str(tmp_path / "flat.txt")], (1, 1))[0]
+    jobs = [DayJob("mpc", {"headroom": headroom}, ref) for headroom in (1.0, 1.5, 99.0)]
+    with open_workers(2, address) as cluster:
+        found = in_order(cluster.run(run_day, jobs))
+    for here, there in zip(map(run_day, jobs), found, strict=True):
+        assert here.failure == there.failure
+        if here.outcome is not None:
+            assert there.outcome.cost_usd.tolist() == here.outcome.cost_usd.tolist()
+            assert there.outcome.missed.tolist() == here.outcome.missed.tolist()
+    assert [bool(one.failure) for one in found] == [False, False, True]

@@ -20,7 +20,6 @@ from experiments.study_config import study_config
 from experiments.study_summary import SETTINGS, SUMMARY, commit_study
 from experiments.world_ref import named_days, world_of
 
-COMPILES = pytest.mark.timeout(900)  # may be the first to compile the kernels
 DAYS = named_days(["tiny"], days=(2, 3))
 FLEET = "tests.tuned_policy:Fleet"
 
@@ -110,7 +109,8 @@ def test_settings_at_the_end_of_their_range_are_named(tmp_path: Path) -> None:
     assert held["edges"] == [{"name": "machines", "value": 1, "end": "low", "range": [1, 9]}]
 
 
-@COMPILES
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # may be the first to compile the kernels
 def test_results_are_those_of_one_worker_and_settings_serve_as_a_policy(
     tmp_path: Path, short_traces: tuple[str, str]
 ) -> None:
@@ -132,7 +132,8 @@ def test_results_are_those_of_one_worker_and_settings_serve_as_a_policy(
     assert made.settings.miss_multiplier == MpcSettings().miss_multiplier
 
 
-@COMPILES
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # may be the first to compile the kernels
 def test_outcome_of_a_day_is_what_evaluation_says_of_it(short_traces: tuple[str, str]) -> None:
     from experiments.evaluate import evaluate
 
@@ -239,7 +240,8 @@ def test_settings_of_another_kind_are_no_start(tmp_path: Path) -> None:
         study_config(FLEET, DAYS, starts=[other])
 
 
-@COMPILES
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # may be the first to compile the kernels
 def test_command_tunes_on_short_traces_and_keeps_what_it_found(
     tmp_path: Path, monkeypatch, capsys, short_traces: tuple[str, str]
 ) -> None:
