@@ -7,6 +7,7 @@ stretches, spread evenly over the days and drawn by a seed within their share, s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from envs.world import World
 from experiments.objective import Outcome
 from experiments.results import Tally
 from experiments.rollout import begin, new_simulator, prepare
+
+WorldT = TypeVar("WorldT", bound=World)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ def stretched(world: World, count: int, length_s: float, seed: int) -> StretchWo
     return StretchWorld(**inherited, begins_s=begins_s, spot_spans_s=spans_s, parts=parts, length_s=length_s)
 
 
-class Replay:
+class Replay(Generic[WorldT]):
     """Judges policies on the same cells of a world.
 
     Args:
@@ -69,7 +72,7 @@ class Replay:
         seed: Of requests, service times and market.
     """
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: WorldT, seed: int) -> None:
         self.world = world
         self._start = prepare(world, world.cells((seed,)))
         self._simulator = new_simulator(world, len(self._start.cells))

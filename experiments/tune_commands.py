@@ -20,10 +20,15 @@ _TRIALS = 300
     "--trace",
     "traces",
     multiple=True,
-    metavar="FILE[:ROW]",
-    help="Requests in place of the scenarios'; may be repeated.",
+    metavar="NAME|FILE[:ROW]",
+    help="Trace of the suite, or requests, in place of the scenarios' own; may be repeated.",
 )
-@click.option("--days", metavar="A:B", help="Days to judge on, each by itself.  [default: the first validation day]")
+@click.option("--suite", "is_suite", is_flag=True, help="All recorded traces of the suite.")
+@click.option(
+    "--days",
+    metavar="A:B",
+    help="Days to judge on, each by itself.  [default: a suite's trace: its tuning day; else the first validation day]",
+)
 @click.option(
     "--trials", type=int, metavar="N", help=f"Stop after N trials.  [default: {_TRIALS}, or never with --until-gain]"
 )
@@ -74,6 +79,7 @@ def tune(
     scenarios: tuple[str, ...],
     policy: str,
     traces: tuple[str, ...],
+    is_suite: bool,
     days: str | None,
     trials: int | None,
     until_gain: float | None,
@@ -99,7 +105,7 @@ def tune(
     Example:
       provisor tune default --policy reactive --days 12:13 --trials 300 --out runs/tune/reactive
       provisor evaluate --scenario default --policy runs/tune/reactive/settings.yaml
-      provisor tune default --policy mpc --until-gain 0.005 --gain-trials 500 --commit-to experiments/tuned/default
+      provisor tune suite-cpu --suite --policy mpc --until-gain 0.005 --commit-to experiments/tuned/suite-cpu
     """
     from controller.config import parse_config
     from controller.errors import UsageError
@@ -110,13 +116,14 @@ def tune(
     from experiments.study_config import study_config
     from experiments.study_progress import RichStudyProgress
     from experiments.study_summary import SETTINGS, SUMMARY, commit_study, edges
+    from experiments.suite import TRACES
     from experiments.world_ref import named_days
 
     limits = {"trials": _TRIALS if trials is None and until_gain is None else trials}
     stop = parse_config({**limits, "until_gain": until_gain, "gain_trials": gain_trials}, StopRule, "tune")
     config = study_config(
         policy,
-        named_days(scenarios, traces, parse_days(days, "--days") if days else None),
+        named_days(scenarios, (*TRACES, *traces) if is_suite else traces, parse_days(days, "--days") if days else None),
         name=name,
         starts=starts,
         fixed=(() if "none" in fixed else fixed) if fixed else None,

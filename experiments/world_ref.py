@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from controller.compile import Setting, compile_scenario
 from controller.config import StrictModel
+from controller.errors import mismatch
 from controller.scenario import load_scenario
 from envs.world import World, WorldChoice, build_world
 from experiments.stretches import Replay
+from experiments.suite import GENERATED, HELD_OUT, TRACES, split_of_day, suite_world, tuning_day
+
+ALL_TRACES = (*TRACES, *GENERATED, *HELD_OUT)
+"""Names that stand for a suite's trace instead of a file."""
 
 _MOST_HELD = 64  # worlds and replays per process; a trace is some 10 MB
 
@@ -22,16 +27,30 @@ class WorldRef(StrictModel):
     """A day of a scenario under a seed; equal ones give equal requests, service times and market everywhere."""
 
     scenario: str = Field(description="name of a shipped scenario or path of one")
+    suite_trace: str | None = Field(
+        default=None, description="trace of the suite in place of the scenario's; the market is that of the day's split"
+    )
+    rate_factor: float = Field(default=1.0, gt=0, description="of the scenario's mean rate, with a suite's trace")
     choice: WorldChoice = Field(
         default=WorldChoice(), description="replaces trace, scale or market; `days` is not read"
     )
     day: int = Field(ge=1, description="day of the trace, 1-based")
     seed: int = Field(default=0, ge=0, description="of requests, service times and market")
 
+    @model_validator(mode="after")
+    def _one_trace(self) -> WorldRef:
+        if self.suite_trace is None and self.rate_factor != 1.0:
+            raise ValueError(mismatch("rate_factor", "1 without a suite's trace", self.rate_factor))
+        if self.suite_trace is not None and self.choice != WorldChoice():
+            raise ValueError(mismatch("choice", "nothing beside a suite's trace", self.choice.model_dump()))
+        return self
+
     @property
     def label(self) -> str:
         """Name in tables and messages."""
         parts = [Path(self.scenario).stem]
+        if self.suite_trace is not None:
+            parts.append(self.suite_trace if self.rate_factor == 1.0 else f"{self.suite_trace} x{self.rate_factor:g}")
         if self.choice.trace is not None:
             parts.append(Path(self.choice.trace).name)
         return " ".join([*parts, f"day {self.day}"])
@@ -46,7 +65,7 @@ def world_of(ref: WorldRef) -> World:
     return _world_of(ref)
 
 
-def replay_of(ref: WorldRef) -> Replay:
+def replay_of(ref: WorldRef) -> Replay[World]:
     """Judges policies on that day; made on the first call in a process.
 
     Raises:
@@ -62,17 +81,22 @@ def named_days(
 
     Args:
         scenarios: Names or paths.
-        traces: In place of the scenarios' own; none: their own.
-        days: 1-based, both ends included; None: the first of each scenario's validation days.
+        traces: Names of the suite's traces, or files, in place of the scenarios' own; none: their own.
+        days: 1-based, both ends included; None: of a suite's trace its tuning day, else the first of the scenario's
+            validation days.
     """
     found = []
     for scenario in scenarios:
-        first = load_scenario(scenario).splits.validation[0]
-        first, last = days or (first, first)
-        choices = [WorldChoice(trace=trace) for trace in traces] or [WorldChoice()]
-        found += [
-            WorldRef(scenario=scenario, choice=choice, day=day) for choice in choices for day in range(first, last + 1)
-        ]
+        for trace in traces or (None,):
+            is_suite = trace in ALL_TRACES
+            if days is not None:
+                first, last = days
+            elif is_suite:
+                first = last = tuning_day(scenario, str(trace))
+            else:
+                first = last = load_scenario(scenario).splits.validation[0]
+            trace_fields = {"suite_trace": trace} if is_suite else {"choice": WorldChoice(trace=trace)}
+            found += [WorldRef(scenario=scenario, day=day, **trace_fields) for day in range(first, last + 1)]
     return tuple(found)
 
 
@@ -90,6 +114,9 @@ def fingerprint(ref: WorldRef) -> dict[str, JsonValue]:
 
 @lru_cache(_MOST_HELD)
 def _world_of(ref: WorldRef) -> World:
+    if ref.suite_trace is not None:
+        split = split_of_day(ref.suite_trace, ref.day)
+        return suite_world(ref.scenario, ref.suite_trace, split, (ref.day, ref.day), ref.rate_factor)
     choice = ref.choice.model_copy(update={"days": (ref.day, ref.day)})
     setting = _setting_of(ref.scenario)
     return build_world(setting.scenario, choice, setting)
@@ -101,5 +128,5 @@ def _setting_of(scenario: str) -> Setting:
 
 
 @lru_cache(_MOST_HELD)
-def _replay_of(ref: WorldRef) -> Replay:
+def _replay_of(ref: WorldRef) -> Replay[World]:
     return Replay(world_of(ref), ref.seed)

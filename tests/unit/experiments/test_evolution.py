@@ -115,4 +115,3 @@ def test_one_step_goes_uphill() -> None:
     search = new_search(2)
     search.step(np.array([1.0, -2.0]), CONFIG.evolution)
     assert search.weights == pytest.approx([0.05, -0.05])
-
