@@ -13,6 +13,7 @@ from controller.errors import UsageError, mismatch
 from controller.policies.registry import SUFFIX, PolicySpec, read_spec, settings_model
 from experiments.base_rule import FIXED
 from experiments.objective import ObjectiveConfig
+from experiments.suite import split_of_day, suite_trace
 from experiments.tuning import Range, ranges_of
 from experiments.world_ref import WorldRef
 
@@ -80,8 +81,13 @@ def study_config(
 
     Raises:
         ConfigError: The policy or its settings are wrong.
-        UsageError: A policy file, another kind among the starts, or nothing to search.
+        UsageError: A policy file, another kind among the starts, nothing to search, or a test day of the suite.
     """
+    for world in worlds:
+        if world.suite_trace is not None and split_of_day(world.suite_trace, world.day) == "test":
+            splits = suite_trace(world.suite_trace).splits
+            wanted = f"training or validation days of {world.suite_trace}, {splits.train} and {splits.validation}"
+            raise UsageError(mismatch("days", wanted, world.day))
     if policy.strip().endswith(SUFFIX):
         raise UsageError(
             mismatch("--policy", "a kind, a YAML file or module:Class, whose settings can be tuned", policy)

@@ -18,7 +18,7 @@ from experiments.search_plan import StopRule
 from experiments.study import StudyProgress, WorldJudge, run_study
 from experiments.study_config import study_config
 from experiments.study_summary import SETTINGS, SUMMARY, commit_study
-from experiments.world_ref import named_days, world_of
+from experiments.world_ref import WorldRef, named_days, world_of
 
 DAYS = named_days(["tiny"], days=(2, 3))
 FLEET = "tests.tuned_policy:Fleet"
@@ -231,6 +231,13 @@ def test_wrong_words_are_one_clear_error(tmp_path: Path, monkeypatch, capsys, wo
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_day_that_results_are_told_of_is_not_tuned_on() -> None:
+    day = WorldRef(scenario="demo", suite_trace="generated-burst", day=8)
+    with pytest.raises(UsageError, match=r"days: expected training or validation days of generated-burst, .* got 8"):
+        study_config("mpc", [day])
+    assert study_config("mpc", [day.model_copy(update={"day": 7})]).worlds[0].day == 7
 
 
 def test_settings_of_another_kind_are_no_start(tmp_path: Path) -> None:
