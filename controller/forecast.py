@@ -2,16 +2,20 @@
 
 Two ideas are needed to read it. It predicts the *largest* rate over the horizon, because capacity must be there before
 the load; and it predicts quantiles of the logarithm of its ratio to the rate now, so that one network fits a service of
-any size. Features are computed by the kernel that decides (`controller.kernels.forecast`), in training as well.
+any size. Inputs are computed by the kernel that decides (`controller.kernels.forecast`), in training as well; the
+horizon is one of them, the time of day is not. The fitted network that comes with the package is read by
+`controller.forecaster_file`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 
 import numpy as np
 
-from controller.arrays import F64
+from controller.arrays import F64, I64
 from controller.errors import UsageError, mismatch
 from controller.rule_arrays import RATE_TICKS, ForecastArrays
 
@@ -29,8 +33,23 @@ FEATURES = (
 )
 """Meaning of each feature; all are clipped to +-5 and 0 where the history is too short."""
 
+WINDOW_EDGES = (0, 1, 2, 3, 4, 6, 9, 12, 18, 24, 30, 36, 48, 60, 75, 90, 120, 150, 180, 210, 240, 300, 360)
+"""Ages in ticks at which one window ends and the next begins; the kernel's own, where numba is not imported."""
+
+INPUTS = (
+    *FEATURES,
+    *(f"log mean of ticks {a} to {b} ago / rate now" for a, b in itertools.pairwise(WINDOW_EDGES)),
+    "log horizon / 18 ticks",
+)
+"""Meaning of each input of the network: the features, then windows that widen with age, then the horizon."""
+
 LEVELS = (0.05, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 """Default quantile levels."""
+
+
+def inputs_sha256() -> str:
+    """Identity of the network's inputs: their meanings in order."""
+    return hashlib.sha256(json.dumps(INPUTS).encode()).hexdigest()
 
 
 def forecast_features(history: F64) -> F64:
@@ -52,6 +71,32 @@ def forecast_features(history: F64) -> F64:
     by_age = np.ascontiguousarray(history[:, ::-1][:, :360], dtype=np.float64)
     out = np.zeros((len(by_age), NUM_FEATURES))
     features_of_each(by_age, by_age.shape[1], out)
+    return out
+
+
+def forecast_inputs(history: F64, horizon_ticks: float, known: I64 | None = None) -> F64:
+    """Inputs of the network for many histories.
+
+    Args:
+        history: As for `forecast_features`.
+        horizon_ticks: Ticks ahead that are forecast, > 0.
+        known: (N,) how many of the newest ticks of each history are known; None: all.
+
+    Returns:
+        (N, F), as the decision path computes them.
+
+    Raises:
+        UsageError: `history` is not two-dimensional.
+    """
+    from controller.kernels.forecast import NUM_INPUTS, inputs_of_each
+
+    if history.ndim != 2:
+        raise UsageError(mismatch("history", "an array of shape (N, T)", history.shape))
+    by_age = np.ascontiguousarray(history[:, ::-1][:, :360], dtype=np.float64)
+    if known is None:
+        known = np.full(len(by_age), by_age.shape[1], np.int64)
+    out = np.zeros((len(by_age), NUM_INPUTS))
+    inputs_of_each(by_age, np.ascontiguousarray(known, np.int64), float(horizon_ticks), out)
     return out
 
 
@@ -82,21 +127,28 @@ def forecast_targets(arrivals: F64, horizon_ticks: int, window_ticks: int = 3) -
     return np.asarray(np.log((ahead[:count] + 0.5) / (now + 0.5)))
 
 
-def new_forecast(levels: tuple[float, ...], hidden: int = 32) -> ForecastArrays:
+def new_forecast(levels: tuple[float, ...], hidden: tuple[int, int] = (64, 32)) -> ForecastArrays:
     """A network of zeros with the right shapes, to be filled by training.
+
+    Args:
+        levels: Rising probabilities.
+        hidden: Units of the two layers.
 
     Raises:
         UsageError: Levels are not rising within (0, 1).
     """
     if not levels or any(not 0 < q < 1 for q in levels) or any(b <= a for a, b in itertools.pairwise(levels)):
         raise UsageError(mismatch("levels", "rising probabilities within (0, 1)", levels))
-    num_features, num_levels = len(FEATURES), len(levels)
+    num_inputs, num_levels = len(INPUTS), len(levels)
+    first, second = hidden
     return ForecastArrays(
-        feature_scale=np.ones(num_features),
-        w1=np.zeros((num_features, hidden)),
-        b1=np.zeros(hidden),
-        w2=np.zeros((hidden, num_levels)),
-        b2=np.zeros(num_levels),
+        input_scale=np.ones(num_inputs),
+        w1=np.zeros((num_inputs, first)),
+        b1=np.zeros(first),
+        w2=np.zeros((first, second)),
+        b2=np.zeros(second),
+        w3=np.zeros((second, num_levels)),
+        b3=np.zeros(num_levels),
         levels=np.array(levels, np.float64),
     )
 
@@ -105,35 +157,37 @@ def persistence_forecast(
     levels: tuple[float, ...] = LEVELS,
     growth: tuple[float, ...] = (-0.10, -0.03, 0.03, 0.12, 0.18, 0.25, 0.37, 0.47, 0.60),
 ) -> ForecastArrays:
-    """The rate stays as it is, times stated growth quantiles, whatever came before.
+    """The rate stays as it is, times stated growth quantiles, whatever came before and however far ahead.
 
     Args:
         levels: Rising probabilities.
         growth: Quantile of log(largest rate / rate now) at each level, strictly rising. The default is a judgement for
-            bursty web
-            traffic over two minutes; a trained forecaster replaces it.
+            bursty web traffic over two minutes.
 
     Raises:
         UsageError: Lengths differ or growth does not rise.
     """
     if len(growth) != len(levels) or any(b <= a for a, b in itertools.pairwise(growth)):
         raise UsageError(mismatch("growth", f"{len(levels)} rising numbers", growth))
-    steps = np.diff(np.array(growth))
-    raw = np.log(np.expm1(steps))
-    return new_forecast(levels, hidden=1)._replace(b2=np.concatenate(([growth[0]], raw)))
+    return new_forecast(levels, hidden=(1, 1))._replace(b3=np.concatenate(([growth[0]], raw_steps(np.diff(growth)))))
 
 
-def growth_of(forecast: ForecastArrays, features: F64) -> F64:
-    """Growth quantiles in numpy for many feature rows: the reference that the kernel is tested against.
+def raw_steps(steps: F64) -> F64:
+    """Inverse of softplus, in which the network writes the distances between neighbouring quantiles; steps > 0."""
+    return np.asarray(np.log(np.expm1(steps)))
+
+
+def growth_of(forecast: ForecastArrays, inputs: F64) -> F64:
+    """Growth quantiles in numpy for many rows of inputs: the reference that the kernel is tested against.
 
     Args:
         forecast: The network.
-        features: (N, F).
+        inputs: (N, F).
 
     Returns:
         (N, Q), rising along Q.
     """
-    hidden = np.tanh((features * forecast.feature_scale) @ forecast.w1 + forecast.b1)
-    raw = hidden @ forecast.w2 + forecast.b2
+    first = np.tanh((inputs * forecast.input_scale) @ forecast.w1 + forecast.b1)
+    raw = np.tanh(first @ forecast.w2 + forecast.b2) @ forecast.w3 + forecast.b3
     steps = np.logaddexp(0.0, raw[:, 1:])
     return np.asarray(np.concatenate((raw[:, :1], raw[:, :1] + np.cumsum(steps, axis=1)), axis=1))

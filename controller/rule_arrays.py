@@ -1,6 +1,6 @@
 """Array forms of a forecaster, of the rules' settings and of their state, as the compiled kernels take them.
 
-Axes as in `controller.arrays`, and F features, M hidden units, Q quantile levels, K knobs.
+Axes as in `controller.arrays`, and F inputs, M1 and M2 hidden units, Q quantile levels, K knobs.
 """
 
 from __future__ import annotations
@@ -60,17 +60,19 @@ REACTIVE, UTIL_AWARE, EXASCALE, MIXED, PARAGON = range(len(SCHEMES))
 
 
 class ForecastArrays(NamedTuple):
-    """Quantiles of log(largest rate over the horizon / rate now): a one-hidden-layer network on catalog-free features.
+    """Quantiles of log(largest rate over the horizon / rate now): a network of two layers on catalog-free inputs.
 
     Quantiles are `bias + cumulative softplus of increments`, so they never cross: output 0 is the lowest quantile,
     output q > 0 adds softplus(raw_q) to the one before.
     """
 
-    feature_scale: F64  # (F,) features are multiplied by this before the first layer
-    w1: F64  # (F, M)
-    b1: F64  # (M,)
-    w2: F64  # (M, Q)
-    b2: F64  # (Q,)
+    input_scale: F64  # (F,) inputs are multiplied by this before the first layer
+    w1: F64  # (F, M1)
+    b1: F64  # (M1,)
+    w2: F64  # (M1, M2)
+    b2: F64  # (M2,)
+    w3: F64  # (M2, Q)
+    b3: F64  # (Q,)
     levels: F64  # (Q,) rising, in (0, 1)
 
 
@@ -104,6 +106,7 @@ class MpcState(NamedTuple):
     held: F64  # (N, P) machines held against scale-in, decaying; infinite at first: all that exist
     target_accuracy: F64  # (N, C) mean accuracy the last plan was made for
     growth: F64  # (N, Q) forecast quantiles of log(max rate / rate now)
+    told: F64  # (N, 2) rate now and largest rate to come, requests/s, in place of the forecast; NaN: nothing is told
     trusted: Bool  # (N, P) a replica became ready there since the pool was last unavailable
     is_open: Bool  # (N, P) available and trusted at the last plan: capacity is planned there
 
@@ -146,6 +149,7 @@ def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -
         held=np.full((num_envs, num_pools), np.inf),
         target_accuracy=np.zeros((num_envs, num_classes)),
         growth=np.zeros((num_envs, num_levels)),
+        told=np.full((num_envs, 2), np.nan),
         trusted=np.ones((num_envs, num_pools), np.bool_),
         is_open=np.ones((num_envs, num_pools), np.bool_),
     )

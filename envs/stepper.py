@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controller.arrays import F64, I64, Bool, ObservationArrays, empty_actions, empty_observation, empty_plan
 from controller.errors import ScenarioError, UsageError, mismatch
-from controller.forecast import persistence_forecast
+from controller.forecaster_file import forecaster_named
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, new_mpc_state
@@ -60,7 +60,7 @@ class EnvOptions:
         randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
         random_start: Whether start, fleet and accuracy debt are drawn; else the first day, with a fleet that fits.
         base: Settings of the rule.
-        forecast: Forecaster of the rule.
+        forecast: Forecaster of the rule; None: the one that its settings name.
     """
 
     episode_decisions: int = 120
@@ -86,7 +86,7 @@ class Stepper:
         self.size = num_envs * copies
         self.simulator = Simulator(setting, world.supply(), self.size, threads)
         self.base = options.base or MpcSettings()
-        self.forecast = options.forecast or persistence_forecast()
+        self.forecast = options.forecast or forecaster_named(self.base.forecaster)
         self.rule_arrays = self.base.arrays(setting)
         self.rule_state = new_mpc_state(self.size, setting.shape, len(self.forecast.levels))
         self._new_rule_state = new_mpc_state(1, setting.shape, len(self.forecast.levels))

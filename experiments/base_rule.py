@@ -17,7 +17,8 @@ from pydantic import JsonValue
 
 from controller.arrays import F64
 from controller.config import parse_config
-from controller.errors import UsageError
+from controller.errors import UsageError, mismatch
+from controller.forecaster_file import forecaster_named
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import ForecastArrays
 from envs.joint_world import JointWorld
@@ -48,7 +49,7 @@ class BaseRule:
 def fit_forecast(
     train: Sequence[World], validation: Sequence[World], config: TrainConfig, folder: Path
 ) -> tuple[ForecastArrays, dict[str, Any]]:
-    """The forecaster, fitted or read back.
+    """The forecaster, fitted or read back, or the one that the base settings name.
 
     Args:
         train: Worlds of the training days.
@@ -56,9 +57,14 @@ def fit_forecast(
         config: Settings.
         folder: Holds `forecaster.npz` and `forecaster.json`.
     """
+    if not config.fit_forecaster:
+        return forecaster_named(config.base.forecaster), {"forecaster": config.base.forecaster}
     arrays_path, report_path = folder / "forecaster.npz", folder / "forecaster.json"
     if arrays_path.exists() and report_path.exists():
         with np.load(arrays_path, allow_pickle=False) as held:
+            if set(held.files) != set(ForecastArrays._fields):
+                problem = mismatch(str(arrays_path), f"arrays {', '.join(ForecastArrays._fields)}", sorted(held.files))
+                raise UsageError(f"{problem}; start anew without --resume")
             return ForecastArrays(**{name: held[name] for name in ForecastArrays._fields}), _read(report_path)
     control = train[0].setting.control
     horizon_ticks = max(1, round(control.horizon_s / control.tick_s))

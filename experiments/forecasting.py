@@ -1,7 +1,7 @@
 """Fits the quantile forecaster on the training days of a trace.
 
-It learns log(largest rate over the horizon / rate now) from features of recent arrivals (`controller.forecast`).
-Features come from the kernel that decides, on *drawn* counts, since a policy sees counts; the target is the rate they
+It learns log(largest rate over the horizon / rate now) from inputs made of recent arrivals (`controller.forecast`).
+They come from the kernel that decides, on *drawn* counts, since a policy sees counts; the target is the rate they
 were drawn from, since capacity is bought for the rate. The rate is also scaled up and down, so that one fit serves
 slower and busier services.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,14 @@ from pydantic import JsonValue
 
 from controller.arrays import F64, HISTORY_TICKS, I64
 from controller.errors import TraceError
-from controller.forecast import LEVELS, growth_of
+from controller.forecast import INPUTS, LEVELS, forecast_inputs, growth_of
 from controller.rule_arrays import RATE_TICKS, ForecastArrays
+from experiments.quantile_fit import coverage, pinball
 from experiments.train_config import ForecastConfig
 
-if TYPE_CHECKING:
-    import torch
-
-_SHORT_HISTORIES = (6, 12, 30, 90, 180)
+_SHORT_HISTORIES = (2, 6, 12, 30, 60, 90, 180, 270)
 _SHORT_EVERY = 4  # one sample in so many is of a run that has only begun
+_BLOCK = 4096  # histories gathered at a time
 _FLOOR_PER_TICK = 0.5  # as the kernel's pseudo-count: keeps the logarithm of an empty stretch finite
 
 
@@ -84,41 +82,21 @@ def fit_forecaster(
     Raises:
         TraceError: The series hold no stretch as long as the horizon.
     """
-    import torch
+    from experiments.quantile_net import fit_quantile_net
 
     began_s = time.monotonic()
-    torch.set_num_threads(1)  # layers this small lose more by sharing than they gain
     inputs, targets = samples(train, horizon_ticks, config)
     seen, held = samples(validation, horizon_ticks, config)
-    spread = inputs.std(axis=0)
-    scale = _float32(np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 1e-3))
-    generator = torch.Generator().manual_seed(config.seed)
-    rows = torch.from_numpy((inputs * scale).astype(np.float32))
-    wanted = torch.from_numpy(targets.astype(np.float32))[:, None]
-    levels = torch.tensor(LEVELS)
-    weights = _first_weights(rows.shape[1], config.hidden, np.quantile(targets, LEVELS), generator)
-    # Biases of the levels are far from each other; Adam's steps are of one size, so all converge.
-    optimizer = torch.optim.Adam(weights, lr=config.learning_rate)
-    batches = max(1, len(rows) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * batches)
-    for _ in range(config.epochs):
-        order = torch.randperm(len(rows), generator=generator)
-        for batch in torch.tensor_split(order, batches):
-            optimizer.zero_grad()
-            error = wanted[batch] - _quantiles(rows[batch], weights)
-            loss = torch.maximum(levels * error, (levels - 1.0) * error).mean()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-            schedule.step()
-    w1, b1, w2, b2 = (_float32(weight.detach().numpy()) for weight in weights)
-    arrays = ForecastArrays(feature_scale=scale, w1=w1, b1=b1, w2=w2, b2=b2, levels=np.array(LEVELS))
+    told = inputs[:1, -1]
+    fitted = fit_quantile_net(inputs[:, :-1], targets[:, None], told, config.fit)
+    arrays = _of_one_horizon(fitted.arrays(), float(told[0]))
     found = growth_of(arrays, seen)
     still = np.broadcast_to(np.quantile(targets, LEVELS), found.shape)
     report = FitReport(
         levels=LEVELS,
-        pinball=_pinball(found, held),
-        pinball_persistence=_pinball(still, held),
-        coverage=tuple(float(share) for share in (held[:, None] <= found).mean(axis=0)),
+        pinball=_plain(pinball(found, held)),
+        pinball_persistence=_plain(pinball(still, held)),
+        coverage=_plain(coverage(found, held)),
         train_samples=len(inputs),
         validation_samples=len(seen),
         seconds=round(time.monotonic() - began_s, 1),
@@ -126,8 +104,20 @@ def fit_forecaster(
     return ForecastFit(arrays, report)
 
 
+def _plain(values: F64) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _of_one_horizon(arrays: ForecastArrays, told: float) -> ForecastArrays:
+    """The same network with the horizon that it was fitted for built in: at another it would be asked the unknown."""
+    bias = (arrays.b1 + told * arrays.w1[-1]).astype(np.float32).astype(np.float64)
+    weight = arrays.w1.copy()
+    weight[-1] = 0.0
+    return arrays._replace(w1=weight, b1=bias)
+
+
 def samples(series: Sequence[RateSeries], horizon_ticks: int, config: ForecastConfig) -> tuple[F64, F64]:
-    """Features (S, F) of drawn counts and growth of the rate (S,), from every series at every rate factor."""
+    """Inputs (S, F) from drawn counts and growth of the rate (S,), from every series at every rate factor."""
     found = [
         _samples_of(one, factor, horizon_ticks, config, np.random.default_rng([config.seed, 0xF0CA, row, column]))
         for row, one in enumerate(series)
@@ -142,30 +132,45 @@ def samples(series: Sequence[RateSeries], horizon_ticks: int, config: ForecastCo
 def _samples_of(
     series: RateSeries, factor: float, horizon_ticks: int, config: ForecastConfig, rng: np.random.Generator
 ) -> tuple[F64, F64]:
-    from controller.kernels.forecast import NUM_FEATURES, features_of_each
-
     per_tick = series.per_tick * factor
-    counts = _drawn(per_tick, series.dispersion, rng)
+    counts = drawn_counts(per_tick, series.dispersion, rng)
     last = len(per_tick) - horizon_ticks
     # `at` counts the ticks that are over: ages 0.. are at - 1, at - 2, ...
     at = np.arange(RATE_TICKS, last + 1, config.stride_ticks)
     gaps = np.concatenate([[0], np.cumsum(~series.valid)])
     at = at[gaps[at + horizon_ticks] == gaps[at - RATE_TICKS]]
-    known = np.minimum(at, HISTORY_TICKS)
-    short = np.arange(len(at)) % _SHORT_EVERY == 0
-    known[short] = np.minimum(known[short], rng.choice(_SHORT_HISTORIES, short.sum()))
-    features = np.empty((len(at), NUM_FEATURES))
-    for length in np.unique(known):
-        chosen = np.flatnonzero(known == length)
-        ages = at[chosen, None] - 1 - np.arange(length)[None, :]
-        block = np.empty((len(chosen), NUM_FEATURES))
-        features_of_each(np.ascontiguousarray(counts[ages]), int(length), block)
-        features[chosen] = block
+    known = shortened(np.minimum(at, HISTORY_TICKS), rng)
+    inputs = inputs_at(counts, at, known, horizon_ticks)
     ahead = (
         np.lib.stride_tricks.sliding_window_view(per_tick, horizon_ticks)[at].max(axis=1) if len(at) else per_tick[:0]
     )
     now = _mean_before(counts, at, RATE_TICKS)
-    return features, np.log((ahead + _FLOOR_PER_TICK) / (now + _FLOOR_PER_TICK))
+    return inputs, np.log((ahead + _FLOOR_PER_TICK) / (now + _FLOOR_PER_TICK))
+
+
+def inputs_at(counts: F64, at: I64, known: I64, horizon_ticks: int) -> F64:
+    """The network's inputs, (S, F), at moments of one series.
+
+    Args:
+        counts: (ticks,) of the series.
+        at: (S,) ticks that are over at each moment.
+        known: (S,) how many of the newest of them are known.
+        horizon_ticks: Ticks ahead that are forecast.
+    """
+    found = [np.empty((0, len(INPUTS)))]
+    for first in range(0, len(at), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        by_tick = at[block, None] - HISTORY_TICKS + np.arange(HISTORY_TICKS)[None, :]
+        found.append(forecast_inputs(counts[np.maximum(by_tick, 0)], horizon_ticks, known[block]))
+    return np.concatenate(found)
+
+
+def shortened(known: I64, rng: np.random.Generator) -> I64:
+    """How many ticks are known at each moment, one in four times only few: a run that has only begun."""
+    short = np.arange(len(known)) % _SHORT_EVERY == 0
+    found = known.copy()
+    found[short] = np.minimum(known[short], rng.choice(_SHORT_HISTORIES, short.sum()))
+    return found
 
 
 def _mean_before(counts: F64, at: I64, ticks: int) -> F64:
@@ -173,43 +178,10 @@ def _mean_before(counts: F64, at: I64, ticks: int) -> F64:
     return np.asarray((total[at] - total[at - ticks]) / ticks)
 
 
-def _drawn(per_tick: F64, dispersion: float, rng: np.random.Generator) -> F64:
+def drawn_counts(per_tick: F64, dispersion: float, rng: np.random.Generator) -> F64:
     """Counts per tick; over-dispersed ones are negative binomial, whose variance is mean x dispersion."""
     if dispersion > 1.0:
         # Gamma-mixed Poisson: the mixing variance is mean x (dispersion - 1).
         shape = per_tick / (dispersion - 1.0)
         per_tick = np.where(per_tick > 0, rng.standard_gamma(shape) * (dispersion - 1.0), 0.0)
     return rng.poisson(per_tick).astype(np.float64)
-
-
-def _first_weights(features: int, hidden: int, quantiles: F64, generator: torch.Generator) -> list[torch.Tensor]:
-    """Small weights around the unconditional quantiles, so that training begins at persistence."""
-    import torch
-
-    steps = np.maximum(np.diff(quantiles), 1e-3)
-    # Inverse of softplus, in which increments between levels are written.
-    raw = np.concatenate([quantiles[:1], np.log(np.expm1(steps))])
-    first = torch.randn(features, hidden, generator=generator) / features**0.5
-    second = torch.randn(hidden, len(quantiles), generator=generator) * 0.01
-    start = [first, torch.zeros(hidden), second, torch.from_numpy(raw.astype(np.float32))]
-    return [weight.requires_grad_() for weight in start]
-
-
-def _quantiles(rows: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The kernel's `growth_quantiles` in torch."""
-    import torch
-
-    w1, b1, w2, b2 = weights
-    raw = torch.tanh(rows @ w1 + b1) @ w2 + b2
-    return torch.cat([raw[:, :1], raw[:, :1] + torch.cumsum(torch.nn.functional.softplus(raw[:, 1:]), dim=1)], dim=1)
-
-
-def _pinball(found: F64, held: F64) -> tuple[float, ...]:
-    error = held[:, None] - found
-    levels = np.array(LEVELS)
-    return tuple(float(loss) for loss in np.maximum(levels * error, (levels - 1.0) * error).mean(axis=0))
-
-
-def _float32(values: F64) -> F64:
-    """Rounded to float32, held in float64."""
-    return np.ascontiguousarray(values, np.float32).astype(np.float64)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from controller.config import StrictModel
 from controller.policies.predictive import MpcSettings
 from experiments.objective import ObjectiveConfig
+from experiments.quantile_fit import FitConfig
 
 SUITE_SCENARIOS = ("suite-cpu", "suite-gpu", "suite-scarce")
 """Shipped scenarios of the suite (`experiments.suite`)."""
@@ -17,7 +18,7 @@ SUITE_SCENARIOS = ("suite-cpu", "suite-gpu", "suite-scarce")
 class ForecastConfig(StrictModel):
     """Fit of the quantile forecaster."""
 
-    hidden: int = Field(default=32, ge=1, le=512)
+    hidden: tuple[Annotated[int, Field(ge=1, le=512)], Annotated[int, Field(ge=1, le=512)]] = (64, 32)
     epochs: int = Field(default=30, ge=1, le=1000)
     batch_size: int = Field(default=1024, ge=16)
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -28,6 +29,11 @@ class ForecastConfig(StrictModel):
         description="factors of the rate also trained on, so that counting noise is learned",
     )
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def fit(self) -> FitConfig:
+        """What the fit of the network takes of it."""
+        return FitConfig(self.hidden, self.epochs, self.batch_size, self.learning_rate, self.seed)
 
 
 class TuneConfig(StrictModel):
@@ -138,6 +144,10 @@ class TrainConfig(StrictModel):
     catalog: Literal["fixed", "any"] = "any"
     base: MpcSettings = Field(default=MpcSettings(), description="the rule's settings that tuning begins with")
     checkpoint_every_rollouts: int = Field(default=1, ge=1)
+    fit_forecaster: bool = Field(
+        default=True,
+        description="on the scenario's own training days; else the one that the base settings name is used",
+    )
     forecast: ForecastConfig = ForecastConfig()
     tune: TuneConfig = TuneConfig()
     ppo: PpoConfig = PpoConfig()

@@ -18,15 +18,9 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner, kernel
-from controller.kernels.forecast import (
-    NUM_FEATURES,
-    features_of,
-    growth_quantiles,
-    quantile_at,
-    rate_now,
-    total_by_age,
-)
+from controller.kernels.forecast import NUM_FEATURES, NUM_INPUTS, forecast_one
 from controller.kernels.mpc import accuracy_span, dial_log_odds, knob, needed_accuracy
+from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import class_weights, planned_rps
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, MpcState
 
@@ -67,15 +61,11 @@ def _put_demand(
     out: F32,
 ) -> tuple[int, float, float]:
     """Writes arrivals, level and growth; returns the next place, the rate now and the rule's own growth factor."""
-    arrivals = np.empty(obs.history.shape[2])
-    known = total_by_age(obs, n, arrivals)
-    features = np.empty(NUM_FEATURES)
-    features_of(arrivals, known, features)
-    growth_quantiles(forecast, features, growth)
-    rps = rate_now(ctl, arrivals, known, settings.prior_rps)
+    inputs = np.empty(NUM_INPUTS)
+    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, inputs, growth)
     at = 0
     for i in range(NUM_FEATURES):
-        at = _put(out, n, at, features[i])
+        at = _put(out, n, at, inputs[i])
     at = _put(out, n, at, _log(_ratio(rps, settings.prior_rps)))
     for level in (0.5, 0.8, 0.95, 0.99):
         at = _put(out, n, at, 2.0 * quantile_at(forecast.levels, growth, np.log(level / (1.0 - level))))

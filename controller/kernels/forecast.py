@@ -1,19 +1,31 @@
-"""Features of recent arrivals and quantiles of the largest rate over the horizon, catalog-free.
+"""Inputs from recent arrivals and quantiles of the largest rate over the horizon, catalog-free and without a clock.
 
-All windows are in ticks, so a run at another `--speed` sees the same features; the seconds named are at the default
-tick of 10 s. `features_of` is written for one series, so training and deciding compute them with the same source.
+All windows are in ticks, so a run at another `--speed` sees the same inputs; the seconds named are at the default
+tick of 10 s. `inputs_of` is written for one series, so training and deciding compute them with the same source.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, ControlArrays, ObservationArrays
+from controller.arrays import F64, I64, ControlArrays, ObservationArrays
 from controller.kernels.compiled import kernel
+from controller.kernels.quantiles import growth_quantiles
 from controller.rule_arrays import RATE_TICKS, ForecastArrays
 
 NUM_FEATURES = 24
 """Length of the feature vector; `FEATURES` in `controller.forecast` names each."""
+
+WINDOW_EDGES = (0, 1, 2, 3, 4, 6, 9, 12, 18, 24, 30, 36, 48, 60, 75, 90, 120, 150, 180, 210, 240, 300, 360)
+"""Ages at which one window of the network's inputs ends and the next begins: narrow lately, wide an hour ago."""
+
+NUM_WINDOWS = len(WINDOW_EDGES) - 1
+
+NUM_INPUTS = NUM_FEATURES + NUM_WINDOWS + 1
+"""Inputs of the network: features, windows, horizon; `INPUTS` in `controller.forecast` names each."""
+
+REFERENCE_TICKS = 18.0
+"""Horizon at which the network's input for it is 0, 180 s."""
 
 PSEUDO_COUNT = 0.5
 """Added to every mean count per tick before a logarithm, so that empty windows have finite ratios."""
@@ -26,6 +38,8 @@ SHIFT_RATIO = 1.5
 
 ECHO_TICKS = 12
 """Length of the windows that look one period back, 120 s."""
+
+_LEAST_RPS = 1e-9
 
 
 @kernel
@@ -154,10 +168,47 @@ def _shift_ages(arrivals: F64, known: int, now: float, out: F64) -> None:
 
 
 @kernel
+def _windows_of(arrivals: F64, known: int, out: F64) -> None:
+    """Writes log mean of each window / rate now after the features; 0 where nothing of a window is known."""
+    now = _mean(arrivals, known, 0, RATE_TICKS)
+    first = WINDOW_EDGES[0]
+    for i in range(NUM_WINDOWS):
+        last = WINDOW_EDGES[i + 1]
+        mean = _mean(arrivals, known, first, last)
+        out[NUM_FEATURES + i] = _log_ratio(mean, now) if mean >= 0.0 else 0.0
+        first = last
+
+
+@kernel
+def inputs_of(arrivals: F64, known: int, horizon_ticks: float, out: F64) -> None:
+    """Writes the network's inputs for one series.
+
+    Args:
+        arrivals: As for `features_of`.
+        known: As for `features_of`; 0 gives the inputs of a steady service.
+        horizon_ticks: Ticks ahead that are forecast, > 0.
+        out: (NUM_INPUTS,).
+    """
+    features_of(arrivals, known, out)
+    if known <= 0:
+        # Zeros, but for "no shift is known": what is unknown is taken for steady until a tick is over.
+        out[19], out[20] = 1.0, 1.0
+    _windows_of(arrivals, known, out)
+    out[NUM_INPUTS - 1] = min(LIMIT, max(-LIMIT, np.log(max(horizon_ticks, 1e-9) / REFERENCE_TICKS)))
+
+
+@kernel
 def features_of_each(arrivals: F64, known: int, out: F64) -> None:
     """`features_of` for every row of `arrivals`, (N, T) by age, into `out`, (N, NUM_FEATURES)."""
     for n in range(arrivals.shape[0]):
         features_of(arrivals[n], known, out[n])
+
+
+@kernel
+def inputs_of_each(arrivals: F64, known: I64, horizon_ticks: float, out: F64) -> None:
+    """`inputs_of` for every row of `arrivals`, (N, T) by age with known[n] of them real, into (N, NUM_INPUTS)."""
+    for n in range(arrivals.shape[0]):
+        inputs_of(arrivals[n], known[n], horizon_ticks, out[n])
 
 
 @kernel
@@ -180,42 +231,6 @@ def total_by_age(obs: ObservationArrays, n: int, out: F64) -> int:
 
 
 @kernel
-def growth_quantiles(forecast: ForecastArrays, features: F64, out: F64) -> None:
-    """Writes the quantiles of log(largest rate over the horizon / rate now), (Q,), rising with the level."""
-    num_features, hidden = forecast.w1.shape
-    num_levels = forecast.levels.shape[0]
-    for q in range(num_levels):
-        out[q] = forecast.b2[q]
-    for m in range(hidden):
-        total = forecast.b1[m]
-        for f in range(num_features):
-            total += features[f] * forecast.feature_scale[f] * forecast.w1[f, m]
-        active = np.tanh(total)
-        for q in range(num_levels):
-            out[q] += active * forecast.w2[m, q]
-    for q in range(1, num_levels):
-        raw = out[q]
-        step = raw if raw > 30.0 else np.log1p(np.exp(raw))
-        out[q] = out[q - 1] + step
-
-
-@kernel
-def quantile_at(levels: F64, growth: F64, log_odds: float) -> float:
-    """Growth at a probability given by its log-odds: linear in log-odds between levels, held outside them."""
-    last = levels.shape[0] - 1
-    below = np.log(levels[0] / (1.0 - levels[0]))
-    if not log_odds > below:
-        return growth[0]
-    for q in range(last):
-        above = np.log(levels[q + 1] / (1.0 - levels[q + 1]))
-        if log_odds <= above:
-            part = (log_odds - below) / (above - below)
-            return growth[q] + part * (growth[q + 1] - growth[q])
-        below = above
-    return growth[last]
-
-
-@kernel
 def rate_now(ctl: ControlArrays, arrivals: F64, known: int, prior_rps: float) -> float:
     """Rate over the last minute, requests/s; ticks that have not been seen yet count as `prior_rps`."""
     seen = min(known, RATE_TICKS)
@@ -227,12 +242,49 @@ def rate_now(ctl: ControlArrays, arrivals: F64, known: int, prior_rps: float) ->
 
 @kernel
 def forecast_one(
-    ctl: ControlArrays, forecast: ForecastArrays, obs: ObservationArrays, n: int, prior_rps: float, growth: F64
+    ctl: ControlArrays,
+    forecast: ForecastArrays,
+    obs: ObservationArrays,
+    n: int,
+    prior_rps: float,
+    inputs: F64,
+    growth: F64,
 ) -> float:
-    """Writes the growth quantiles of env n, (Q,), and returns the rate now that they multiply, requests/s."""
+    """Forecasts env n.
+
+    Args:
+        ctl: Control spans; the horizon is theirs.
+        forecast: Network.
+        obs: Observation.
+        n: Env.
+        prior_rps: Rate of ticks not seen yet, requests/s.
+        inputs: (NUM_INPUTS,), written.
+        growth: (Q,) growth quantiles, written.
+
+    Returns:
+        The rate now that they multiply, requests/s.
+    """
     arrivals = np.empty(obs.history.shape[2])
     known = total_by_age(obs, n, arrivals)
-    features = np.empty(NUM_FEATURES)
-    features_of(arrivals, known, features)
-    growth_quantiles(forecast, features, growth)
+    inputs_of(arrivals, known, ctl.horizon_s / ctl.tick_s, inputs)
+    growth_quantiles(forecast, inputs, growth)
     return rate_now(ctl, arrivals, known, prior_rps)
+
+
+@kernel
+def told_rate(told: F64, n: int, own_rps: float, growth: F64) -> float:
+    """The rate now; what env n was told replaces the rule's own, and every growth quantile.
+
+    Args:
+        told: (N, 2) rate now and largest rate to come, requests/s; anything but numbers >= 0 tells nothing.
+        n: Env.
+        own_rps: The rule's own rate now, requests/s.
+        growth: (Q,), overwritten where something is told.
+    """
+    now, most = told[n, 0], told[n, 1]
+    if not (now >= 0.0 and most >= 0.0 and now < np.inf and most < np.inf):
+        return own_rps
+    # The rule caps growth at exp(LIMIT): out of silence, the rate now is raised so far that the cap gives what is told.
+    base = max(now, most * np.exp(-LIMIT), _LEAST_RPS)
+    growth[:] = np.log(max(most, _LEAST_RPS) / base)
+    return base

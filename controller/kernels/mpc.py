@@ -21,7 +21,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
-from controller.kernels.forecast import forecast_one, quantile_at
+from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.provision import (
     allot,
     best_pools,
@@ -33,6 +33,7 @@ from controller.kernels.provision import (
     unit_cost,
     whole_replicas,
 )
+from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import class_weights
 from controller.plan import Reason
 from controller.rule_arrays import (
@@ -244,7 +245,8 @@ def mpc_one(
         for p in range(num_pools):
             plan.batch_size[n, v, p] = settings.batch_size[v, p]
             plan.batch_wait_s[n, v, p] = 0.0
-    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, state.growth[n])
+    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, np.empty(NUM_INPUTS), state.growth[n])
+    rps = told_rate(state.told, n, rps, state.growth[n])
     log_odds = np.log(settings.quantile / (1.0 - settings.quantile)) + value_of_miss
     grown = rps * np.exp(min(5.0, quantile_at(forecast.levels, state.growth[n], log_odds)))
     weights = np.empty(num_classes)

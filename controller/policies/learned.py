@@ -6,8 +6,6 @@ still answers a preemption at once. A network of zeros is the rule, bit for bit.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,7 @@ from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.config import parse_config
 from controller.errors import ConfigError, PolicyFileError, mismatch
-from controller.forecast import FEATURES
+from controller.forecast import INPUTS, inputs_sha256
 from controller.observation import NAME, OBSERVATION_SIZE, RuleView, encode_observation, observation_sha256
 from controller.policies.policy_file import (
     ForecasterReference,
@@ -126,13 +124,14 @@ def content_of(
     metrics: Mapping[str, Any],
 ) -> PolicyContent:
     """What a policy file holds of a network (`knobs.*` tensors) around a rule."""
-    levels, width = tuple(float(level) for level in forecast.levels), forecast.w1.shape[1]
+    levels = tuple(float(level) for level in forecast.levels)
+    widths = (len(forecast.b1), len(forecast.b2))
     manifest = Manifest(
         observation=observation_reference(),
         knobs=knob_references(),
         hidden=hidden,
-        settings=settings.model_dump(mode="json"),
-        forecaster=ForecasterReference(features=features_reference(), levels=levels, hidden=width),
+        settings=settings.model_dump(mode="json", exclude={"forecaster"}),  # the file holds its own
+        forecaster=ForecasterReference(inputs=inputs_reference(), levels=levels, hidden=widths),
         dial_default=settings.miss_multiplier,
         catalog=catalog,
         catalog_sha256=setting.source.fingerprint,
@@ -153,10 +152,9 @@ def observation_reference() -> SpecReference:
     return SpecReference(name=NAME, size=OBSERVATION_SIZE, sha256=observation_sha256())
 
 
-def features_reference() -> SpecReference:
-    """Identity of the forecaster's features."""
-    text = json.dumps(FEATURES)
-    return SpecReference(name="arrivals", size=len(FEATURES), sha256=hashlib.sha256(text.encode()).hexdigest())
+def inputs_reference() -> SpecReference:
+    """Identity of the forecaster's inputs."""
+    return SpecReference(name="arrivals", size=len(INPUTS), sha256=inputs_sha256())
 
 
 def knob_references() -> tuple[KnobReference, ...]:
@@ -183,7 +181,7 @@ def check_fits(manifest: Manifest, setting: Setting, where: str) -> None:
     """
     pairs: tuple[tuple[str, object, object], ...] = (
         ("observation", observation_reference(), manifest.observation),
-        ("forecaster.features", features_reference(), manifest.forecaster.features),
+        ("forecaster.inputs", inputs_reference(), manifest.forecaster.inputs),
         ("knobs", knob_references(), manifest.knobs),
     )
     for field, expected, found in pairs:

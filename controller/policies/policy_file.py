@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from controller.config import StrictModel, versions
 from controller.errors import PolicyFileError, mismatch, one_screen
 from controller.validation import error_lines
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 SUFFIX = ".provisor"
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 
@@ -58,9 +58,9 @@ class KnobReference(StrictModel):
 class ForecasterReference(StrictModel):
     """What the forecaster takes and gives."""
 
-    features: SpecReference
+    inputs: SpecReference
     levels: tuple[float, ...] = Field(min_length=1)
-    hidden: int = Field(ge=1)
+    hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
 class TrainingRecord(StrictModel):
@@ -79,7 +79,7 @@ class TrainingRecord(StrictModel):
 class Manifest(StrictModel):
     """All of a policy file but the weights."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     kind: Literal["knob_network"] = "knob_network"
     observation: SpecReference
     knobs: tuple[KnobReference, ...] = Field(min_length=1)
@@ -118,13 +118,15 @@ def layer_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
 
 def forecaster_shapes(forecaster: ForecasterReference) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the forecaster's tensors, `controller.rule_arrays.ForecastArrays` without its levels."""
-    features, hidden, levels = forecaster.features.size, forecaster.hidden, len(forecaster.levels)
+    inputs, (first, second), levels = forecaster.inputs.size, forecaster.hidden, len(forecaster.levels)
     return {
-        "forecaster.feature_scale": (features,),
-        "forecaster.w1": (features, hidden),
-        "forecaster.b1": (hidden,),
-        "forecaster.w2": (hidden, levels),
-        "forecaster.b2": (levels,),
+        "forecaster.input_scale": (inputs,),
+        "forecaster.w1": (inputs, first),
+        "forecaster.b1": (first,),
+        "forecaster.w2": (first, second),
+        "forecaster.b2": (second,),
+        "forecaster.w3": (second, levels),
+        "forecaster.b3": (levels,),
     }
 
 
@@ -252,7 +254,8 @@ def _parse_manifest(text: bytes, source: str) -> Manifest:
         raise PolicyFileError(mismatch(where, "a mapping", value))
     if value.get("format_version") != FORMAT_VERSION:
         # Before all else: another version may have other fields, and their errors would mislead.
-        raise PolicyFileError(mismatch(f"{where}: format_version", str(FORMAT_VERSION), value.get("format_version")))
+        problem = mismatch(f"{where}: format_version", str(FORMAT_VERSION), value.get("format_version"))
+        raise PolicyFileError(f"{problem}; train it anew with this version")
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:

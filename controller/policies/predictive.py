@@ -11,7 +11,7 @@ from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
 from controller.batching import capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.config import StrictModel
-from controller.forecast import persistence_forecast
+from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.policies.rules import check_single_operators
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
 
@@ -71,12 +71,17 @@ class MpcSettings(StrictModel):
         le=100.0,
         description="value of a miss relative to what the settings were tuned for (the dial)",
     )
+    forecaster: str = Field(
+        default=DEFAULT,
+        min_length=1,
+        description="`default`, fitted on all training traces; `persistence`; or the path of a forecaster's .json",
+    )
 
     def arrays(self, setting: Setting) -> MpcArrays:
         """The settings as the kernels take them, for one scenario."""
         spans = {"backlog_s", "repay_s", "scale_in_s"}
         speed = setting.scenario.speed
-        given = self.model_dump(exclude={"miss_multiplier"})
+        given = self.model_dump(exclude={"miss_multiplier", "forecaster"})
         values = {name: value / speed if name in spans else value for name, value in given.items()}
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
@@ -90,7 +95,7 @@ class MpcPolicy:
     Args:
         setting: What is decided for.
         settings: The rule's settings; the defaults are a judgement, `provisor tune` finds better ones.
-        forecast: Forecaster; persistence with stated growth quantiles by default.
+        forecast: Forecaster in place of the one that the settings name.
         name: Name in tables.
 
     Attributes:
@@ -112,7 +117,7 @@ class MpcPolicy:
         self.setting = setting
         self.settings = MpcSettings() if settings is None else settings
         check_single_operators(setting, name)
-        self.forecast = persistence_forecast() if forecast is None else forecast
+        self.forecast = forecaster_named(self.settings.forecaster) if forecast is None else forecast
         self._arrays = self.settings.arrays(setting)
         self.reset(1)
 

@@ -1,19 +1,31 @@
 """Features and quantiles of the forecaster."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from controller.errors import UsageError
 from controller.forecast import (
     FEATURES,
+    INPUTS,
     LEVELS,
+    WINDOW_EDGES,
     forecast_features,
+    forecast_inputs,
     forecast_targets,
     growth_of,
     new_forecast,
     persistence_forecast,
 )
-from controller.kernels.forecast import NUM_FEATURES, forecast_one, growth_quantiles, quantile_at
+from controller.kernels import forecast as kernels
+from controller.kernels.forecast import (
+    NUM_FEATURES,
+    NUM_INPUTS,
+    forecast_one,
+    told_rate,
+)
+from controller.kernels.quantiles import growth_quantiles, quantile_at
 from tests.tiny import steady_observation, tiny_setting
 
 
@@ -24,6 +36,12 @@ def feature(values: np.ndarray, name: str) -> float:
 def test_every_feature_is_named() -> None:
     assert len(FEATURES) == NUM_FEATURES
     assert len(set(FEATURES)) == NUM_FEATURES
+
+
+def test_every_input_is_named_and_windows_end_where_the_kernel_ends_them() -> None:
+    assert len(set(INPUTS)) == len(INPUTS) == NUM_INPUTS
+    assert INPUTS[:NUM_FEATURES] == FEATURES
+    assert WINDOW_EDGES == kernels.WINDOW_EDGES
 
 
 def test_constant_arrivals_have_no_growth_trend_or_spread() -> None:
@@ -64,10 +82,8 @@ def test_histories_of_another_shape_are_refused() -> None:
 def test_features_do_not_depend_on_where_the_ring_starts() -> None:
     setting = tiny_setting()
     rng = np.random.default_rng(1)
-    growth = np.empty((2, len(LEVELS)))
-    forecast = new_forecast(LEVELS, 4)._replace(
-        w1=rng.normal(size=(NUM_FEATURES, 4)), w2=rng.normal(size=(4, len(LEVELS)))
-    )
+    growth, inputs = np.empty((2, len(LEVELS))), np.empty((2, NUM_INPUTS))
+    forecast = some_network(rng)
     arrivals = rng.poisson(300.0, 500).astype(float)
     for row, tick in enumerate((360, 500)):
         obs = steady_observation(setting, 0.0, ticks=tick)
@@ -75,33 +91,90 @@ def test_features_do_not_depend_on_where_the_ring_starts() -> None:
         recent = arrivals[140:]
         for k in range(360):
             obs.history[0, 0, (tick - 1 - k) % 360] = recent[-1 - k]
-        rps = forecast_one(setting.control, forecast, obs, 0, 50.0, growth[row])
+        rps = forecast_one(setting.control, forecast, obs, 0, 50.0, inputs[row], growth[row])
         assert rps == pytest.approx(recent[-6:].mean() / 10)
     np.testing.assert_array_equal(growth[0], growth[1])
-    np.testing.assert_allclose(growth_of(forecast, forecast_features(recent[None]))[0], growth[0], rtol=1e-10)
+    np.testing.assert_array_equal(inputs[0], inputs[1])
+    horizon_ticks = setting.control.horizon_s / setting.control.tick_s
+    np.testing.assert_array_equal(inputs[0], forecast_inputs(recent[None], horizon_ticks)[0])
+    np.testing.assert_allclose(growth_of(forecast, inputs[:1])[0], growth[0], rtol=1e-10)
+
+
+def some_network(rng: np.random.Generator):
+    blank = new_forecast(LEVELS, (16, 8))
+    return blank._replace(
+        input_scale=rng.uniform(0.5, 2.0, NUM_INPUTS),
+        **{
+            name: rng.normal(size=getattr(blank, name).shape) * factor
+            for name, factor in (("w1", 0.3), ("b1", 1.0), ("w2", 0.5), ("b2", 1.0), ("w3", 3.0), ("b3", 3.0))
+        },
+    )
 
 
 def test_kernel_agrees_with_the_numpy_reference_and_never_crosses() -> None:
     rng = np.random.default_rng(0)
-    forecast = new_forecast(LEVELS, 16)._replace(
-        w1=rng.normal(size=(NUM_FEATURES, 16)),
-        b1=rng.normal(size=16),
-        w2=rng.normal(size=(16, len(LEVELS))) * 3,
-        b2=rng.normal(size=len(LEVELS)) * 3,
-    )
-    features = rng.normal(size=(50, NUM_FEATURES))
-    reference = growth_of(forecast, features)
+    forecast = some_network(rng)
+    inputs = rng.normal(size=(50, NUM_INPUTS))
+    reference = growth_of(forecast, inputs)
     out = np.empty(len(LEVELS))
     for row in range(50):
-        growth_quantiles(forecast, features[row], out)
+        growth_quantiles(forecast, inputs[row], out)
         np.testing.assert_allclose(out, reference[row], rtol=1e-9)
-    assert (np.diff(reference, axis=1) >= 0).all()
+        assert (np.diff(out) >= 0).all()
+
+
+def test_windows_hold_the_mean_of_their_ages_relative_to_the_rate_now() -> None:
+    history = np.random.default_rng(3).poisson(40.0, (1, 360)).astype(float)
+    found = forecast_inputs(history, 18)[0, NUM_FEATURES:-1]
+    by_age = history[0, ::-1]
+    now = by_age[:6].mean() + 0.5
+    wanted = [np.log((by_age[a:b].mean() + 0.5) / now) for a, b in itertools.pairwise(WINDOW_EDGES)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-15)
+
+
+def test_windows_of_which_nothing_is_known_are_zero() -> None:
+    history = np.full((1, 360), 40.0)
+    history[0, -10:] = 80.0  # the only ticks known
+    found = forecast_inputs(history, 18, np.array([10]))[0, NUM_FEATURES:-1]
+    assert found.tolist() == [0.0] * len(found)  # the known ones are all as high as now
+    assert forecast_inputs(history, 18)[0, NUM_FEATURES:-1].min() < -0.6
+
+
+def test_the_horizon_is_told_in_ticks_so_that_speed_and_tick_do_not_matter() -> None:
+    history = np.full((1, 360), 40.0)
+    # log(36 / 18) at twice the reference of 18 ticks
+    assert forecast_inputs(history, 36)[0, -1] == pytest.approx(np.log(2.0))
+    assert forecast_inputs(history, 18)[0, -1] == 0.0
+
+
+def test_nothing_known_counts_as_a_steady_service() -> None:
+    steady = forecast_inputs(np.full((1, 360), 1e12), 18)
+    nothing = forecast_inputs(np.zeros((1, 0)), 18)
+    np.testing.assert_allclose(nothing, steady, atol=1e-5)
+
+
+def test_what_is_told_replaces_rate_and_growth() -> None:
+    growth = np.linspace(0.0, 1.0, 3)
+    # 40 requests/s now and 100 within the horizon: every quantile is log(2.5).
+    assert told_rate(np.array([[40.0, 100.0]]), 0, 7.0, growth) == 40.0
+    np.testing.assert_allclose(growth, np.log(2.5))
+    # Out of silence the growth is at most exp(5), so the rate now is raised to meet 100.
+    now = told_rate(np.array([[0.0, 100.0]]), 0, 7.0, growth)
+    assert now * np.exp(growth[0]) == pytest.approx(100.0)
+    assert growth[0] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("told", [(np.nan, np.nan), (np.nan, 5.0), (5.0, np.nan), (-1.0, 5.0), (np.inf, np.inf)])
+def test_what_is_no_rate_tells_nothing(told: tuple[float, float]) -> None:
+    growth = np.linspace(0.0, 1.0, 3)
+    assert told_rate(np.array([told]), 0, 7.0, growth) == 7.0
+    assert growth.tolist() == [0.0, 0.5, 1.0]
 
 
 def test_persistence_gives_the_stated_quantiles_whatever_came_before() -> None:
     forecast = persistence_forecast((0.5, 0.9), (0.0, 0.2))
     for arrivals in (np.full((1, 360), 10.0), np.geomspace(1, 1e4, 360)[None]):
-        np.testing.assert_allclose(growth_of(forecast, forecast_features(arrivals))[0], [0.0, 0.2], atol=1e-12)
+        np.testing.assert_allclose(growth_of(forecast, forecast_inputs(arrivals, 18))[0], [0.0, 0.2], atol=1e-12)
 
 
 def test_quantiles_between_levels_are_linear_in_log_odds() -> None:

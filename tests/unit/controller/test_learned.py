@@ -31,7 +31,7 @@ def setting():
 def forecaster():
     """A network whose numbers are exact in float32, as fitted ones are."""
     rng = np.random.default_rng(7)
-    blank = new_forecast(LEVELS, hidden=4)
+    blank = new_forecast(LEVELS, hidden=(4, 3))
     drawn = {
         name: rng.normal(size=array.shape, scale=0.3) for name, array in blank._asdict().items() if name != "levels"
     }

@@ -36,7 +36,7 @@ def make_content(**changes):
         hidden=(4, 3),
         settings={"headroom": 1.2, "count": 3, "is_eager": True},
         forecaster=ForecasterReference(
-            features=SpecReference(name="rates-v1", size=6, sha256="b" * 64), levels=(0.5, 0.95), hidden=7
+            inputs=SpecReference(name="rates-v1", size=6, sha256="b" * 64), levels=(0.5, 0.95), hidden=(7, 3)
         ),
         dial_default=1.0,
         catalog="any",
@@ -165,8 +165,13 @@ def test_altered_manifest_is_named(saved):
 
 def test_unknown_version_is_named_before_its_unknown_fields(saved):
     path, _ = saved
-    rewrite(path, lambda value: value.update(format_version=2, novelty=1))
-    refused(path, "format_version", "expected 1", "got 2")
+    rewrite(path, lambda value: value.update(format_version=3, novelty=1))
+    refused(path, "format_version", "expected 2", "got 3")
+
+
+def test_file_of_the_version_before_is_refused_with_what_to_do(saved):
+    rewrite(saved[0], lambda value: value.update(format_version=1))
+    refused(saved[0], "format_version", "expected 2", "got 1", "train it anew")
 
 
 @pytest.mark.parametrize("field", ["observation", "knobs", "settings", "catalog_sha256", "training"])

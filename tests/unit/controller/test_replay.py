@@ -31,7 +31,7 @@ def learned() -> LearnedPolicy:
         setting,
         tensors,
         settings=MpcSettings(),
-        forecast=new_forecast(LEVELS, hidden=2),
+        forecast=new_forecast(LEVELS, hidden=(2, 2)),
         hidden=(1,),
         catalog="any",
         training=record,
