@@ -20,6 +20,7 @@ from controller.batching import capacity_rps, machine_usd
 from controller.compile import Setting
 from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
+from controller.ports import Policy
 from envs.world import Cell, World
 from experiments.results import Tally
 from experiments.worker import threads_here
@@ -143,15 +144,16 @@ def _workflow_fleet(setting: Setting, arrivals: F64) -> I64:
     return np.minimum(np.ceil(needed), setting.limits.pool_max).astype(np.int64)
 
 
-def new_loop(world: World, policy: str | PolicySpec, num_envs: int) -> DecisionLoop:
+def new_loop(world: World, policy: str | PolicySpec | Policy, num_envs: int) -> DecisionLoop:
     """A decision loop with a fresh policy for `num_envs` envs.
 
     Args:
         world: Names the setting.
-        policy: What `make_policy` takes.
+        policy: What `make_policy` takes, or a policy, which begins anew.
         num_envs: N.
     """
-    return DecisionLoop(world.setting, make_policy(policy, world.setting), num_envs)
+    made = make_policy(policy, world.setting) if isinstance(policy, str | PolicySpec) else policy
+    return DecisionLoop(world.setting, made, num_envs)
 
 
 def begin(world: World, start: Start, simulator: Simulator) -> ObservationArrays:
@@ -165,7 +167,7 @@ def begin(world: World, start: Start, simulator: Simulator) -> ObservationArrays
 def roll(
     world: World,
     start: Start,
-    policy: str | PolicySpec,
+    policy: str | PolicySpec | Policy,
     recorders: Sequence[Recorder] = (),
     ticks: int | None = None,
     simulator: Simulator | None = None,
@@ -175,7 +177,7 @@ def roll(
     Args:
         world: The world.
         start: Cells to run, with their beginning.
-        policy: What `make_policy` takes.
+        policy: What `make_policy` takes, or a policy, which begins anew.
         recorders: Watch each tick, in order.
         ticks: Ticks to run; None: the whole cell.
         simulator: One of as many envs to reuse; None: a new one.

@@ -1,0 +1,75 @@
+"""The `mpc` rule that is told how the rate goes on: the practical bound on what a forecast can be worth.
+
+It knows the rate, not the requests: what is drawn from the rate, where the spot market goes, and what happens after
+the horizon stay unknown to it. All else is the rule, so the difference to it is the value of a perfect forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller.arrays import ObservationArrays, PlanArrays
+from controller.errors import UsageError, mismatch
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from envs.world import Cell, World
+from experiments.forecast_samples import largest_ahead
+
+HORIZON_S = 200.0
+"""How far ahead it is told, control seconds: a launch with its load."""
+
+
+class ClairvoyantMpc(MpcPolicy):
+    """The rule under a perfect forecast.
+
+    Args:
+        world: Whose rate is told.
+        cells: What each env runs, in order.
+        settings: The rule's settings; its `quantile` and `forecaster` have no effect, `headroom` does.
+        horizon_s: How far ahead the largest rate is told, in seconds of control time, > 0.
+        name: Name in tables.
+
+    Raises:
+        UsageError: The horizon is not positive, or it is reset for another number of envs than there are cells.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        cells: Sequence[Cell],
+        settings: MpcSettings | None = None,
+        horizon_s: float = HORIZON_S,
+        name: str = "clairvoyant",
+    ) -> None:
+        if not horizon_s > 0:
+            raise UsageError(mismatch("horizon_s", "a number of seconds > 0", horizon_s))
+        self._begin_s = world.start_s(cells)
+        self._bin_s = world.bin_s
+        self._now_rps = world.rate_rps.sum(axis=0)
+        # The bin that a moment lies in and every one that begins within the horizon, none behind the cell's end: in a
+        # world of several traces what follows there is another's.
+        self._bins = max(1, int(np.ceil(horizon_s / world.setting.scenario.speed / world.bin_s - 1e-9))) + 1
+        self._most_rps = largest_ahead(self._now_rps, self._bins)
+        self._end_bin = np.rint((self._begin_s + world.cell_s) / world.bin_s).astype(np.int64)
+        super().__init__(world.setting, settings, name=name)
+
+    def reset(self, num_envs: int) -> None:
+        """Forgets all state; what is told is set at every decision."""
+        if num_envs not in (1, len(self._begin_s)):  # one env before anything runs: the rule is made with it
+            raise UsageError(mismatch("num_envs", f"{len(self._begin_s)}, one for each cell", num_envs))
+        super().reset(num_envs)
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """Plans every env, told the rate now and the largest within the horizon."""
+        count = len(observation.tick)
+        if count != len(self._begin_s):
+            raise UsageError(mismatch("observation", f"{len(self._begin_s)} envs, one for each cell", count))
+        at_s = self._begin_s + observation.tick * self.setting.control.tick_s
+        bins = np.minimum((at_s / self._bin_s + 1e-9).astype(np.int64), len(self._now_rps) - 1)
+        self.state.told[:, 0] = self._now_rps[bins]
+        self.state.told[:, 1] = self._most_rps[bins]
+        for n in np.flatnonzero(bins + self._bins > self._end_bin):
+            rest = self._now_rps[bins[n] : max(self._end_bin[n], bins[n] + 1)]
+            self.state.told[n, 1] = rest.max()
+        return super().decide(observation)
