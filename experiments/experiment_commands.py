@@ -98,3 +98,53 @@ def levers(scenarios: tuple[str, ...], policy: str, stretches: int, seed: int, o
     (folder / "levers.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     click.echo(f"wrote {folder / 'levers.json'}")
     return EXIT_DONE
+
+
+@experiment.command()
+@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
+@click.option(
+    "--quick", is_flag=True, help="A minute's worth: few moments, short fits; says nothing about who is best."
+)
+@click.option("--test", "is_test", is_flag=True, help="Judge on the test days, once all choices are made.")
+@click.option("--write", "is_write", is_flag=True, help="Fit the network of the decision path anew and ship it.")
+@click.option("--out", default="runs/experiment/forecast", show_default=True, metavar="DIR", help="Folder of results.")
+def forecast(check: bool, quick: bool, is_test: bool, is_write: bool, out: str) -> int:
+    """Compare forecasters on days they never saw: pinball loss and coverage by trace.
+
+    Learns from the training days of every public trace but one that is held out and of generated ones, and judges on
+    the validation days. Goes on where it was interrupted; half an hour on two cores, most of it for the networks that
+    read the hour tick by tick. With --write only the network of the decision path is fitted, in two minutes.
+
+    \b
+    Example:
+      provisor experiment forecast --check
+      provisor experiment forecast --write
+    """
+    from controller.forecaster_file import FOLDER
+    from envs.world import DATA_VARIABLE, expand_path
+    from experiments.checks import show_checks, write_checks
+    from experiments.forecast_report import shipped_checks, show_scores, study_checks, write_scores
+    from experiments.forecast_study import QUICK, StudyConfig, data_sha256, run_study, shipped_score, write_shipped
+    from experiments.forecast_traces import Part, load_series
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    root, folder = Path(expand_path(f"${DATA_VARIABLE}", DATA_VARIABLE)), Path(out)
+    config = QUICK if quick else StudyConfig()
+    if is_write:
+        target = folder / "default.json" if quick else FOLDER / "default.json"
+        write_shipped(root, config, target, say)
+        click.echo(f"wrote {target} and its weights")
+        return EXIT_DONE
+    part: Part = "test" if is_test else "validation"
+    scores = run_study(root, config, part, folder / "candidates", say)
+    shipped = shipped_score(root, StudyConfig(), part)
+    show_scores([*scores, shipped])
+    for path in write_scores([*scores, shipped], part, folder):
+        click.echo(f"wrote {path}")
+    if quick or is_test:
+        return EXIT_DONE
+    found = [*study_checks(scores), *shipped_checks(shipped, data_sha256(load_series(root)))]
+    write_checks(found, folder / "checks.json")
+    return EXIT_DONE if show_checks("the forecaster", found) or not check else EXIT_FAILED

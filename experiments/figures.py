@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -91,6 +92,33 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if not front or points[i][1] > points[front[-1]][1]:
             front.append(i)
     return front
+
+
+def reliability_svg(
+    levels: Sequence[float], coverage: Mapping[str, Sequence[float]], faint: Sequence[Sequence[float]] = ()
+) -> str:
+    """Share of outcomes covered against the level promised, both by their log-odds; `faint` lines have no name."""
+    odds = _log_odds(levels)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(odds, odds, color="black", linewidth=0.8)
+        for shares in faint:
+            axes.plot(odds, _log_odds(shares), color=_OTHERS_COLOUR, linewidth=0.6)
+        for index, (name, shares) in enumerate(coverage.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            style = "-" if index < len(COLOURS) else "--"
+            axes.plot(odds, _log_odds(shares), style, color=colour, marker="o", markersize=3, label=name)
+        axes.set_xticks(odds, [f"{level:g}" for level in levels])
+        axes.set_yticks(odds, [f"{level:g}" for level in levels])
+        axes.set_xlabel("level of the quantile")
+        axes.set_ylabel("share of outcomes at or below it")
+        axes.legend()
+        return _svg(figure)
+
+
+def _log_odds(shares: Sequence[float]) -> list[float]:
+    return [math.log(share / (1.0 - share)) for share in (min(max(one, 1e-3), 1.0 - 1e-3) for one in shares)]
 
 
 def timeline_svg(timeline: Timeline) -> str:
