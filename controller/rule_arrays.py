@@ -1,4 +1,4 @@
-"""Array forms of a forecaster, of the rules' settings and of their state, as the compiled kernels take them.
+"""Array forms of a forecaster, of the `mpc` rule's settings and of its state, as the compiled kernels take them.
 
 Axes as in `controller.arrays`, and F inputs, M1 and M2 hidden units, Q quantile levels, K knobs.
 """
@@ -53,12 +53,6 @@ RATE_TICKS = 6
 """Ticks of "the rate now": 60 s at the default tick."""
 
 
-SCHEMES = ("reactive", "util_aware", "exascale", "mixed", "paragon")
-"""Published schemes by the number their kernel takes."""
-
-REACTIVE, UTIL_AWARE, EXASCALE, MIXED, PARAGON = range(len(SCHEMES))
-
-
 class ForecastArrays(NamedTuple):
     """Quantiles of log(largest rate over the horizon / rate now): a network of two layers on catalog-free inputs.
 
@@ -111,37 +105,6 @@ class MpcState(NamedTuple):
     is_open: Bool  # (N, P) available and trusted at the last plan: capacity is planned there
 
 
-class RuleArrays(NamedTuple):
-    """Settings of a published scheme as numbers; see `controller.policies.rules`."""
-
-    variant: I64  # (C,) fixed variant of the class
-    pools: I64  # (C, P) its machine pools in the order they are filled; -1 after the last
-    spot_pools: I64  # (C, P) the same for the spot part
-    pool_max: I64  # (P,)
-    spot_share: float
-    headroom: float
-    cooldown_ticks: int
-    high_utilisation: float
-    low_utilisation: float
-    target_utilisation: float
-    window_ticks: int
-    ahead_ticks: int
-    overflow_slack: float
-    strict_slo_s: float
-    burstiness: float
-    calm_headroom: float
-    prior_rps: float
-    batch_size: I64  # (V, P) largest batch that fits the SLOs
-
-
-class RuleState(NamedTuple):
-    """What a published scheme remembers per env."""
-
-    target: I64  # (N, V, P) replicas last planned
-    calm_ticks: I64  # (N, V, P) ticks since the wanted number last reached `target`
-    wanted: I64  # (N, V, P) largest number wanted during those ticks
-
-
 def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -> MpcState:
     """State of a rule that has not decided yet; `shape` is (V, P, C)."""
     _, num_pools, num_classes = shape
@@ -153,9 +116,3 @@ def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -
         trusted=np.ones((num_envs, num_pools), np.bool_),
         is_open=np.ones((num_envs, num_pools), np.bool_),
     )
-
-
-def new_rule_state(num_envs: int, shape: tuple[int, int, int]) -> RuleState:
-    """State of a scheme that has not decided yet; `shape` is (V, P, C)."""
-    size = (num_envs, *shape[:2])
-    return RuleState(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))

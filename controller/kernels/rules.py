@@ -1,79 +1,60 @@
-"""Published schemes: reactive, util_aware, exascale, mixed and paragon.
+"""Rival schemes as one compiled path: a demand that is the scheme's own, and levers that all share.
 
-All plan a fixed variant per class on a fixed pool, with a part on spot if asked for, and differ in the demand they
-plan for and in what they send to serverless. Sources and readings are in `controller.policies.rules`.
+A scheme says how much capacity each class needs (`rival_demand`, `rival_autoscalers`) and by what rule it picks pools
+(`rival_placing`, `rival_spot`); variants, spot, over-provision, on-demand floor and overflow follow its settings. With
+a fixed variant every option is rounded up and cooled down by itself, as the schemes were published; with a mix of
+variants replicas stand in for each other, so it is the demand that is held. Sources and readings are in
+`controller.policies.rules` and its neighbours.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.arrays import (
+    F64,
+    CatalogArrays,
+    ControlArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
-from controller.kernels.rates import history_sum, peak_rate, planned_rps
+from controller.kernels.mpc import class_slack
+from controller.kernels.provision import probe_pools, rank_variants, whole_replicas
+from controller.kernels.rates import class_weights
+from controller.kernels.rival_autoscalers import scale_groups
+from controller.kernels.rival_demand import burstiness, demand_of_class, hold_demand, utilisation
+from controller.kernels.rival_placing import Bought, choose_option, class_mix, place
+from controller.kernels.rival_pools import SLACK_REPLICAS
+from controller.kernels.rival_spot import watch_spot
 from controller.plan import Reason
-from controller.rule_arrays import EXASCALE, MIXED, PARAGON, RATE_TICKS, UTIL_AWARE, RuleArrays, RuleState
+from controller.rival_arrays import (
+    HPA,
+    INFAAS,
+    MARK,
+    PARAGON,
+    PARAGON_PLUS,
+    RAY_SERVE,
+    RIBBON,
+    SPOTHEDGE,
+    UTIL_AWARE,
+    RivalArrays,
+    RivalState,
+)
+
+ANY_PRICE = 1e9
+"""Spread of prices within which every pool is tried again."""
 
 _FOLLOW = int(Reason.FOLLOW_DEMAND)
 _HOLD = int(Reason.HOLD_SCALE_IN)
 _OVERFLOW = int(Reason.OVERFLOW)
 
 
-@inner
-def recent_rate(
-    wl: WorkloadArrays, ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, prior_rps: float
-) -> float:
-    """Rate of a class over the last minute, requests/s; ticks not seen yet count as the scenario's mean rate."""
-    seen = min(RATE_TICKS, obs.tick[n], obs.history.shape[2])
-    prior = prior_rps * wl.share[c] * (RATE_TICKS - seen)
-    return (history_sum(obs, n, c, RATE_TICKS) / ctl.tick_s + prior) / RATE_TICKS
-
-
-@inner
-def line_forecast(
-    ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, window_ticks: int, ahead_ticks: int
-) -> float:
-    """Least-squares line through the last ticks read `ahead_ticks` ahead, requests/s; -1 with fewer than 3 ticks."""
-    length = obs.history.shape[2]
-    count = min(window_ticks, obs.tick[n], length)
-    if count < 3:
-        return -1.0
-    middle = (count - 1) / 2.0
-    total, moment, spread = 0.0, 0.0, 0.0
-    for age in range(count):
-        arrived = obs.history[n, c, (obs.tick[n] - 1 - age) % length]
-        total += arrived
-        moment += (middle - age) * arrived
-        spread += (middle - age) * (middle - age)
-    return (total / count + moment / spread * (middle + ahead_ticks)) / ctl.tick_s
-
-
-@inner
-def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
-    """Largest over median arrivals per tick, all classes, over the last `window_ticks`; 1 with fewer than 3 ticks."""
-    length = obs.history.shape[2]
-    count = min(window_ticks, obs.tick[n], length)
-    if count < 3:
-        return 1.0
-    totals = np.zeros(count)
-    for age in range(count):
-        for c in range(obs.history.shape[1]):
-            totals[age] += obs.history[n, c, (obs.tick[n] - 1 - age) % length]
-    totals.sort()
-    median = totals[count // 2]
-    return totals[count - 1] / median if median > 0.0 else np.inf
-
-
-@inner
-def _utilisation(cat: CatalogArrays, ctl: ControlArrays, obs: ObservationArrays, n: int, v: int, p: int) -> float:
-    """Busy share of an option's credits in the last window; 1 where it should serve and nothing does."""
-    num_credits = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * cat.concurrency[v, p]
-    return obs.busy_s[n, v, p] / (num_credits * ctl.tick_s) if num_credits > 0 else 1.0
-
-
 @kernel
-def _cool_down(state: RuleState, n: int, v: int, p: int, wanted: int, cooldown_ticks: int) -> bool:
+def _cool_down(state: RivalState, n: int, v: int, p: int, wanted: int, cooldown_ticks: int) -> bool:
     """Follows `wanted` up at once, and down to the most wanted since once it stayed below for `cooldown_ticks`.
 
     Returns:
@@ -94,28 +75,71 @@ def _cool_down(state: RuleState, n: int, v: int, p: int, wanted: int, cooldown_t
 
 
 @inner
-def _demand_of_class(
+def _need(
     kind: int,
+    cat: CatalogArrays,
     wl: WorkloadArrays,
     ctl: ControlArrays,
-    settings: RuleArrays,
+    settings: RivalArrays,
+    state: RivalState,
     obs: ObservationArrays,
+    plan: PlanArrays,
     n: int,
-    c: int,
     is_bursty: bool,
-) -> float:
-    """Requests/s that the scheme plans capacity for, headroom included."""
-    rate = recent_rate(wl, ctl, obs, n, c, settings.prior_rps)
-    if kind == EXASCALE:
-        ahead = line_forecast(ctl, obs, n, c, settings.window_ticks, settings.ahead_ticks)
-        most = peak_rate(ctl, obs, n, c, settings.window_ticks)
-        if ahead >= 0.0:
-            rate = max(ahead, most)
-    if kind == PARAGON and not is_bursty:
-        return settings.headroom * settings.calm_headroom * rate
-    if kind == UTIL_AWARE:
-        return rate
-    return settings.headroom * rate
+    need_rps: F64,
+) -> None:
+    """Writes the capacity that each class is planned, (C,) requests/s, and chooses its option where that is open."""
+    num_classes = wl.share.shape[0]
+    if kind in (RAY_SERVE, HPA, SPOTHEDGE):
+        weights = np.empty(num_classes)
+        class_weights(wl, obs, n, weights)
+        scale_groups(kind, cat, wl, ctl, settings, state, obs, n, weights, need_rps)
+        return
+    for c in range(num_classes):
+        need_rps[c] = demand_of_class(kind, cat, wl, ctl, settings, state, obs, n, c, is_bursty)
+        before = state.need_rps[n, c]
+        if settings.adaptive_variant or kind == INFAAS:
+            if hold_demand(
+                state.need_rps, state.need_calm_ticks, state.need_wanted_rps, n, c, need_rps[c], settings.cooldown_ticks
+            ):
+                plan.reasons[n] |= _HOLD
+            need_rps[c] = state.need_rps[n, c]
+        elif kind == MARK:
+            state.need_rps[n, c] = need_rps[c]
+        if kind == INFAAS and (need_rps[c] != before or state.choice[n, c] < 0):
+            state.choice[n, c] = choose_option(cat, wl, settings, state, n, c, need_rps[c])
+
+
+@inner
+def _round_each(
+    kind: int,
+    cat: CatalogArrays,
+    ctl: ControlArrays,
+    settings: RivalArrays,
+    state: RivalState,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    demand: F64,
+) -> None:
+    """Rounds every option up by itself and holds it for the cool-down; `util_aware` moves it outside its band only."""
+    num_variants, num_pools = demand.shape
+    for v in range(num_variants):
+        for p in range(num_pools):
+            rps = settings.rps[v, p]
+            plan.replicas[n, v, p] = 0
+            if rps <= 0.0 or (demand[v, p] <= 0.0 and state.target[n, v, p] <= 0):
+                continue
+            wanted = int(np.ceil(min(demand[v, p] / rps - SLACK_REPLICAS, 1e9)))
+            if kind == UTIL_AWARE:
+                busy = utilisation(cat, ctl, obs, n, v, p)
+                wanted = state.target[n, v, p]
+                if wanted <= 0 or busy > settings.high_utilisation or busy < settings.low_utilisation:
+                    wanted = int(np.ceil(min(demand[v, p] / (settings.target_utilisation * rps) - SLACK_REPLICAS, 1e9)))
+            cooldown_ticks = 0 if kind == INFAAS else settings.cooldown_ticks
+            if _cool_down(state, n, v, p, max(0, wanted), cooldown_ticks):
+                plan.reasons[n] |= _HOLD
+            plan.replicas[n, v, p] = state.target[n, v, p]
 
 
 @inner
@@ -123,24 +147,30 @@ def _route(
     kind: int,
     cat: CatalogArrays,
     wl: WorkloadArrays,
-    settings: RuleArrays,
+    settings: RivalArrays,
+    state: RivalState,
     plan: PlanArrays,
     n: int,
     c: int,
     is_bursty: bool,
 ) -> None:
-    """Overflow of one class: none but for `mixed` (all) and `paragon` (while bursty; relaxed ones wait first)."""
-    v, p = settings.variant[c], settings.pools[c, 0]
-    taken_s = cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] + wl.network_s[c, v, p]
-    slack_s = max(0.0, wl.slo_s[c] - taken_s)
+    """Overflow of one class; the `paragon` schemes overflow while load is bursty, and relaxed classes wait first."""
+    if settings.adaptive_variant:
+        slack_s = class_slack(
+            wl.allowed, cat.market, cat.service_s, wl.network_s, settings.batch_size, plan.replicas, wl.slo_s, n, c
+        )
+    else:
+        v, p = settings.variant[c], settings.pools[c, settings.variant[c], 0]
+        if kind == INFAAS:
+            v, p = state.choice[n, c] // cat.market.shape[0], state.choice[n, c] % cat.market.shape[0]
+        slack_s = max(0.0, wl.slo_s[c] - cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] - wl.network_s[c, v, p])
     plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-    plan.overflow_fraction[n, c] = 0.0
-    if kind == MIXED:
-        plan.overflow_fraction[n, c] = 1.0
-    elif kind == PARAGON:
+    plan.overflow_fraction[n, c] = settings.overflow_fraction
+    if kind in (PARAGON, PARAGON_PLUS):
         if wl.slo_s[c] > settings.strict_slo_s:
             plan.overflow_after_s[n, c] = slack_s
-        plan.overflow_fraction[n, c] = 1.0 if is_bursty else 0.0
+        if not is_bursty:
+            plan.overflow_fraction[n, c] = 0.0
     if plan.overflow_fraction[n, c] > 0.0:
         plan.reasons[n] |= _OVERFLOW
     plan.hedge_after_s[n, c] = np.inf
@@ -149,21 +179,22 @@ def _route(
 
 
 @inner
-def _fill(
-    cat: CatalogArrays, settings: RuleArrays, plan: PlanArrays, n: int, v: int, p: int, rate: float, demand: F64
-) -> float:
-    """Adds demand to an option as far as its pool has room for whole replicas; returns what is left."""
-    rps = planned_rps(cat, plan, n, v, p)
-    if rps <= 0.0 or rate <= 0.0:
-        return rate
-    room = float(settings.pool_max[p])
-    for other in range(demand.shape[0]):
-        other_rps = planned_rps(cat, plan, n, other, p)
-        if other != v and other_rps > 0.0:
-            room -= np.ceil(demand[other, p] / other_rps - 1e-6)
-    taken = min(rate, max(0.0, room * rps - demand[v, p]))
-    demand[v, p] += taken
-    return rate - taken
+def _keep_to_own(
+    wl: WorkloadArrays, settings: RivalArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int
+) -> None:
+    """Sends a class to the replicas of its fixed variant alone, by capacity, as a deployment of its own would."""
+    _, num_variants, num_pools = wl.allowed.shape
+    plan.fixed_shares[n] = True
+    total = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            plan.shares[n, c, v, p] = 0.0
+            if v == settings.variant[c] and wl.allowed[c, v, p]:
+                plan.shares[n, c, v, p] = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * settings.rps[v, p]
+                total += plan.shares[n, c, v, p]
+    for p in range(num_pools):
+        if total > 0.0:
+            plan.shares[n, c, settings.variant[c], p] /= total
 
 
 @inner
@@ -171,14 +202,15 @@ def scheme_one(
     kind: int,
     cat: CatalogArrays,
     wl: WorkloadArrays,
+    limits: LimitArrays,
     ctl: ControlArrays,
-    settings: RuleArrays,
-    state: RuleState,
+    settings: RivalArrays,
+    state: RivalState,
     obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
 ) -> None:
-    """Writes env n's plan of the scheme `kind` (`controller.rule_arrays.SCHEMES`)."""
+    """Writes env n's plan of the scheme `kind` (`controller.rival_arrays.SCHEMES`)."""
     num_classes, num_variants, num_pools = wl.allowed.shape
     plan.reasons[n] = _FOLLOW
     plan.fixed_shares[n] = False
@@ -186,40 +218,43 @@ def scheme_one(
         for p in range(num_pools):
             plan.batch_size[n, v, p] = settings.batch_size[v, p]
             plan.batch_wait_s[n, v, p] = 0.0
-    is_bursty = kind == PARAGON and burstiness(obs, n, settings.window_ticks) > settings.burstiness
+    is_paragon = kind in (PARAGON, PARAGON_PLUS)
+    is_bursty = is_paragon and burstiness(obs, n, settings.window_ticks) > settings.burstiness
+    lost = np.empty(num_pools)
+    watch_spot(kind, cat, ctl, settings, state, obs, n, lost)
+    need_rps = np.zeros(num_classes)
+    _need(kind, cat, wl, ctl, settings, state, obs, plan, n, is_bursty, need_rps)
+    bought = Bought(np.zeros(num_variants), np.zeros(num_variants), np.zeros(num_variants))
     demand = np.zeros((num_variants, num_pools))
+    mix = np.empty(num_variants)
     total = 0.0
     for c in range(num_classes):
-        v = settings.variant[c]
-        rate = _demand_of_class(kind, wl, ctl, settings, obs, n, c, is_bursty)
-        total += rate
-        left = settings.spot_share * rate
-        for i in range(num_pools):
-            p = settings.spot_pools[c, i]
-            if p >= 0 and obs.available[n, p]:
-                left = _fill(cat, settings, plan, n, v, p, left, demand)
-        left += (1.0 - settings.spot_share) * rate
-        for i in range(num_pools):
-            p = settings.pools[c, i]
-            if p >= 0:
-                left = _fill(cat, settings, plan, n, v, p, left, demand)
-        _route(kind, cat, wl, settings, plan, n, c, is_bursty)
-    for v in range(num_variants):
-        for p in range(num_pools):
-            rps = planned_rps(cat, plan, n, v, p)
-            plan.replicas[n, v, p] = 0
-            if rps <= 0.0 or (demand[v, p] <= 0.0 and state.target[n, v, p] <= 0):
-                continue
-            wanted = int(np.ceil(min(demand[v, p] / rps - 1e-6, 1e9)))
-            if kind == UTIL_AWARE:
-                busy = _utilisation(cat, ctl, obs, n, v, p)
-                wanted = state.target[n, v, p]
-                if wanted <= 0 or busy > settings.high_utilisation or busy < settings.low_utilisation:
-                    wanted = int(np.ceil(min(demand[v, p] / (settings.target_utilisation * rps) - 1e-6, 1e9)))
-            if _cool_down(state, n, v, p, max(0, wanted), settings.cooldown_ticks):
-                plan.reasons[n] |= _HOLD
-            plan.replicas[n, v, p] = state.target[n, v, p]
+        total += need_rps[c]
+        class_mix(kind, cat, wl, ctl, settings, state, obs, n, c, need_rps[c], mix)
+        for v in range(num_variants):
+            if mix[v] > 0.0:
+                place(kind, cat, settings, state, obs, n, c, v, mix[v] * need_rps[c], lost, bought, demand)
+    if settings.adaptive_variant:
+        ranked = np.empty(num_variants, np.int64)
+        rank_variants(cat.accuracy, ranked)
+        whole_replicas(
+            wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,
+            demand, ranked, plan.replicas,
+        )  # fmt: skip
+    else:
+        _round_each(kind, cat, ctl, settings, state, obs, plan, n, demand)
+    avoids_refusals = settings.spot_share > 0.0 or settings.adaptive_variant or kind == INFAAS
+    if avoids_refusals and kind != SPOTHEDGE and kind != RIBBON:
+        probe_pools(
+            wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,
+            state.is_open, ANY_PRICE, plan.replicas,
+        )  # fmt: skip
+    for c in range(num_classes):
+        _route(kind, cat, wl, settings, state, plan, n, c, is_bursty)
+        if (kind in (RAY_SERVE, HPA)) and not settings.adaptive_variant:
+            _keep_to_own(wl, settings, obs, plan, n, c)
     plan.need_rps[n] = total
+    state.decisions[n] += 1
 
 
 @kernel
@@ -227,9 +262,10 @@ def scheme(
     kind: int,
     cat: CatalogArrays,
     wl: WorkloadArrays,
+    limits: LimitArrays,
     ctl: ControlArrays,
-    settings: RuleArrays,
-    state: RuleState,
+    settings: RivalArrays,
+    state: RivalState,
     obs: ObservationArrays,
     plan: PlanArrays,
     lo: int,
@@ -237,4 +273,4 @@ def scheme(
 ) -> None:
     """`scheme_one` for envs lo..hi-1."""
     for n in range(lo, hi):
-        scheme_one(kind, cat, wl, ctl, settings, state, obs, plan, n)
+        scheme_one(kind, cat, wl, limits, ctl, settings, state, obs, plan, n)

@@ -12,7 +12,7 @@ from controller.batching import capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.forecaster_file import DEFAULT, forecaster_named
-from controller.policies.rules import check_single_operators
+from controller.policies.choice import check_single_operators
 from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
 
 

@@ -22,6 +22,14 @@ POLICIES = {
     "exascale": "controller.policies.rules:ExascalePolicy",
     "mixed": "controller.policies.rules:MixedPolicy",
     "paragon": "controller.policies.rules:ParagonPolicy",
+    "paragon_plus": "controller.policies.rules:ParagonPlusPolicy",
+    "mark": "controller.policies.planners:MarkPolicy",
+    "infaas": "controller.policies.planners:InfaasPolicy",
+    "ribbon": "controller.policies.planners:RibbonPolicy",
+    "ray_serve": "controller.policies.autoscalers:RayServePolicy",
+    "hpa": "controller.policies.autoscalers:HpaPolicy",
+    "spothedge": "controller.policies.spot_rules:SpotHedgePolicy",
+    "tributary": "controller.policies.spot_rules:TributaryPolicy",
 }
 """Kind to class. A class takes (setting, settings, name=...) and names its settings model `Settings`."""
 
@@ -125,6 +133,8 @@ def _parse_settings(text: str, spec: str) -> dict[str, JsonValue]:
 
 
 def _number_or_text(value: str) -> JsonValue:
+    if value in ("true", "false"):
+        return value == "true"
     if re.fullmatch(r"[-+]?\d+", value):
         return int(value)
     if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):

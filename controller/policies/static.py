@@ -11,7 +11,8 @@ from controller.arrays import CASCADE_STEPS, F64, ObservationArrays, PlanArrays,
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.errors import ConfigError, mismatch
-from controller.policies.rules import FixedChoice, cheapest_choice, check_single_operators, indices_of
+from controller.policies.choice import cheapest_choice, check_single_operators, indices_of
+from controller.policies.levers import FixedChoice
 
 
 class CollageSettings(StrictModel):

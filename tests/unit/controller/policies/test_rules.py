@@ -5,8 +5,9 @@ import pytest
 
 from controller.arrays import ObservationArrays
 from controller.errors import ConfigError
+from controller.policies.choice import cheapest_choice
+from controller.policies.levers import FixedChoice
 from controller.policies.registry import make_policy
-from controller.policies.rules import FixedChoice, cheapest_choice
 from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, STRICT, steady_observation, tiny_setting
 
 
