@@ -228,8 +228,8 @@ def scale_groups(
                 starting += obs.starting[n, v, p] * settings.rps[v, p] / unit
                 ongoing += obs.queue[n, v, p] + obs.busy_s[n, v, p] / ctl.tick_s
                 busy_s += obs.busy_s[n, v, p]
-        if count == 0:
-            ongoing += rate  # what waits elsewhere, for want of a replica here, is not known by class
+        if count == 0 and state.group_target[n, g] == 0:
+            ongoing += rate  # what goes elsewhere, for want of a replica here, must wake it
         state.ongoing[n, g, slot] = ongoing
         if state.group_target[n, g] < 0:
             first = int(min(1e9, np.ceil(settings.prior_rps * share / unit - ROUNDING)))

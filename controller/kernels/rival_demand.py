@@ -141,8 +141,6 @@ def demand_of_class(
     """Requests/s that the scheme plans capacity for now, headroom included."""
     if kind == RIBBON:
         return settings.headroom * settings.prior_rps * wl.share[c]
-    if kind == MARK and state.decisions[n] % settings.interval_ticks != 0:
-        return state.need_rps[n, c]
     rate = recent_rate(wl, ctl, obs, n, c, settings.prior_rps)
     if kind == EXASCALE:
         ahead = line_forecast(ctl, obs, n, c, settings.window_ticks, settings.ahead_ticks)
@@ -156,11 +154,10 @@ def demand_of_class(
     if kind == INFAAS:
         return rate / settings.high_utilisation
     if kind == UTIL_AWARE:
-        if not settings.adaptive_variant:
-            return rate
-        busy = fleet_utilisation(cat, ctl, obs, n)
         held = state.need_rps[n, c]
-        if held > 0.0 and settings.low_utilisation <= busy <= settings.high_utilisation:
-            return held
+        if settings.adaptive_variant and held > 0.0:
+            busy = fleet_utilisation(cat, ctl, obs, n)
+            if settings.low_utilisation <= busy <= settings.high_utilisation:
+                return held
         return rate / settings.target_utilisation
     return settings.headroom * rate

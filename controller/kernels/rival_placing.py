@@ -31,8 +31,8 @@ class Bought(NamedTuple):
     """What was placed so far this tick, per variant."""
 
     need_rps: F64  # (V,) to be covered by whole machines
-    spot_rps: F64  # (V,) of it to be covered by spot
-    cover_rps: F64  # (V,) bought on demand for spot that is not there
+    spot_rps: F64  # (V,) to be served by spot; entry 0 stands for all where variants are mixed, likewise below
+    cover_rps: F64  # (V,) bought on demand for spot that is not ready
 
 
 @inner
@@ -112,6 +112,24 @@ def choose_option(
 
 
 @inner
+def _cover(
+    cat: CatalogArrays, settings: RivalArrays, obs: ObservationArrays, n: int, v: int, part: float, bought: Bought
+) -> float:
+    """Demand on variant v to be bought on demand for as long as the spot machines for `part` more are not ready."""
+    group = 0 if settings.adaptive_variant else v
+    bought.spot_rps[group] += part
+    ready_rps = 0.0
+    for other in range(cat.usable.shape[0]):
+        for p in range(cat.usable.shape[1]):
+            if cat.market[p] == SPOT and (settings.adaptive_variant or other == v):
+                ready_rps += obs.ready[n, other, p] * settings.rps[other, p]
+    lacking = max(0.0, bought.spot_rps[group] * settings.over_provision - ready_rps)
+    cover = max(0.0, min(bought.spot_rps[group], lacking) - bought.cover_rps[group])
+    bought.cover_rps[group] += cover
+    return cover
+
+
+@inner
 def place(
     kind: int,
     cat: CatalogArrays,
@@ -136,18 +154,14 @@ def place(
             buy_greedily(cat, settings, state, obs, n, c, v, bought.need_rps[v], True, lost, demand)
         return
     if kind == SPOTHEDGE and part > 0.0:
-        bought.spot_rps[v] += part
         bought.need_rps[v] += part * settings.over_provision
-        on_spot, ready_rps = 0.0, 0.0
+        on_spot = 0.0
         for p in range(demand.shape[1]):
             if cat.market[p] == SPOT:
                 on_spot += demand[v, p]
-                ready_rps += obs.ready[n, v, p] * settings.rps[v, p]
         keep_survivors(settings, state, obs, n, c, v, bought.need_rps[v] - on_spot, demand)
         spread_over_zones(cat, settings, state, n, c, v, bought.need_rps[v], demand)
-        cover = min(bought.spot_rps[v], max(0.0, bought.need_rps[v] - ready_rps)) - bought.cover_rps[v]
-        bought.cover_rps[v] += max(0.0, cover)
-        own += max(0.0, cover)
+        own += _cover(cat, settings, obs, n, v, part, bought)
     else:
         own += place_on_spot(settings, state, obs, n, c, v, part, demand)
     if kind == MARK:

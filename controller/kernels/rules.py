@@ -13,6 +13,7 @@ import numpy as np
 
 from controller.arrays import (
     F64,
+    SPOT,
     CatalogArrays,
     ControlArrays,
     LimitArrays,
@@ -95,12 +96,18 @@ def _need(
         class_weights(wl, obs, n, weights)
         scale_groups(kind, cat, wl, ctl, settings, state, obs, n, weights, need_rps)
         return
+    cooldown_ticks = settings.cooldown_ticks
+    if kind == MARK:
+        if state.decisions[n] % settings.interval_ticks != 0:
+            need_rps[:] = state.need_rps[n]
+            return
+        cooldown_ticks //= settings.interval_ticks
     for c in range(num_classes):
         need_rps[c] = demand_of_class(kind, cat, wl, ctl, settings, state, obs, n, c, is_bursty)
         before = state.need_rps[n, c]
         if settings.adaptive_variant or kind == INFAAS:
             if hold_demand(
-                state.need_rps, state.need_calm_ticks, state.need_wanted_rps, n, c, need_rps[c], settings.cooldown_ticks
+                state.need_rps, state.need_calm_ticks, state.need_wanted_rps, n, c, need_rps[c], cooldown_ticks
             ):
                 plan.reasons[n] |= _HOLD
             need_rps[c] = state.need_rps[n, c]
@@ -133,9 +140,8 @@ def _round_each(
             wanted = int(np.ceil(min(demand[v, p] / rps - SLACK_REPLICAS, 1e9)))
             if kind == UTIL_AWARE:
                 busy = utilisation(cat, ctl, obs, n, v, p)
-                wanted = state.target[n, v, p]
-                if wanted <= 0 or busy > settings.high_utilisation or busy < settings.low_utilisation:
-                    wanted = int(np.ceil(min(demand[v, p] / (settings.target_utilisation * rps) - SLACK_REPLICAS, 1e9)))
+                if state.target[n, v, p] > 0 and settings.low_utilisation <= busy <= settings.high_utilisation:
+                    wanted = state.target[n, v, p]
             cooldown_ticks = 0 if kind == INFAAS else settings.cooldown_ticks
             if _cool_down(state, n, v, p, max(0, wanted), cooldown_ticks):
                 plan.reasons[n] |= _HOLD
@@ -243,10 +249,12 @@ def scheme_one(
         )  # fmt: skip
     else:
         _round_each(kind, cat, ctl, settings, state, obs, plan, n, demand)
-    avoids_refusals = settings.spot_share > 0.0 or settings.adaptive_variant or kind == INFAAS
-    if avoids_refusals and kind != SPOTHEDGE and kind != RIBBON:
+    if kind not in (SPOTHEDGE, RIBBON):
+        may_hold = np.empty(num_pools, np.int64)
+        for p in range(num_pools):
+            may_hold[p] = 0 if cat.market[p] == SPOT and settings.spot_share <= 0.0 else limits.pool_max[p]
         probe_pools(
-            wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,
+            wl.allowed, settings.rps, settings.usd, cat.market, may_hold, obs.available, n,
             state.is_open, ANY_PRICE, plan.replicas,
         )  # fmt: skip
     for c in range(num_classes):

@@ -57,9 +57,9 @@ def pool_order(setting: Setting, choice: FixedChoice, c: int, v: int) -> tuple[l
     """Machine pools of a class on a variant in `cheapest_choice` order, and its spot pools; both may be empty."""
     cat = setting.catalog
     pools = indices_of("pool", choice.pool, setting.pool_names)
-    usd = np.where(cat.usable[v], cat.price_usd_per_s * cat.service_s[v, :, 1] / cat.concurrency[v].clip(1), np.inf)
-    allowed = setting.workload.allowed[c, v] & (cat.market != SERVERLESS)
-    found = sorted(np.flatnonzero(allowed).tolist(), key=lambda p: (float(usd[p]), p))
+    allowed = np.flatnonzero(setting.workload.allowed[c, v] & (cat.market != SERVERLESS))
+    usd = cat.price_usd_per_s[allowed] * cat.service_s[v, allowed, 1] / cat.concurrency[v, allowed]
+    found = allowed[np.lexsort((allowed, usd))].tolist()
     spot = [p for p in found if cat.market[p] == SPOT]
     own = [p for p in found if p in pools and (choice.pool is not None or cat.market[p] == ON_DEMAND)]
     return own or (spot if choice.pool is None else []), spot

@@ -18,6 +18,9 @@ from controller.arrays import (
 from controller.compile import Setting
 from controller.observation import CLIP, RuleView, encode_observation
 from controller.policies.predictive import MpcPolicy
+from controller.policies.registry import make_policy
+from controller.ports import Policy
+from controller.rival_arrays import SCHEMES
 from tests.strategies import feasible_limits, garbage_plan, random_observation, seeds
 from tests.tiny import steady_observation, tiny_setting
 
@@ -247,3 +250,69 @@ def test_nan_in_the_past_never_reaches_a_plan(ticks: int) -> None:
     assert (plan.replicas >= 0).all()
     assert (plan.replicas < 200).all()
     np.testing.assert_allclose(split_of(setting, obs, plan).sum(axis=(2, 3)), 1.0)
+
+
+def every_lever(kind: str) -> Policy:
+    """A scheme with all that was added turned on, where it has it."""
+    if kind == "paragon":
+        return make_policy("paragon:spot_share=0.7", tiny_setting())
+    levers = "spot_share=0.7,over_provision=1.3,spot_spread=0.5,on_demand_floor=0.2,overflow_fraction=0.5"
+    return make_policy(f"{kind}:adaptive_variant=true,{levers}", tiny_setting())
+
+
+RIVALS = [*SCHEMES, *(f"{kind}:spot_share=0.7,over_provision=1.3" for kind in SCHEMES if kind != "paragon")]
+
+
+@pytest.mark.parametrize("spec", [*RIVALS, *(f"every lever of {kind}" for kind in SCHEMES)])
+def test_a_rival_plans_validly_and_alike_in_any_batch(spec: str) -> None:
+    setting = tiny_setting()
+
+    def made() -> Policy:
+        kind = spec.removeprefix("every lever of ")
+        return make_policy(spec, setting) if kind == spec else every_lever(kind)
+
+    together, alone = made(), [made() for _ in range(NUM_ENVS)]
+    together.reset(NUM_ENVS)
+    for past in range(12):
+        obs = random_observation(setting, past)
+        plan = together.decide(obs)
+        before = copy.deepcopy(plan)
+        for n, policy in enumerate(alone):
+            single = policy.decide(ObservationArrays(*(array[n : n + 1] for array in obs)))
+            for name, first, second in zip(PlanArrays._fields, before, single, strict=True):
+                assert first[n : n + 1].tobytes() == second.tobytes(), f"{name} of env {n} depends on its batch"
+        guarded(setting, setting.limits, obs, plan)
+        for name, first, second in zip(PlanArrays._fields[:-1], before, plan, strict=False):
+            if name != "replicas":  # cut to what pools hold
+                np.testing.assert_array_equal(first, second, err_msg=f"{name} was not valid as planned")
+        assert (before.replicas >= 0).all()
+        assert (before.replicas[:, :, setting.catalog.market == SERVERLESS] == 0).all()
+        assert (before.replicas[:, ~setting.catalog.usable] == 0).all()
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+@pytest.mark.parametrize("ticks", [0, 1, 7, 400])
+def test_nan_in_the_past_never_reaches_a_rivals_plan(kind: str, ticks: int) -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0, ticks=ticks)
+    obs.history[0, 0, ::3] = np.nan
+    obs.history[0, 1, ::5] = np.inf
+    obs.day_accuracy_sum[:] = np.nan
+    for policy in (make_policy(kind, setting), every_lever(kind)):
+        plan = policy.decide(obs)
+        assert np.isfinite(plan.need_rps).all()
+        assert (plan.replicas >= 0).all()
+        assert (plan.replicas <= 100).all()
+
+
+@pytest.mark.parametrize("kind", sorted(set(SCHEMES) - {"ribbon"}))
+def test_a_rival_plans_next_to_nothing_once_traffic_has_ended(kind: str) -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    for policy in (make_policy(kind, setting), every_lever(kind)):
+        policy.decide(obs)
+        for tick in range(61, 61 + 400):
+            obs = steady_observation(setting, 0.0, ticks=tick)
+            plan = policy.decide(obs)
+            obs.ready[0] = plan.replicas[0] * (setting.catalog.market != SERVERLESS)
+        assert plan.replicas.sum() <= 6  # a replica or two of each deployment and market

@@ -11,7 +11,7 @@ from controller.errors import UsageError
 from controller.loop import DecisionLoop
 from controller.observation import FIELDS, OBSERVATION_SIZE, RuleView, describe_observation, encode_observation
 from controller.policies.predictive import MpcPolicy
-from controller.policies.registry import PolicySpec, make_policy
+from controller.policies.registry import POLICIES, PolicySpec, make_policy
 from controller.ports import Policy
 from controller.rule_arrays import NUM_KNOBS
 from tests.strategies import random_observation
@@ -44,7 +44,7 @@ class WrongShape(TenMedium):
         return super().decide(observation)._replace(replicas=np.zeros((1, 2, 2)))
 
 
-@pytest.mark.parametrize("spec", ["mpc", "static", "reactive", "util_aware", "exascale", "mixed", "paragon"])
+@pytest.mark.parametrize("spec", POLICIES)
 def test_every_kind_is_a_policy_that_decides(spec: str) -> None:
     policy = make_policy(spec, tiny_setting())
     assert isinstance(policy, Policy)
