@@ -154,12 +154,12 @@ class Scheme(Generic[SettingsT]):
         variant = np.zeros(num_classes, np.int64)
         pools, spot_pools = np.full((2, num_classes, num_variants, num_pools), -1, np.int64)
         for c in range(num_classes):
+            variant[c], *chosen = cheapest_choice(setting, given, c)
             for v in range(num_variants):
-                own, spot = pool_order(setting, given, c, v)
+                if given.variant is not None and v != variant[c]:
+                    continue  # a named variant leaves no choice
+                own, spot = chosen if v == variant[c] else pool_order(setting, given, c, v)
                 pools[c, v, : len(own)], spot_pools[c, v, : len(spot)] = own, spot
-            v, own, spot = cheapest_choice(setting, given, c)
-            variant[c], pools[c, v], spot_pools[c, v] = v, -1, -1
-            pools[c, v, : len(own)], spot_pools[c, v, : len(spot)] = own, spot
         batch_size = largest_batches(setting.catalog, setting.workload, batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         return RivalArrays(

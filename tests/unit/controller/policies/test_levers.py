@@ -150,3 +150,19 @@ def test_spot_pools_are_left_alone_by_schemes_that_plan_none() -> None:
     policy.decide(obs)
     obs.available[:] = True
     assert policy.decide(obs).replicas[0, :, [SPOT_A, SPOT_B]].sum() == 0
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_a_scheme_decides_alike_at_any_speed(kind: str) -> None:
+    fleets = []
+    for setting in (tiny_setting(), tiny_setting(speed=20.0)):
+        policy = make_policy(kind, setting)
+        planned = []
+        for tick in range(80):
+            obs = steady_observation(setting, 50.0 if tick < 10 or tick > 40 else 90.0, ticks=60 + tick)
+            obs.ready[0] = planned[-1] if planned else 0
+            obs.busy_s[0] = (0.5 if tick < 20 else 0.95) * obs.ready[0] * setting.control.tick_s
+            obs.preempted[0, SPOT_A] = tick == 50
+            planned.append(policy.decide(obs).replicas[0].copy())
+        fleets.append(np.array(planned))
+    np.testing.assert_array_equal(fleets[0], fleets[1])

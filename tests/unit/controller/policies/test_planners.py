@@ -100,6 +100,12 @@ def test_infaas_downgrades_after_its_idle_slots() -> None:
     assert seen == [(0, 1), (0, 1), (0, 1), (1, 0), (1, 0)]
 
 
+def test_infaas_keeps_to_a_named_variant() -> None:
+    replicas = make_policy("infaas:variant=large", two_sizes()).decide(steady_observation(two_sizes(), 50.0)).replicas
+    assert replicas[0, [SMALL, MEDIUM]].sum() == 0
+    assert replicas[0].sum() > 0
+
+
 def test_infaas_leaves_hardware_that_refuses() -> None:
     obs = steady_observation(two_sizes(), 60.0)
     obs.available[0, BIG] = False
