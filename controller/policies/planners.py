@@ -110,6 +110,7 @@ class RibbonPolicy(Scheme[RibbonSettings]):
 
     kind = "ribbon"
     Settings = RibbonSettings
+    ranks_by_batch = True
 
     def numbers(self) -> dict[str, Any]:
         """Capacity, and what each ranked pool has of it."""

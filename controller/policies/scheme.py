@@ -85,6 +85,8 @@ class Scheme(Generic[SettingsT]):
 
     kind: ClassVar[str]
     Settings: type[SettingsT]
+    ranks_by_batch: ClassVar[bool] = False
+    """Whether its own pools are ranked by cost at full batches, as a mix of variants always is, not at one request."""
 
     def __init__(self, setting: Setting, settings: SettingsT | None = None, name: str | None = None) -> None:
         self.name = self.kind if name is None else name
@@ -151,17 +153,23 @@ class Scheme(Generic[SettingsT]):
             batch_slack = given.batch_slack
             levers |= given.model_dump(exclude={"variant", "pool", "batch_slack"}, include=set(Levers.model_fields))
             levers["repay_s"] = given.repay_s / setting.scenario.speed
+        batch_size = largest_batches(setting.catalog, setting.workload, batch_slack)
+        rps = capacity_rps(setting.catalog, batch_size)
+        usd = machine_usd(setting.catalog, rps)
+        by_batch = self.ranks_by_batch or bool(levers.get("adaptive_variant"))
         variant = np.zeros(num_classes, np.int64)
+        first = np.zeros(num_classes, np.int64)
         pools, spot_pools = np.full((2, num_classes, num_variants, num_pools), -1, np.int64)
         for c in range(num_classes):
             variant[c], *chosen = cheapest_choice(setting, given, c)
+            first[c] = chosen[0][0]
             for v in range(num_variants):
                 if given.variant is not None and v != variant[c]:
                     continue  # a named variant leaves no choice
                 own, spot = chosen if v == variant[c] else pool_order(setting, given, c, v)
+                if by_batch:
+                    own, spot = (sorted(found, key=usd[v].tolist().__getitem__) for found in (own, spot))
                 pools[c, v, : len(own)], spot_pools[c, v, : len(spot)] = own, spot
-        batch_size = largest_batches(setting.catalog, setting.workload, batch_slack)
-        rps = capacity_rps(setting.catalog, batch_size)
         return RivalArrays(
             variant=variant,
             pools=pools.copy(),
@@ -169,18 +177,18 @@ class Scheme(Generic[SettingsT]):
             pool_max=setting.limits.pool_max,
             batch_size=batch_size,
             rps=rps,
-            usd=machine_usd(setting.catalog, rps),
-            group_rps=_group_rps(variant, pools, rps, bool(levers.get("adaptive_variant"))),
+            usd=usd,
+            group_rps=_group_rps(variant, first, rps, bool(levers.get("adaptive_variant"))),
             prior_rps=setting.scenario.mean_rps,
             ahead_ticks=self.ticks(setting.scenario.control.horizon_s, least=1),
             **(_NEUTRAL | levers | self.numbers()),
         )
 
 
-def _group_rps(variant: I64, pools: I64, rps: F64, is_one_group: bool) -> F64:
+def _group_rps(variant: I64, pool: I64, rps: F64, is_one_group: bool) -> F64:
     """Capacity of a replica of a class's fixed choice, by variant, (V,); the least of them where all are one group."""
     units = np.ones(len(rps))
-    own = [float(rps[v, pools[c, v, 0]]) for c, v in enumerate(variant)]
+    own = rps[variant, pool].tolist()
     for c in reversed(range(len(variant))):
         units[variant[c]] = own[c]
     if is_one_group:
