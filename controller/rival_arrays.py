@@ -134,6 +134,7 @@ class RivalState(NamedTuple):
     choice: I64  # (N, C) option v * P + p that a class runs on; -1 before the first
     decisions: I64  # (N,) made since the reset; slot (decisions - 1 - k) % L holds what is k decisions old
     group_target: I64  # (N, G) replicas; -1 before the first
+    group_planned_rps: F64  # (N, G) capacity of all machines last planned for the target
     group_since_s: F64  # (N, G) when the target was first called wrong; NaN where it is not
     group_direction: I64  # (N, G) 1 for too small, -1 for too large
     ongoing: F64  # (N, G, L) requests in service and queued
@@ -162,6 +163,7 @@ def new_rival_state(num_envs: int, shape: tuple[int, int, int], remembered: int)
         choice=np.full(by_class, -1),
         decisions=np.zeros(num_envs, np.int64),
         group_target=np.full(group, -1),
+        group_planned_rps=np.zeros(group),
         group_since_s=np.full(group, np.nan),
         group_direction=np.zeros(group, np.int64),
         ongoing=np.zeros(past),

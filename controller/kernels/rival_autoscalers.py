@@ -191,6 +191,18 @@ def _step(
 
 
 @inner
+def note_planned(cat: CatalogArrays, settings: RivalArrays, state: RivalState, n: int, replicas: I64) -> None:
+    """Notes the capacity that was planned for each group; `replicas` is the plan's, (N, V, P)."""
+    num_variants, num_pools = cat.usable.shape
+    for g in range(num_variants):
+        state.group_planned_rps[n, g] = 0.0
+        for v in range(num_variants):
+            for p in range(num_pools):
+                if cat.market[p] != SERVERLESS and (settings.adaptive_variant or v == g):
+                    state.group_planned_rps[n, g] += replicas[n, v, p] * settings.rps[v, p]
+
+
+@inner
 def scale_groups(
     kind: int,
     cat: CatalogArrays,
@@ -231,6 +243,11 @@ def scale_groups(
         if count == 0 and state.group_target[n, g] == 0:
             ongoing += rate  # what goes elsewhere, for want of a replica here, must wake it
         state.ongoing[n, g, slot] = ongoing
+        # What was planned beyond the target, spare spot and rounding, is no part of what the target asks for.
+        if state.group_planned_rps[n, g] > state.group_target[n, g] * unit >= 0.0:
+            part = state.group_target[n, g] * unit / state.group_planned_rps[n, g]
+            running *= part
+            starting *= part
         if state.group_target[n, g] < 0:
             first = int(min(1e9, np.ceil(settings.prior_rps * share / unit - ROUNDING)))
             first = max(settings.autoscaler.min_replicas, min(settings.autoscaler.max_replicas, first))

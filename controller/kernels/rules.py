@@ -26,7 +26,7 @@ from controller.kernels.compiled import inner, kernel
 from controller.kernels.mpc import class_slack
 from controller.kernels.provision import probe_pools, rank_variants, whole_replicas
 from controller.kernels.rates import class_weights
-from controller.kernels.rival_autoscalers import scale_groups
+from controller.kernels.rival_autoscalers import note_planned, scale_groups
 from controller.kernels.rival_demand import burstiness, demand_of_class, hold_demand, utilisation
 from controller.kernels.rival_placing import Bought, choose_option, class_mix, place
 from controller.kernels.rival_pools import SLACK_REPLICAS
@@ -257,6 +257,8 @@ def scheme_one(
             wl.allowed, settings.rps, settings.usd, cat.market, may_hold, obs.available, n,
             state.is_open, ANY_PRICE, plan.replicas,
         )  # fmt: skip
+    if kind in (RAY_SERVE, HPA):
+        note_planned(cat, settings, state, n, plan.replicas)
     for c in range(num_classes):
         _route(kind, cat, wl, settings, state, plan, n, c, is_bursty)
         if (kind in (RAY_SERVE, HPA)) and not settings.adaptive_variant:

@@ -23,8 +23,7 @@ class RayServeSettings(Levers):
 
     As published: replicas = ongoing requests / target, once more (or fewer) have been wanted for a delay. What it
     measures is what is in service and queued in the router, averaged over the look-back period; it decides every tick
-    instead of every 0.1 s. Defaults are those of `AutoscalingConfig.default()`, but for its limit of 100 replicas.
-    Added: `Levers`.
+    instead of every 0.1 s. Defaults are those of `AutoscalingConfig.default()`. Added: `Levers`.
     """
 
     target_ongoing_requests: float = Field(
@@ -42,9 +41,7 @@ class RayServeSettings(Levers):
     )
     aggregation_function: Literal["mean", "max", "min"] = Field(default="mean", description="and in this way")
     min_replicas: int = Field(default=1, ge=0, le=50, description="fewest replicas of a deployment")
-    max_replicas: int | None = Field(
-        default=None, ge=1, le=10000, description="most replicas; the fewest win over it; default: what pools hold"
-    )
+    max_replicas: int = Field(default=100, ge=1, le=1000, description="most replicas; the fewest win over it")
 
 
 class HpaSettings(Levers):
@@ -53,7 +50,8 @@ class HpaSettings(Levers):
     As published: replicas = ceil(ready x utilisation / target) outside a tolerance; replicas that start count as idle
     where more are wanted. Then the least of what was wanted over a window up, the most over a window down, and per
     period no more than the larger of a percentage and a number. Utilisation is the busy share of credits in the last
-    tick, and it decides every tick instead of every 15 s. Added: `Levers`.
+    tick, and it decides every tick instead of every 15 s; the most replicas, which a user must name, are Ray's 100.
+    Added: `Levers`.
     """
 
     target_utilisation: float = Field(
@@ -69,9 +67,7 @@ class HpaSettings(Levers):
     scale_down_replicas: int = Field(default=0, ge=0, le=100, description="or this many replicas, if that is more")
     scale_down_period_s: float = Field(default=15.0, ge=10.0, le=1800.0, description="period of reduction")
     min_replicas: int = Field(default=1, ge=0, le=50, description="fewest replicas of a deployment")
-    max_replicas: int | None = Field(
-        default=None, ge=1, le=10000, description="most replicas; the fewest win over it; default: what pools hold"
-    )
+    max_replicas: int = Field(default=100, ge=1, le=1000, description="most replicas; the fewest win over it")
 
 
 class RayServePolicy(Scheme[RayServeSettings]):
@@ -90,7 +86,7 @@ class RayServePolicy(Scheme[RayServeSettings]):
         scaler = NO_AUTOSCALER._replace(
             target=given.target_ongoing_requests,
             min_replicas=given.min_replicas,
-            max_replicas=NO_AUTOSCALER.max_replicas if given.max_replicas is None else given.max_replicas,
+            max_replicas=given.max_replicas,
             up_delay_s=given.upscale_delay_s / speed,
             down_delay_s=given.downscale_delay_s / speed,
             to_zero_delay_s=to_zero_s / speed,
@@ -115,7 +111,7 @@ class HpaPolicy(Scheme[HpaSettings]):
         scaler = NO_AUTOSCALER._replace(
             target=given.target_utilisation,
             min_replicas=given.min_replicas,
-            max_replicas=NO_AUTOSCALER.max_replicas if given.max_replicas is None else given.max_replicas,
+            max_replicas=given.max_replicas,
             tolerance=given.tolerance,
             up_window_ticks=self.ticks(given.scale_up_window_s),
             down_window_ticks=self.ticks(given.scale_down_window_s),

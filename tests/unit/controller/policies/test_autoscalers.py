@@ -110,6 +110,21 @@ def test_one_autoscaler_sizes_a_mix_by_capacity() -> None:
     assert policy.decide(obs).need_rps[0] == pytest.approx(70.0)
 
 
+@pytest.mark.parametrize(
+    "spec", ["ray_serve:target_ongoing_requests=1.0,upscale_delay_s=0", "hpa:target_utilisation=1.0"]
+)
+def test_spare_spot_does_not_raise_what_is_wanted(spec: str) -> None:
+    setting = tiny_setting()
+    policy = make_policy(f"{spec},spot_share=1.0,over_provision=2.0", setting)
+    obs = steady_observation(setting, 50.0)
+    for _ in range(5):
+        # 3 replicas' worth of 10/s, twice over; all are busy, and as many as are planned are wanted
+        assert policy.decide(obs).replicas[0, MEDIUM, SPOT_A] == 6
+        obs.ready[0, MEDIUM, SPOT_A] = 6
+        obs.busy_s[0, MEDIUM, SPOT_A] = 60.0
+        next_tick(obs)
+
+
 def test_hpa_multiplies_by_the_ratio_outside_its_tolerance() -> None:
     assert hpa_replicas(0.9, 4.0, 0.0, 4, 0.6, 0.1) == 6
     assert hpa_replicas(0.65, 4.0, 0.0, 4, 0.6, 0.1) == 4
@@ -207,8 +222,6 @@ def test_defaults_are_those_of_ray() -> None:
     for name in set(RayServeSettings.model_fields) & set(AutoscalingConfig.model_fields):
         if name.endswith("scaling_factor"):
             continue  # theirs fall back to a deprecated factor of 1
-        if name == "max_replicas":
-            continue  # here pools hold what they hold
         assert getattr(ours, name) == getattr(default, name), name
     assert default.get_upscaling_factor() == ours.upscaling_factor
     assert RayServePolicy.Settings is RayServeSettings
