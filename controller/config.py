@@ -32,6 +32,7 @@ RUN_HEADER = "run.json"
 _REPORTED_PACKAGES = (
     "provisor",
     "gymnasium",
+    "highspy",
     "numba",
     "numpy",
     "optuna",

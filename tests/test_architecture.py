@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "sklearn": ("serving", "experiments"),
     "tensorboard": ("experiments",),
     "optuna": ("experiments",),
+    "highspy": (),
 }
 # Loaded by `provisor --help`, by the help of a verb or by `import controller`: light with all that they import.
 LIGHT = ("controller.cli", *(f"{package}.commands" for package in PACKAGES), *PACKAGES)
