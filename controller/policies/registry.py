@@ -30,6 +30,8 @@ POLICIES = {
     "hpa": "controller.policies.autoscalers:HpaPolicy",
     "spothedge": "controller.policies.spot_rules:SpotHedgePolicy",
     "tributary": "controller.policies.spot_rules:TributaryPolicy",
+    "infadapter": "controller.policies.infadapter:InfAdapterPolicy",
+    "rolling_milp": "controller.policies.rolling:RollingMilpPolicy",
 }
 """Kind to class. A class takes (setting, settings, name=...) and names its settings model `Settings`."""
 
