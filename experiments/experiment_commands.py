@@ -148,3 +148,47 @@ def forecast(check: bool, quick: bool, is_test: bool, is_write: bool, out: str) 
     found = [*study_checks(scores), *shipped_checks(shipped, data_sha256(load_series(root)))]
     write_checks(found, folder / "checks.json")
     return EXIT_DONE if show_checks("the forecaster", found) or not check else EXIT_FAILED
+
+
+@experiment.command()
+@click.argument("scenario")
+@click.option("--policy", default="mpc", show_default=True, metavar="P", help="Rule or policy file to hold beside it.")
+@click.option("--trace", metavar="FILE[:ROW]", help="Requests in place of the scenario's.")
+@click.option("--days", metavar="A:B", help="Days of the trace.  [default: the first test day]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option("--ticks", type=click.IntRange(min=1), metavar="N", help="Stop each day after N ticks.")
+@click.option("--step", type=float, default=60.0, show_default=True, metavar="S", help="Step of the program, seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the table.")
+def bound(
+    scenario: str,
+    policy: str,
+    trace: str | None,
+    days: str | None,
+    seed: int,
+    ticks: int | None,
+    step: float,
+    as_json: bool,
+) -> int:
+    """Show how little each day could have cost by hindsight, beside what a policy spent.
+
+    The bound is that of the run: its own arrivals, misses and accuracy. No policy that answers as many requests as well
+    can be cheaper, whatever it knows.
+
+    \b
+    Example:
+      provisor experiment bound default --policy mpc --days 14:15 --seed 0
+    """
+    from controller.scenario import load_scenario
+    from envs.world import WorldChoice, parse_days
+    from experiments.bounds import bound_days, show_bounds
+    from experiments.progress import RichProgress
+
+    span = parse_days(days, "--days") if days else None
+    if span is None and trace is None:
+        first = load_scenario(scenario).splits.test[0]
+        span = (first, first)
+    choice = WorldChoice(trace=trace, days=span)
+    with RichProgress() as progress:
+        rows = bound_days(scenario, policy, choice=choice, seed=seed, ticks=ticks, step_s=step, progress=progress)
+    show_bounds(rows, as_json)
+    return EXIT_DONE
