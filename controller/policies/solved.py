@@ -14,11 +14,11 @@ import numpy as np
 from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, ObservationArrays, PlanArrays, empty_plan
 from controller.batching import capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
-from controller.forecast import persistence_forecast
+from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.linear_program import INFEASIBLE, LIMIT, OPTIMAL
 from controller.plan import Reason
+from controller.policies.choice import check_single_operators
 from controller.policies.demand import Demand, Stated, class_shares
-from controller.policies.rules import check_single_operators
 from controller.policies.solver_settings import SolverSettings
 from controller.rule_arrays import ForecastArrays
 
@@ -38,7 +38,7 @@ class SolvedPolicy:
     Args:
         setting: What is decided for.
         settings: Levers and the solver's limits.
-        forecast: Forecaster; persistence with stated growth quantiles by default.
+        forecast: Forecaster; the fitted one of the package by default.
         name: Name in tables.
 
     Attributes:
@@ -63,7 +63,7 @@ class SolvedPolicy:
         self.setting = setting
         self.settings = self.Settings() if settings is None else settings
         check_single_operators(setting, self.name)
-        self.forecast = persistence_forecast() if forecast is None else forecast
+        self.forecast = forecaster_named(DEFAULT) if forecast is None else forecast
         self._batch_size = largest_batches(setting.catalog, setting.workload, self.settings.batch_slack)
         self._rps = capacity_rps(setting.catalog, self._batch_size)
         self._usd = machine_usd(setting.catalog, self._rps)
@@ -146,15 +146,16 @@ class SolvedPolicy:
         return replicas
 
     def _demand(self, obs: ObservationArrays, n: int) -> Demand:
-        from controller.kernels.forecast import forecast_one, quantile_at
+        from controller.kernels.forecast import NUM_INPUTS, forecast_one
         from controller.kernels.mpc import needed_accuracy
         from controller.kernels.provision import open_pools
+        from controller.kernels.quantiles import quantile_at
 
         setting, settings = self.setting, self.settings
         cat, wl, ctl = setting.catalog, setting.workload, setting.control
         speed = setting.scenario.speed
         growth = np.zeros(len(self.forecast.levels))
-        rps = forecast_one(ctl, self.forecast, obs, n, setting.scenario.mean_rps, growth)
+        rps = forecast_one(ctl, self.forecast, obs, n, setting.scenario.mean_rps, np.empty(NUM_INPUTS), growth)
         log_odds = np.log(settings.quantile / (1.0 - settings.quantile))
         open_pools(obs.available, obs.ready, n, self._trusted, self._is_open)
         load_rps = class_shares(setting, obs, n) * rps
