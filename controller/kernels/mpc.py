@@ -21,16 +21,14 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.filling import fill_pools
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.provision import (
-    allot,
-    best_pools,
     cheapest_mix,
     hold_machines,
     open_pools,
     probe_pools,
     rank_variants,
-    unit_cost,
     whole_replicas,
 )
 from controller.kernels.quantiles import quantile_at
@@ -124,14 +122,15 @@ def needed_accuracy(
     repay_s: float,
     best: float,
 ) -> float:
-    """Mean accuracy that a class's answers must have from now on to keep its floor on the day's mean.
+    """Mean accuracy that a class's answers need from now on to keep its floor on the day's mean, and `margin` more.
 
     The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the best
-    variant could only just repay by the end of the day asks for the best variant at once.
+    variant could only just repay by the end of the day asks for the best variant at once. The debt is that towards the
+    floor: traffic is split so that the floor is kept, so a margin that was owed as well would be owed for ever.
     """
     wanted = wl.accuracy_floor[c] + margin
     answered = float(obs.day_answered[n, c])
-    debt = wanted * answered - obs.day_accuracy_sum[n, c]
+    debt = wl.accuracy_floor[c] * answered - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18) or answered <= 0.0:
         return wanted
     elapsed_s = obs.time_s[n] % ctl.day_s
@@ -257,6 +256,7 @@ def mpc_one(
     capacity = np.zeros((num_variants, num_pools))
     cost = np.empty(num_variants)
     mix = np.empty(num_variants)
+    used, taken = np.zeros(num_pools), np.empty(num_pools)
     total_rps = 0.0
     for c in range(num_classes):
         need_rps = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
@@ -271,22 +271,23 @@ def mpc_one(
         state.target_accuracy[n, c] = target
         has_machines = False
         for v in range(num_variants):
-            pool, on_demand_usd, spot_usd = best_pools(wl.allowed, cat.market, settings.usd, is_open, n, c, v, True)
-            if pool < 0 and spot_usd == np.inf:
-                pool, on_demand_usd, spot_usd = best_pools(
-                    wl.allowed, cat.market, settings.usd, is_open, n, c, v, False
-                )
-            part = (1.0 - base_part) * spot_share
-            cost[v] = unit_cost(on_demand_usd, spot_usd, part, over_provision)
+            cost[v], _ = fill_pools(
+                wl.allowed, cat.market, settings.usd, settings.rps, limits.pool_max, is_open, n, c, v, need_rps,
+                base_part, spot_share, over_provision, settings.spot_spread, used, taken,
+            )  # fmt: skip
             has_machines = has_machines or cost[v] < np.inf
         if has_machines:
             cheapest_mix(cat.accuracy, cost, target, mix)
             for v in range(num_variants):
                 if mix[v] > 0.0:
-                    is_blocked = allot(
-                        wl.allowed, cat.market, settings.usd, is_open, n, c, v, mix[v] * need_rps,
-                        base_part, spot_share, over_provision, settings.spot_spread, capacity,
+                    _, is_blocked = fill_pools(
+                        wl.allowed, cat.market, settings.usd, settings.rps, limits.pool_max, is_open, n, c, v,
+                        mix[v] * need_rps, base_part, spot_share, over_provision, settings.spot_spread, used, taken,
                     )  # fmt: skip
+                    for p in range(num_pools):
+                        if taken[p] > 0.0:
+                            capacity[v, p] += taken[p]
+                            used[p] += taken[p] / settings.rps[v, p]
                     if is_blocked:
                         plan.reasons[n] |= _UNAVAILABLE
     ranked = np.empty(num_variants, np.int64)

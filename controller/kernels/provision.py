@@ -1,4 +1,4 @@
-"""Demand to replicas: the cheapest mix of variants of the needed accuracy, on the cheapest pools, in whole replicas.
+"""Demand to replicas: the cheapest mix of variants of the needed accuracy, in whole replicas.
 
 Helpers take single arrays, not tuples of them: a call with a whole catalog costs more than what they do.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, SPOT, Bool
+from controller.arrays import F64, I64, SERVERLESS, Bool
 from controller.kernels.compiled import kernel
 
 SLACK_REPLICAS = 1e-6
@@ -15,48 +15,6 @@ SLACK_REPLICAS = 1e-6
 
 STICKY = 0.5
 """An option keeps its replicas while this many fewer, or this many and one more, than wanted."""
-
-
-@kernel
-def best_pools(
-    allowed: Bool, market: I64, usd: F64, available: Bool, n: int, c: int, v: int, needs_available: bool
-) -> tuple[int, float, float]:
-    """Cheapest machine pools for a class and variant.
-
-    Args:
-        allowed: (C, V, P).
-        market: (P,).
-        usd: (V, P) per request, infinite for what is no machine.
-        available: (N, P).
-        n: Env.
-        c: Class.
-        v: Variant.
-        needs_available: Whether unavailable pools are left out.
-
-    Returns:
-        On-demand pool (-1 for none), its cost, and the cost of the cheapest spot pool; $ per request, infinite for
-        none.
-    """
-    pool, on_demand_usd, spot_usd = -1, np.inf, np.inf
-    for p in range(market.shape[0]):
-        if not allowed[c, v, p] or not usd[v, p] < np.inf or (needs_available and not available[n, p]):
-            continue
-        if market[p] == ON_DEMAND:
-            if usd[v, p] < on_demand_usd:
-                pool, on_demand_usd = p, usd[v, p]
-        elif usd[v, p] < spot_usd:
-            spot_usd = usd[v, p]
-    return pool, on_demand_usd, spot_usd
-
-
-@kernel
-def unit_cost(on_demand_usd: float, spot_usd: float, spot_share: float, over_provision: float) -> float:
-    """Cost of a unit of capacity bought in the given mix of markets; of the one that exists where there is only one."""
-    if spot_usd == np.inf:
-        return on_demand_usd
-    if on_demand_usd == np.inf:
-        return spot_usd * over_provision
-    return (1.0 - spot_share) * on_demand_usd + spot_share * min(spot_usd * over_provision, on_demand_usd)
 
 
 @kernel
@@ -107,59 +65,6 @@ def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
 
 
 @kernel
-def allot(
-    allowed: Bool,
-    market: I64,
-    usd: F64,
-    available: Bool,
-    n: int,
-    c: int,
-    v: int,
-    rps: float,
-    base_part: float,
-    spot_share: float,
-    over_provision: float,
-    spot_spread: float,
-    capacity: F64,
-) -> bool:
-    """Adds the capacity for `rps` of class c on variant v to `capacity`, (V, P).
-
-    `base_part` of it is bought on demand in any case, `spot_share` of the rest on spot: over-provisioned, and spread
-    evenly over the available spot pools that cost at most (1 + `spot_spread`) times the cheapest. Spot dearer than
-    on-demand is not bought. The other arguments are those of `best_pools`.
-
-    Returns:
-        Whether every pool of the variant is unavailable, so that the cheapest was taken all the same.
-    """
-    is_blocked = False
-    pool, on_demand_usd, spot_usd = best_pools(allowed, market, usd, available, n, c, v, True)
-    if pool < 0 and spot_usd == np.inf:
-        is_blocked = True
-        pool, on_demand_usd, spot_usd = best_pools(allowed, market, usd, available, n, c, v, False)
-    if pool >= 0 and (spot_usd == np.inf or spot_usd * over_provision >= on_demand_usd):
-        capacity[v, pool] += rps
-        return is_blocked
-    on_spot = rps
-    if pool >= 0:
-        on_spot = rps * (1.0 - base_part) * spot_share
-        capacity[v, pool] += rps - on_spot
-    if on_spot <= 0.0 or spot_usd == np.inf:
-        return is_blocked
-    most_usd = spot_usd * (1.0 + spot_spread) * (1.0 + 1e-12)
-    num_chosen = 0
-    for write in range(2):
-        for p in range(market.shape[0]):
-            is_open = market[p] == SPOT and allowed[c, v, p] and (is_blocked or available[n, p])
-            if not is_open or not usd[v, p] <= most_usd:
-                continue
-            if write == 0:
-                num_chosen += 1
-            else:
-                capacity[v, p] += on_spot * over_provision / num_chosen
-    return is_blocked
-
-
-@kernel
 def _sticky(wanted: float, existing: int) -> int:
     """Whole replicas for a wanted number: what exists where it is near enough, else rounded up."""
     if wanted - STICKY <= existing <= wanted + 1.0 + STICKY:
@@ -185,8 +90,9 @@ def whole_replicas(
 
     From the most accurate variant down, what a replica more can do beyond its demand is carried on, and taken off the
     demand of less accurate variants if every class may use it; a lack is carried on as well. So existing replicas can
-    be kept wherever they are near what is wanted, and still only one replica in all is rounded up. Survivors in pools
-    that take no launches now are used before anything is launched elsewhere.
+    be kept wherever they are near what is wanted, and still only one replica in all is rounded up: of a variant that
+    is wanted, because a replica of a weaker one would take up traffic as far as it is fast, and cost accuracy that has
+    to be repaid. Survivors in pools that take no launches now are used before anything is launched elsewhere.
 
     Args:
         allowed: (C, V, P).
@@ -204,7 +110,7 @@ def whole_replicas(
     num_variants, num_pools = rps.shape
     carried = 0.0
     used = np.zeros(num_pools, np.int64)
-    last_v, last_p = -1, -1
+    last_v, last_p, spare_v, spare_p = -1, -1, -1, -1
     for i in range(num_variants):
         v = ranked[i]
         total = 0.0
@@ -224,6 +130,10 @@ def whole_replicas(
             is_machine = market[p] != SERVERLESS and rps[v, p] > 0.0
             if not is_machine or (capacity[v, p] <= 0.0 and (carried >= 0.0 or not available[n, p])):
                 continue
+            if total <= 0.0:
+                if used[p] < pool_max[p]:
+                    spare_v, spare_p = v, p
+                continue
             wanted = capacity[v, p] - carried
             count = _sticky(wanted / rps[v, p], ready[n, v, p] + starting[n, v, p])
             count = max(0, min(count, pool_max[p] - used[p]))
@@ -234,6 +144,8 @@ def whole_replicas(
                 last_v, last_p = v, p
         if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
+    if last_v < 0:
+        last_v, last_p = spare_v, spare_p
     if last_v >= 0 and carried < 0.0:
         count = int(np.ceil(min(-carried / rps[last_v, last_p] - SLACK_REPLICAS, 1e9)))
         replicas[n, last_v, last_p] += max(0, min(count, pool_max[last_p] - used[last_p]))

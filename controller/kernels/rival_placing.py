@@ -12,8 +12,9 @@ import numpy as np
 
 from controller.arrays import F64, SPOT, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.compiled import inner
+from controller.kernels.filling import fill_pools
 from controller.kernels.mpc import accuracy_span, needed_accuracy
-from controller.kernels.provision import best_pools, cheapest_mix, unit_cost
+from controller.kernels.provision import cheapest_mix
 from controller.kernels.rival_pools import (
     SLACK_REPLICAS,
     buy_greedily,
@@ -62,15 +63,12 @@ def class_mix(
     if kind != RIBBON:
         target = needed_accuracy(wl, ctl, obs, n, c, rps, settings.accuracy_margin, settings.repay_s, most)
     target = min(most, max(least, target))
-    part = (1.0 - settings.on_demand_floor) * settings.spot_share
-    cost = np.empty(num_variants)
+    cost, used, taken = np.empty(num_variants), np.zeros(wl.allowed.shape[2]), np.empty(wl.allowed.shape[2])
     for v in range(num_variants):
-        pool, on_demand_usd, spot_usd = best_pools(wl.allowed, cat.market, settings.usd, state.is_open, n, c, v, True)
-        if pool < 0 and spot_usd == np.inf:
-            pool, on_demand_usd, spot_usd = best_pools(
-                wl.allowed, cat.market, settings.usd, state.is_open, n, c, v, False
-            )
-        cost[v] = unit_cost(on_demand_usd, spot_usd, part, settings.over_provision)
+        cost[v], _ = fill_pools(
+            wl.allowed, cat.market, settings.usd, settings.rps, settings.pool_max, state.is_open, n, c, v, rps,
+            settings.on_demand_floor, settings.spot_share, settings.over_provision, settings.spot_spread, used, taken,
+        )  # fmt: skip
     cheapest_mix(cat.accuracy, cost, target, mix)
 
 

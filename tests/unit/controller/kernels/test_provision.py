@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from controller.kernels.provision import cheapest_mix, hold_machines, unit_cost, whole_replicas
+from controller.kernels.provision import cheapest_mix, hold_machines, whole_replicas
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, tiny_setting
 
 ACCURACY = np.array([0.70, 0.76, 0.82])
@@ -42,12 +42,6 @@ def test_unreachable_target_takes_the_most_accurate_offered_variant() -> None:
 
 def test_nothing_offered_gives_no_mix() -> None:
     assert mix_for([np.inf] * 3, 0.7) == ([0.0, 0.0, 0.0], 0.0)
-
-
-def test_mixed_markets_cost_their_weighted_mean_and_spot_never_more_than_on_demand() -> None:
-    assert unit_cost(4.0, 1.0, 0.5, 2.0) == 3.0
-    assert unit_cost(4.0, 3.0, 0.5, 2.0) == 4.0
-    assert unit_cost(np.inf, 1.0, 0.5, 2.0) == 2.0
 
 
 def whole(
@@ -92,6 +86,17 @@ def test_a_full_pool_hands_its_lack_on() -> None:
     replicas = whole(capacity, pool_max=3)
     # 30 on od, the lack of 20 goes to the next pool of the same variant
     assert replicas[MEDIUM].tolist() == [3, 2, 0, 0]
+
+
+def test_a_lack_is_made_up_by_a_variant_that_is_wanted() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[LARGE, OD], capacity[MEDIUM, OD] = 5.0, 12.0
+    # One medium replica is kept for 1.2 of them; the lack becomes a second one, never a small replica of 20.
+    ready = np.zeros((1, 3, 4), np.int64)
+    ready[0, MEDIUM, OD] = 1
+    replicas = whole(capacity, ready=ready)
+    assert replicas[SMALL].sum() == 0
+    assert replicas[MEDIUM].sum() == 2
 
 
 @pytest.mark.parametrize(("existing", "planned"), [(3, 4), (4, 4), (5, 5), (6, 4)])
