@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.compile import Setting
@@ -40,6 +41,7 @@ class LearnedPolicy(MpcPolicy):
         source: A policy file, or its content.
         miss_multiplier: The preference dial: value of a miss relative to the rule's own; None takes the file's default.
         name: Name in tables and journals.
+        replaced: Settings of the rule in place of the file's; `miss_multiplier` among them is the dial.
 
     Attributes:
         content: The file's content.
@@ -55,6 +57,7 @@ class LearnedPolicy(MpcPolicy):
         source: PolicyContent | str | Path,
         miss_multiplier: float | None = None,
         name: str = "learned",
+        replaced: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self.content = source if isinstance(source, PolicyContent) else load_policy_file(source)
         manifest = self.content.manifest
@@ -69,7 +72,7 @@ class LearnedPolicy(MpcPolicy):
             for layer in range(len(manifest.hidden) + 1)
         ]
         dial = manifest.dial_default if miss_multiplier is None else miss_multiplier
-        super().__init__(setting, rule_settings(manifest, where, dial), forecast_of(self.content), name)
+        super().__init__(setting, rule_settings(manifest, where, dial, replaced), forecast_of(self.content), name)
 
     def reset(self, num_envs: int) -> None:
         """Forgets all state; the network looks at the next observation."""
@@ -195,14 +198,17 @@ def check_fits(manifest: Manifest, setting: Setting, where: str) -> None:
         raise PolicyFileError(mismatch(f"{where}: catalog_sha256", what, manifest.catalog_sha256))
 
 
-def rule_settings(manifest: Manifest, where: str, dial: float) -> MpcSettings:
-    """Settings of the base rule at a dial.
+def rule_settings(
+    manifest: Manifest, where: str, dial: float, replaced: Mapping[str, JsonValue] | None = None
+) -> MpcSettings:
+    """Settings of the base rule at a dial, some of them replaced.
 
     Raises:
         PolicyFileError: Naming the settings this version does not take.
     """
+    values = {**manifest.settings, "miss_multiplier": dial, **(replaced or {})}
     try:
-        return parse_config({**manifest.settings, "miss_multiplier": dial}, MpcSettings, f"{where}: settings")
+        return parse_config(values, MpcSettings, f"{where}: settings")
     except ConfigError as error:
         raise PolicyFileError(str(error)) from error
 

@@ -57,7 +57,7 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
         spec: One of
             a kind, `mpc`; with settings, `reactive:headroom=1.2,cooldown_s=300`;
             a YAML file with `kind`, `settings` and an optional `name`;
-            a policy file, `*.provisor`;
+            a policy file, `*.provisor`, or one with settings of its rule replaced, `FILE.provisor:miss_multiplier=2`;
             a class of your own, `module:Class`, called with the setting alone; where a YAML file gives it
             settings, as the kinds are, with (setting, settings, name=...).
         setting: What it decides for.
@@ -72,8 +72,9 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
     if isinstance(spec, PolicySpec):
         return _rule(spec, setting, f"policy '{spec.kind}'")
     text = spec.strip()
-    if text.endswith(SUFFIX):
-        made: Policy = load_object(LEARNED)(setting, Path(text), name=Path(text).stem)
+    if (file := policy_file(text)) is not None:
+        path, replaced = file
+        made: Policy = load_object(LEARNED)(setting, path, name=text if replaced else path.stem, replaced=replaced)
         return made
     return _rule(read_spec(text), setting, text if text.endswith(YAML_SUFFIXES) else f"policy '{text}'")
 
@@ -98,6 +99,20 @@ def read_spec(text: str) -> PolicySpec:
         known = f"one of {', '.join(POLICIES)}, a .yaml or {SUFFIX} file, or 'module:Class'"
         raise ConfigError(mismatch("policy", known, text) + did_you_mean(text, POLICIES))
     return PolicySpec(kind=text)
+
+
+def policy_file(spec: str | PolicySpec) -> tuple[Path, dict[str, JsonValue]] | None:
+    """Path and replaced settings of a policy file that `make_policy` takes; None for anything else.
+
+    Raises:
+        ConfigError: The settings are written in another form.
+    """
+    if isinstance(spec, PolicySpec):
+        return None
+    path, separator, rest = spec.strip().partition(f"{SUFFIX}:")
+    if separator:
+        return Path(path + SUFFIX), _parse_settings(rest, spec)
+    return (Path(path), {}) if path.endswith(SUFFIX) else None
 
 
 def settings_model(kind: str) -> type[BaseModel]:
