@@ -38,6 +38,9 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "demo": Verb("experiments.learning_commands:demo", "Do the whole job on a generated trace, in minutes."),
     "evaluate": Verb("experiments.commands:evaluate", "Compare policies on days they never saw."),
+    "benchmark": Verb(
+        "experiments.benchmark_commands:benchmark", "Compare policies at equal attainment and accuracy: a leaderboard."
+    ),
     "simulate": Verb("experiments.commands:simulate", "Run one policy in the simulated world, with a journal."),
     "replay": Verb("experiments.commands:replay", "Decide a journal again and report any difference."),
     "serve": Verb("experiments.serve_commands:serve", "Serve live on Ray, driven by a policy."),

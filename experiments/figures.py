@@ -84,6 +84,28 @@ def pareto_svg(lines: Sequence[SummaryLine]) -> str:
         return _svg(figure)
 
 
+def difference_svg(
+    names: Sequence[str], values: Sequence[float | None], intervals: Sequence[tuple[float, float] | None], label: str
+) -> str:
+    """Relative differences with their intervals, one line per name from the top; None is said to be not reachable."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 0.7 + 0.27 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0.0, color="#8a939e", linewidth=1, zorder=0)
+        for line, (value, interval) in enumerate(zip(values, intervals, strict=True)):
+            if value is None:
+                axes.annotate("not reachable", (0.0, line), xytext=(5, -3), textcoords="offset points", color="#8a939e")
+                continue
+            if interval is not None:
+                axes.plot([100 * end for end in interval], [line, line], color=COLOURS[0], linewidth=1.4)
+            axes.plot(100 * value, line, color=COLOURS[0], marker="o", markersize=5)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        axes.grid(visible=False, axis="y")
+        return _svg(figure)
+
+
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the (cost, attainment) pairs that no other beats in one and equals in the other, by rising cost."""
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from controller.journal import TruncatedJournalWarning
 from controller.replay import replay_journal
+from experiments.leaderboard import LeaderboardRow
 from experiments.outcome import Evaluation
 from experiments.results import ResultRow
 from experiments.simulate import Simulation
@@ -48,6 +51,30 @@ def show_evaluation(result: Evaluation, written: Sequence[Path], as_json: bool) 
         click.echo(f"interrupted: {len(result.rows)} rows were finished", err=True)
     for path in written:
         click.echo(f"wrote {path}", err=as_json)
+
+
+def show_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
+    """Prints costs at equal attainment and accuracy: one table per scenario and target, the means where there are."""
+    from experiments.benchmark_config import MEAN
+    from experiments.leaderboard_files import difference_text
+
+    console = _console()
+    groups = dict.fromkeys((row.scenario, row.target) for row in rows)
+    for scenario, target in groups:
+        own = [row for row in rows if (row.scenario, row.target) == (scenario, target)]
+        traces = sorted(dict.fromkeys(row.trace for row in own), key=lambda name: name != MEAN)
+        table = Table(
+            title=escape(f"{scenario}: cost relative to {own[0].reference} at the level of {target} [95 % interval]"),
+            title_justify="left",
+            header_style="bold",
+        )
+        table.add_column("policy")
+        for trace in traces:
+            table.add_column(trace, justify="right")
+        for policy in dict.fromkeys(row.policy for row in own):
+            by_trace = {row.trace: row for row in own if row.policy == policy}
+            table.add_row(escape(policy), *(escape(difference_text(by_trace[trace])) for trace in traces))
+        console.print(table)
 
 
 def show_simulation(done: Simulation) -> None:

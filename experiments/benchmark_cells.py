@@ -1,0 +1,248 @@
+"""One cell of a benchmark: a policy at one point of its dials, on the days of one world, under one random seed.
+
+A cell is plain data, and what it comes to depends on it and on the program's sources alone: the same in any process, on
+any machine of a cluster, beside any other cells. Its key names all of that, so a finished cell is never computed twice
+and one of another scenario, policy or source is never taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from dataclasses import replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from controller.arrays import F64, I64, SERVERLESS, Bool, ObservationArrays
+from controller.compile import Setting
+from controller.config import StrictModel
+from controller.loop import Decision
+from controller.policies.registry import policy_file, rule_spec, settings_model
+from controller.scenario import DayRange, GeneratedTrace, load_scenario
+from envs.world import World, WorldChoice, build_world
+from experiments.benchmark_config import GENERATED, OWN
+from experiments.results import Tally, floor_breaches
+from experiments.rollout import Recorder, Timer, batches, prepare, roll
+from experiments.run_config import PolicyChoice
+from experiments.suite import HELD_OUT, TRACES, Split, suite_world
+
+_SOURCE_PACKAGES = ("controller", "envs", "traces")
+_SOURCE_MODULES = ("benchmark_cells.py", "results.py", "rollout.py", "suite.py")
+
+
+class WorldSource(StrictModel):
+    """Names a world; whoever needs it builds it."""
+
+    scenario: str
+    trace: str = OWN
+    split: Split = "test"
+    days: DayRange | None = None
+    most_days: int | None = None
+    rate: float = 1.0
+
+    def open(self) -> World:
+        """The world; built once per process.
+
+        Raises:
+            ProvisorError: A scenario, file or range of days is wrong.
+        """
+        return _world(self)
+
+
+class DayResult(StrictModel):
+    """What one day came to; by class in the order of the scenario's classes."""
+
+    day: int
+    cost_usd: float
+    requests: tuple[int, ...]
+    missed: tuple[int, ...]
+    answered: tuple[int, ...]
+    accuracy_sum: tuple[float, ...]
+    floor_breaches: int
+    shed: int
+    preemptions: int
+    flaps: int
+    capacity_changes: int = Field(description="changes of the planned replicas of a variant on a machine pool")
+    ruled_ticks: int
+    ticks: int
+
+
+class CellResult(StrictModel):
+    """What a cell came to. The times are those of the machine at hand; all else is the same anywhere."""
+
+    days: tuple[DayResult, ...]
+    decide_ms_p99: float | None
+    wall_s: float
+
+
+class BenchmarkCell(StrictModel):
+    """What is run: see the module."""
+
+    world: WorldSource
+    policy: PolicyChoice
+    seed: int
+    hours: float | None = None
+
+
+class _Changes:
+    """Counts changes of the planned replicas on machines, by env."""
+
+    def __init__(self, setting: Setting, num_envs: int) -> None:
+        self.count: I64 = np.zeros(num_envs, np.int64)
+        self._machine: Bool = setting.catalog.market != SERVERLESS
+        self._replicas: I64 | None = None
+
+    def decided(self, observation: ObservationArrays, decision: Decision, decide_s: float) -> None:
+        replicas = decision.plan.replicas
+        if self._replicas is not None:
+            self.count += ((replicas != self._replicas) & self._machine).sum(axis=(1, 2))
+        self._replicas = replicas.copy()
+
+    def observed(self, window: ObservationArrays) -> None:
+        pass
+
+
+def run_cell(cell: BenchmarkCell) -> CellResult:
+    """Runs a cell.
+
+    Raises:
+        ProvisorError: World or policy is wrong.
+    """
+    began = time.perf_counter()
+    world = cell.world.open()
+    days: list[DayResult] = []
+    slowest: list[float] = []
+    for group in batches(world.cells([cell.seed])):
+        timer, changes = Timer(), _Changes(world.setting, len(group))
+        recorders: list[Recorder] = [timer, changes]
+        tally = roll(world, prepare(world, group), cell.policy, recorders, ticks=cell_ticks(world, cell.hours))
+        days += [_day(tally, changes, world.setting, env, one.day) for env, one in enumerate(group)]
+        slowest += [] if timer.ms_p99 is None else [timer.ms_p99]
+    return CellResult(days=tuple(days), decide_ms_p99=max(slowest, default=None), wall_s=time.perf_counter() - began)
+
+
+def cell_ticks(world: World, hours: float | None) -> int:
+    """Ticks of a day that are run."""
+    if hours is None:
+        return world.cell_ticks
+    day_s: float = world.setting.control.day_s
+    return max(1, min(world.cell_ticks, int(hours / 24.0 * day_s / world.setting.control.tick_s)))
+
+
+def _day(tally: Tally, changes: _Changes, setting: Setting, env: int, day: int) -> DayResult:
+    answered, accuracy_sum = tally.answered[env], tally.accuracy_sum[env]
+    accuracy = [float(s) / int(n) if n else None for s, n in zip(accuracy_sum, answered, strict=True)]
+    return DayResult(
+        day=day,
+        cost_usd=float(tally.spend_usd[env].sum()),
+        requests=_integers(tally.arrivals[env]),
+        missed=_integers(tally.missed[env]),
+        answered=_integers(answered),
+        accuracy_sum=_floats(accuracy_sum),
+        floor_breaches=floor_breaches(accuracy, setting.workload.accuracy_floor.tolist()),
+        shed=int(tally.shed[env].sum()),
+        preemptions=int(tally.preempted[env]),
+        flaps=int(tally.flaps[env]),
+        capacity_changes=int(changes.count[env]),
+        ruled_ticks=int(tally.ruled[env]),
+        ticks=tally.ticks,
+    )
+
+
+def _integers(values: I64) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _floats(values: F64) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+@lru_cache(maxsize=32)
+def _world(source: WorldSource) -> World:
+    days = source.days
+    if source.trace in TRACES or source.trace in HELD_OUT:
+        world = suite_world(source.scenario, source.trace, source.split, days, source.rate)
+    else:
+        scenario = load_scenario(source.scenario)
+        scenario = scenario.model_copy(update={"mean_rps": scenario.mean_rps * source.rate})
+        if source.trace.startswith(GENERATED):
+            last = scenario.splits.test[1]
+            generated = GeneratedTrace(preset=source.trace.removeprefix(GENERATED), days=last)
+            scenario = scenario.model_copy(update={"trace": generated})
+        is_file = source.trace != OWN and not source.trace.startswith(GENERATED)
+        if days is None and not is_file:
+            days = getattr(scenario.splits, source.split)
+        world = build_world(scenario, WorldChoice(trace=source.trace if is_file else None, days=days))
+    if source.most_days is not None:
+        world = replace(world, days=world.days[: source.most_days])
+    return world
+
+
+def cell_key(cell: BenchmarkCell) -> str:
+    """Digest of everything that a cell's result depends on, 32 hex digits.
+
+    Raises:
+        ProvisorError: World or policy is wrong.
+    """
+    values = {
+        "world": _world_identity(cell.world),
+        "policy": policy_identity(cell.policy),
+        "seed": cell.seed,
+        "hours": cell.hours,
+        "sources": sources_digest(),
+    }
+    return _digest(values)
+
+
+@lru_cache(maxsize=64)
+def _world_identity(source: WorldSource) -> str:
+    world = source.open()
+    digest = hashlib.sha256(np.ascontiguousarray(world.rate_rps).tobytes())
+    digest.update(np.ascontiguousarray(world.spot_share).tobytes())
+    scenario = world.setting.scenario.model_dump(mode="json")
+    rest = [scenario, world.setting.source.model_dump(mode="json"), world.bin_s, world.spot_gap_s, list(world.days)]
+    digest.update(json.dumps(rest, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def policy_identity(policy: PolicyChoice) -> dict[str, Any]:
+    """What a policy decides by: all its settings, the bytes of its file, or the source of its class.
+
+    Raises:
+        ProvisorError: There is no such file or kind.
+    """
+    if (file := policy_file(policy)) is not None:
+        from controller.policies.policy_file import load_policy_file
+
+        path, replaced = file
+        return {"file": load_policy_file(path).sha256, "replaced": replaced}
+    if (rule := rule_spec(policy)) is not None:
+        defaults = {name: field.default for name, field in settings_model(rule.kind).model_fields.items()}
+        return {"kind": rule.kind, "settings": json.loads(json.dumps({**defaults, **rule.settings}, default=str))}
+    found = importlib.util.find_spec(str(policy).partition(":")[0])
+    origin = None if found is None else found.origin
+    return {"class": str(policy), "source": None if origin is None else _file_digest(Path(origin))}
+
+
+@cache
+def sources_digest() -> str:
+    """Digest of the sources that decide what a cell comes to."""
+    root = Path(__file__).resolve().parents[1]
+    files = [path for package in _SOURCE_PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    files += [root / "experiments" / name for name in _SOURCE_MODULES]
+    return _digest([[str(path.relative_to(root)), _file_digest(path)] for path in files])
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,90 @@
+"""A benchmark from its configuration to its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from experiments.benchmark import CELLS, Case, FinishedCells, Plan, note_run, row_error, run_cells, with_own
+from experiments.benchmark_config import load_benchmark
+from experiments.leaderboard import Leaderboard, LeaderboardRow, RowKey, reference_of, row_keys
+from experiments.leaderboard_files import Timing, write_leaderboard
+from experiments.worker import Workers
+
+
+class BenchmarkRun:
+    """One run.
+
+    Args:
+        config: File; None: the shipped one.
+        quick: In minutes.
+        policies: Added to the file's.
+        traces: In place of the file's, where there are any.
+        scenarios: Likewise.
+        out: Folder; None: `runs/NAME`.
+
+    Raises:
+        ProvisorError: Something named is missing, wrong, or does not fit.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | None = None,
+        *,
+        quick: bool = False,
+        policies: Iterable[str] = (),
+        traces: Iterable[str] = (),
+        scenarios: Iterable[str] = (),
+        out: str | Path | None = None,
+    ) -> None:
+        # What is given beside a quick run is not cut down: a trace of one's own is run as a whole.
+        self.plan = Plan(with_own(load_benchmark(config, quick=quick), policies, traces, scenarios))
+        self.directory = Path(out) if out else Path("runs") / self.plan.config.name
+        self.finished = FinishedCells(self.directory / CELLS)
+
+    def keys(self, only: str | None = None) -> list[RowKey]:
+        """All rows, or one.
+
+        Raises:
+            UsageError: There is no such row.
+        """
+        known = row_keys(self.plan)
+        if only is None:
+            return known
+        found = [key for key in known if key.text == only]
+        if not found:
+            raise row_error(only, [key.text for key in known])
+        return found
+
+    def cells(
+        self, keys: Sequence[RowKey], workers: Workers, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Runs the cells that the rows need and that are not finished."""
+        note_run(self.plan, self.directory)
+        names: dict[str, None] = {}
+        cases: dict[Case, None] = {}
+        for key in keys:
+            names |= dict.fromkeys([key.policy, reference_of(self.plan, key.target)])
+            cases |= dict.fromkeys(key.cases(self.plan))
+        run_cells(self.plan.cells(names, cases), self.finished, workers, progress)
+
+    def rows(self, keys: Sequence[RowKey], command: Callable[[str], str]) -> list[LeaderboardRow]:
+        """The rows; their cells must be finished."""
+        board = Leaderboard(self.plan, self.finished, command)
+        return [board.row(key) for key in keys]
+
+    def write(self, keys: Sequence[RowKey], command: Callable[[str], str]) -> tuple[list[LeaderboardRow], list[Path]]:
+        """Rows, and the files of the leaderboard."""
+        rows = self.rows(keys, command)
+        return rows, write_leaderboard(rows, self._timings(), self.directory, self.plan.config.name)
+
+    def _timings(self) -> list[Timing]:
+        board = Leaderboard(self.plan, self.finished, str)
+        timings = []
+        for case in self.plan.worlds:
+            for name in self.plan.config.row_names:
+                results = board.own_results(case, name)
+                slowest = [one.decide_ms_p99 for one in results if one.decide_ms_p99 is not None]
+                seconds = sum(one.wall_s for one in results)
+                timings.append(Timing(case.scenario, case.trace, name, max(slowest, default=None), seconds))
+        return timings

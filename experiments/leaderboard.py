@@ -1,0 +1,277 @@
+"""The rows of a benchmark: what each policy costs at equal attainment and accuracy, and what it came to by itself.
+
+A row is one policy on one trace of one scenario, or on the mean over the traces (`mean`), or over those of all
+scenarios (`all`), held to one target: what a reference policy came to (its attainment and accuracy, all classes
+together), or the promise (each class's). Every policy has its row for every target, in the order of the configuration
+and whatever it came to; where a target is not reachable the row says so and why. A group of training seeds has the
+interquartile mean over its members, each interpolated on its own frontier; one that does not reach the target keeps the
+group from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from pydantic import Field
+
+from controller.arrays import F64
+from controller.config import StrictModel
+from experiments.benchmark import Case, FinishedCells, Member, Plan
+from experiments.benchmark_cells import CellResult, DayResult
+from experiments.benchmark_config import ALL, MEAN, PROMISE
+from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
+from experiments.operating_point import OperatingPoint, operating_point
+from experiments.statistics import bootstrap, interquartile_mean, relative_difference
+
+
+class LeaderboardRow(StrictModel):
+    """One row; numbers that cannot be known are None. Costs are USD per day."""
+
+    row: str = Field(description="SCENARIO/TRACE/POLICY@TARGET, what `--only` takes")
+    scenario: str
+    trace: str
+    policy: str
+    target: str = Field(description="policy whose own attainment and accuracy count, or `promise`")
+    reference: str = Field(description="policy that costs are relative to")
+    members: int = Field(description="training seeds; 1 for a policy that has none")
+    days: int
+    seeds: int = Field(description="random seeds")
+    status: Status
+    reason: str
+    cost_difference: float | None = Field(description="cost / cost of the reference - 1, both at the target")
+    cost_difference_low: float | None = Field(description="lower end of the 95 % interval")
+    cost_difference_high: float | None
+    cost_usd: float | None = Field(description="at the target")
+    attainment_at: float | None = Field(description="read off there; of the worst class for the promise")
+    accuracy_at: float | None
+    own_cost_usd: float = Field(description="at the policy's own point, as all that follows")
+    own_attainment: float
+    own_accuracy: float | None
+    attainment_by_class: dict[str, float]
+    accuracy_by_class: dict[str, float | None]
+    promise_kept: bool
+    floors_missed: int
+    shed_share: float
+    capacity_changes_per_hour: float
+    flaps_per_hour: float
+    preemptions_per_day: float
+    rule_share: float
+    command: str = Field(description="computes this row anew from nothing")
+
+
+@dataclass(frozen=True, eq=False)
+class _AtTarget:
+    """A policy at a target on one trace."""
+
+    difference: F64  # (S, D) parts in the relative difference of costs
+    cost_usd: float
+    attainment: float
+    accuracy: float
+    status: Status
+    reason: str
+
+
+class Leaderboard:
+    """Computes rows of a plan whose cells are finished.
+
+    Args:
+        plan: The plan.
+        finished: At least the cells that a row asked for needs.
+        command: A row's id to the command that computes it.
+    """
+
+    def __init__(self, plan: Plan, finished: FinishedCells, command: Callable[[str], str]) -> None:
+        self.plan = plan
+        self._finished = finished
+        self._command = command
+        self._sweep = cache(self._swept)
+        self._at_target = cache(self._found_at_target)
+        self._own = cache(self._found_own)
+
+    def row(self, key: RowKey) -> LeaderboardRow:
+        """One row."""
+        cases, reference = key.cases(self.plan), reference_of(self.plan, key.target)
+        found = [self._at_target(case, key.policy, key.target) for case in cases]
+        own = [self._own(case, key.policy) for case in cases]
+        missing = [one.reason for one in found if one.status == "not reachable"]
+        names = [f"{case.scenario}/{case.trace}: " if len(cases) > 1 else "" for case in cases]
+        reasons = [name + one.reason for name, one in zip(names, found, strict=True) if one.reason]
+        config = self.plan.config
+        interval = bootstrap(
+            [one.difference for one in found],
+            block=config.block_days,
+            resamples=config.resamples,
+            seed=int.from_bytes(hashlib.sha256(key.text.encode()).digest()[:4]),
+        )
+        is_better = any(one.status == "better" for one in found)
+        classes = [self.plan.world(case).setting.class_names for case in cases]
+        return LeaderboardRow(
+            row=key.text,
+            scenario=key.scenario,
+            trace=key.trace,
+            policy=key.policy,
+            target=key.target,
+            reference=reference,
+            members=len(self.plan.members(key.policy, cases[0].scenario)),
+            days=sum(len(self.plan.world(case).days) for case in cases),
+            seeds=len(config.seeds),
+            status="not reachable" if missing else "better" if is_better else "equal",
+            reason="; ".join(reasons),
+            cost_difference=_known(interval.estimate),
+            cost_difference_low=_known(interval.low),
+            cost_difference_high=_known(interval.high),
+            cost_usd=_known(_mean([one.cost_usd for one in found])),
+            attainment_at=_known(_mean([one.attainment for one in found])),
+            accuracy_at=_known(_mean([one.accuracy for one in found])),
+            own_cost_usd=_mean([one.cost_usd for one in own]),
+            own_attainment=_mean([one.attainment for one in own]),
+            own_accuracy=_known(_mean([one.accuracy for one in own])),
+            attainment_by_class={
+                n: v or 0.0 for n, v in _by_class(classes, [o.attainment_by_class for o in own]).items()
+            },
+            accuracy_by_class=_by_class(classes, [o.accuracy_by_class for o in own]),
+            promise_kept=all(one.promise_kept for one in own),
+            floors_missed=sum(one.floors_missed for one in own),
+            shed_share=_mean([one.shed_share for one in own]),
+            capacity_changes_per_hour=_mean([one.capacity_changes_per_hour for one in own]),
+            flaps_per_hour=_mean([one.flaps_per_hour for one in own]),
+            preemptions_per_day=_mean([one.preemptions_per_day for one in own]),
+            rule_share=_mean([one.rule_share for one in own]),
+            command=self._command(key.text),
+        )
+
+    def own_results(self, case: Case, policy: str) -> list[CellResult]:
+        """Results of all members of a policy at their own points."""
+        members = self.plan.members(policy, case.scenario)
+        return [result for member in members for result in self._own_of(case, member)]
+
+    def _own_of(self, case: Case, member: Member) -> list[CellResult]:
+        points = member.points
+        index = points.own[0] * points.shape[1] + points.own[1]
+        return self._results(case, member, index)
+
+    def _results(self, case: Case, member: Member, index: int) -> list[CellResult]:
+        from experiments.benchmark_cells import cell_key
+
+        return [self._finished[cell_key(cell)] for cell in self.plan.cells_at(member, index, case)]
+
+    def _swept(self, case: Case, policy: str, member: int) -> Sweep:
+        one = self.plan.members(policy, case.scenario)[member]
+        by_point = [self._results(case, one, index) for index in range(len(one.points.points))]
+
+        def grid(value: Callable[[DayResult], float | Sequence[float]], combine: Callable[..., F64]) -> F64:
+            values = np.array([[[value(day) for day in r.days] for r in results] for results in by_point], np.float64)
+            combined = combine(values, axis=1)  # (points, seeds, days, ...) over random seeds
+            return np.asarray(combined.reshape(*one.points.shape, *combined.shape[1:]))
+
+        return Sweep(
+            cost_usd=grid(lambda day: day.cost_usd, np.mean),
+            requests=grid(lambda day: day.requests, np.sum),
+            missed=grid(lambda day: day.missed, np.sum),
+            answered=grid(lambda day: day.answered, np.sum),
+            accuracy_sum=grid(lambda day: day.accuracy_sum, np.sum),
+        )
+
+    def _target(self, case: Case, name: str) -> Target:
+        reference = reference_of(self.plan, name)
+        sweep = self._sweep(case, reference, 0)
+        if name != PROMISE:
+            return own_target(sweep, self.plan.members(reference, case.scenario)[0].points.own)
+        workload = self.plan.world(case).setting.workload
+        return promised_target(sweep, workload.attainment_target, workload.accuracy_floor)
+
+    def _found_at_target(self, case: Case, policy: str, target_name: str) -> _AtTarget:
+        reference, target = reference_of(self.plan, target_name), self._target(case, target_name)
+        base_sweep = self._sweep(case, reference, 0)
+        base = place_at(base_sweep, target)
+        base_cost = daily_cost(base_sweep, base, target)
+        costs, places = [], []
+        for member in range(len(self.plan.members(policy, case.scenario))):
+            sweep = self._sweep(case, policy, member)
+            places.append(place_at(sweep, target))
+            costs.append(daily_cost(sweep, places[-1], target))
+        daily = np.array(costs)  # (S, D)
+        reasons = [
+            one.reason if len(places) == 1 else f"member {index + 1}: {one.reason}"
+            for index, one in enumerate(places)
+            if one.reason
+        ]
+        statuses = [one.status for one in places]
+        status: Status = "better" if "better" in statuses else "equal"
+        if "not reachable" in statuses:
+            status = "not reachable"
+        if base.status == "not reachable":
+            status, reasons = "not reachable", [*reasons, f"the reference {reference}: {base.reason}"]
+        known = np.isfinite(daily).all() and np.isfinite(base_cost).all()
+        return _AtTarget(
+            difference=relative_difference(daily, base_cost) if known else np.full(daily.shape, np.nan),
+            cost_usd=float(interquartile_mean(daily.mean(axis=1))),
+            attainment=float(interquartile_mean(np.array([1.0 - one.miss_share.max() for one in places]))),
+            accuracy=float(interquartile_mean(np.array([one.accuracy.min() for one in places]))),
+            status=status,
+            reason=", ".join(reasons),
+        )
+
+    def _found_own(self, case: Case, policy: str) -> OperatingPoint:
+        members = self.plan.members(policy, case.scenario)
+        days = [[day for result in self._own_of(case, one) for day in result.days] for one in members]
+        return operating_point(self.plan.world(case).setting, days)
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """Which row."""
+
+    scenario: str
+    trace: str
+    policy: str
+    target: str
+
+    @property
+    def text(self) -> str:
+        """As `--only` takes it."""
+        return f"{self.scenario}/{self.trace}/{self.policy}@{self.target}"
+
+    def cases(self, plan: Plan) -> list[Case]:
+        """What the row is about."""
+        return [
+            case for case in plan.worlds if self.scenario in (ALL, case.scenario) and self.trace in (MEAN, case.trace)
+        ]
+
+
+def row_keys(plan: Plan) -> list[RowKey]:
+    """All rows: by scenario, trace, target and policy; means where there are several traces or scenarios."""
+    config = plan.config
+    scenarios = list(dict.fromkeys(case.scenario for case in plan.worlds))
+    traces = list(dict.fromkeys(case.trace for case in plan.worlds))
+    places = [(s, t) for s in scenarios for t in (*traces, *([MEAN] if len(traces) > 1 else []))]
+    if len(scenarios) > 1:
+        places.append((ALL, MEAN))
+    targets = (*config.compared_to, PROMISE)
+    return [RowKey(s, t, p, target) for s, t in places for target in targets for p in config.row_names]
+
+
+def reference_of(plan: Plan, target: str) -> str:
+    """The policy that costs are relative to at a target."""
+    return plan.config.compared_to[0] if target == PROMISE else target
+
+
+def _by_class(classes: Sequence[tuple[str, ...]], values: Sequence[F64]) -> dict[str, float | None]:
+    """Means by name of the class over all that have it."""
+    found: dict[str, list[float]] = {}
+    for names, numbers in zip(classes, values, strict=True):
+        for name, number in zip(names, numbers.tolist(), strict=True):
+            found.setdefault(name, []).append(number)
+    return {name: _known(_mean(numbers)) for name, numbers in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
