@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ _DEFAULT_OUT = "runs/evaluate"
 @click.option("--scale", type=float, metavar="X", help="Multiply the rate by X.  [default: to the scenario's mean]")
 @click.option("--seeds", type=int, metavar="N", help="Seeds 0..N-1, the same for every policy.  [default: 3]")
 @click.option("--out", metavar="DIR", help=f"Directory for results and report.  [default: {_DEFAULT_OUT}]")
+@click.option("--workers", type=int, metavar="N", help="Processes.  [default: this one, on all cores]")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster to run on, in place of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the table.")
-def evaluate(run_file: str | None, as_json: bool, **options: Any) -> int:
+def evaluate(run_file: str | None, as_json: bool, workers: int | None, address: str | None, **options: Any) -> int:
     """Compare policies on days they never saw, under the same requests.
 
-    Writes results.json, results.csv and report.html. Options given beside RUN.yaml replace its fields.
+    Writes results.json, results.csv and report.html. Options given beside RUN.yaml replace its fields. Any number of
+    workers finds the same numbers, but for the time that decisions took.
 
     \b
     Example:
@@ -38,16 +42,19 @@ def evaluate(run_file: str | None, as_json: bool, **options: Any) -> int:
       provisor evaluate RUN.yaml
     """
     from experiments.evaluate import run_evaluation
+    from experiments.fanout import open_workers
     from experiments.progress import RichProgress
     from experiments.run_config import load_run
     from experiments.show import show_evaluation
 
     config = _merged(load_run(run_file) if run_file else None, options)
-    with RichProgress() as progress:
-        result, written = run_evaluation(config, progress)
-    show_evaluation(result, written, as_json)
-    if result.is_partial:
-        raise KeyboardInterrupt
+    is_fanned_out = address is not None or workers not in (None, 1)
+    with open_workers(workers, address) if is_fanned_out else nullcontext() as pool:
+        with RichProgress() as progress:
+            result, written = run_evaluation(config, progress, pool)
+        show_evaluation(result, written, as_json)
+        if result.is_partial:
+            raise KeyboardInterrupt  # within: workers end at once
     return EXIT_DONE
 
 

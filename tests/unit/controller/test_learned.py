@@ -185,3 +185,16 @@ def test_settings_this_version_does_not_take_are_refused(setting):
     settings = {**SETTINGS.model_dump(mode="json"), "headroom": 99.0, "novelty": 1}
     with pytest.raises(PolicyFileError, match=r"(?s)headroom: expected a number <= 3.*novelty: unknown key"):
         LearnedPolicy(setting, make_content(setting, settings=settings))
+
+
+def test_text_of_a_policy_file_may_replace_settings_of_its_rule(setting, tmp_path):
+    path = tmp_path / "night.provisor"
+    save_policy_file(path, make_content(setting))
+    plain = make_policy(str(path), setting)
+    turned = make_policy(f"{path}:miss_multiplier=2.5,accuracy_margin=0.01", setting)
+    assert turned.dial.tolist() == [2.5]
+    assert turned.settings.accuracy_margin == 0.01
+    assert turned.settings.headroom == plain.settings.headroom
+    assert (plain.name, turned.name) == ("night", f"{path}:miss_multiplier=2.5,accuracy_margin=0.01")
+    with pytest.raises(PolicyFileError, match="nonsense"):
+        make_policy(f"{path}:nonsense=1", setting)

@@ -14,9 +14,12 @@ from controller.errors import ConfigError, UsageError
 from controller.loop import Decision
 from controller.policies.registry import PolicySpec
 from envs.world import Cell, World
-from experiments.evaluate import evaluate, run_evaluation, write_evaluation
+from experiments.evaluate import build_worlds, evaluate, evaluate_on, run_evaluation, write_evaluation
+from experiments.fanout import open_workers
 from experiments.rollout import MOST_ENVS, Progress, batches, prepare
 from experiments.run_config import RunConfig, load_run, policy_labels
+from traces.generator import generate
+from traces.readers import write_npz
 
 
 class Counting(Progress):
@@ -160,6 +163,38 @@ def test_run_notes_what_is_run_and_writes_everything(plain_world: World, tmp_pat
     assert header["config"]["run"]["policies"] == ["two"]
     assert header["config"]["scenarios"][0]["name"] == "toy"
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == len(result.rows) == 4
+
+
+def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
+    trace = write_npz(generate("azure_like", 0.02, 5, bin_seconds=60.0), tmp_path / "half-an-hour.npz")
+    config = RunConfig(scenario="tiny", trace=str(trace), policies=("mpc", "static"), seeds=(0, 4))
+    worlds = build_worlds(config)
+    alone = evaluate(worlds, config.policies, config.seeds)
+    with open_workers(1) as workers:
+        shared = evaluate_on(workers, config, worlds)
+    for row, other in zip(alone.rows, shared.rows, strict=True):
+        assert row.model_copy(update={"decide_ms_p99": None}) == other.model_copy(update={"decide_ms_p99": None})
+    assert alone.scales == shared.scales
+    for course, other in zip(alone.timelines, shared.timelines, strict=True):
+        assert (course.policy, course.day, course.seed) == (other.policy, other.day, other.seed)
+        assert (course.cost_usd == other.cost_usd).all()
+
+
+def test_interrupted_workers_leave_the_policies_that_were_finished(plain_world: World) -> None:
+    class Interrupted:
+        count = 2
+
+        def run(self, function, items):
+            for index in (0, 1, 3):
+                yield index, function(items[index])
+            raise KeyboardInterrupt
+
+    config = RunConfig(scenario="toy", policies=("two", "three"), seeds=(0, 4))
+    result = evaluate_on(Interrupted(), config, [plain_world])
+    assert result.is_partial
+    assert [(row.policy, row.seed) for row in result.rows] == [("two", 0), ("two", 0), ("two", 4), ("two", 4)]
+    with pytest.raises(UsageError, match="expected one of"):
+        evaluate_on(Interrupted(), config.model_copy(update={"policies": ("nonsense",)}), [plain_world])
 
 
 def test_a_run_without_policy_is_refused() -> None:

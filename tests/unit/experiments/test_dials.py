@@ -1,0 +1,74 @@
+"""A policy is swept by settings that it has, around its own values and within their declared ranges."""
+
+import pytest
+
+from controller.errors import ConfigError
+from controller.policies.registry import PolicySpec, policy_file, rule_spec
+from experiments.dials import Dial, Dials, default_dials, kind_of, points_of, with_settings
+
+
+def test_dial_is_swept_around_the_own_value_within_the_range() -> None:
+    assert Dial(setting="headroom", factors=(0.5, 0.8, 2.0)).swept(1.0, 0.7, 1.5) == [0.8, 1.0]
+    assert Dial(setting="headroom", steps=(-0.1, 0.1), values=(1.4,)).swept(1.0, 0.7, 1.5) == [0.9, 1.0, 1.1, 1.4]
+    # The own value stays, wherever it is.
+    assert Dial(setting="headroom").swept(9.0, 0.7, 1.5) == [9.0]
+
+
+def test_points_are_a_grid_with_the_policy_itself_in_it() -> None:
+    attainment = Dial(setting="miss_multiplier", factors=(0.5, 2.0))
+    dials = Dials(attainment=attainment, accuracy=Dial(setting="accuracy_margin", steps=(0.01,)))
+    points = points_of("mpc:miss_multiplier=3,accuracy_margin=0.002", dials)
+    assert points.shape == (3, 2)
+    assert points.own == (1, 0)
+    own = points.points[1 * 2 + 0]
+    assert own.settings == {}
+    assert [point.settings for point in points.points[:2]] == [
+        {"miss_multiplier": 1.5},
+        {"miss_multiplier": 1.5, "accuracy_margin": pytest.approx(0.012)},
+    ]
+
+
+def test_every_kind_has_the_dial_that_moves_its_attainment() -> None:
+    settings = {kind: default_dials(kind).attainment for kind in ("mpc", "reactive", "util_aware", "paragon")}
+    assert {kind: dial.setting for kind, dial in settings.items() if dial} == {
+        "mpc": "miss_multiplier",
+        "reactive": "headroom",
+        "util_aware": "target_utilisation",
+        "paragon": "headroom",
+    }
+    assert default_dials("mpc").accuracy is not None
+
+
+def test_replaced_settings_leave_the_others_as_they_are() -> None:
+    replaced = with_settings("reactive:headroom=1.1,cooldown_s=60", {"headroom": 1.5})
+    assert isinstance(replaced, PolicySpec)
+    assert replaced.settings == {"headroom": 1.5, "cooldown_s": 60}
+    assert with_settings("my:Policy", {}) == "my:Policy"
+    assert with_settings("a/b.provisor:miss_multiplier=2", {"accuracy_margin": 0.01}) == (
+        "a/b.provisor:miss_multiplier=2,accuracy_margin=0.01"
+    )
+
+
+def test_a_class_of_ones_own_is_what_it_is() -> None:
+    assert kind_of("my:Policy") is None
+    points = points_of("my:Policy")
+    assert (points.shape, points.own) == ((1, 1), (0, 0))
+    with pytest.raises(ConfigError, match="no settings"):
+        points_of("my:Policy", Dials(attainment=Dial(setting="headroom", factors=(2.0,))))
+
+
+def test_a_dial_that_the_policy_lacks_is_named() -> None:
+    with pytest.raises(ConfigError, match="'nonsense'"):
+        points_of("mpc", Dials(attainment=Dial(setting="nonsense", factors=(2.0,))))
+    with pytest.raises(ConfigError, match="'variant'"):
+        points_of("reactive", Dials(attainment=Dial(setting="variant", factors=(2.0,))))
+
+
+def test_texts_of_policies_are_told_apart() -> None:
+    assert rule_spec("mpc:headroom=1.5") == PolicySpec(kind="mpc", settings={"headroom": 1.5}, name="mpc:headroom=1.5")
+    assert rule_spec("a.provisor") is None
+    assert rule_spec("module:Class") is None
+    path, replaced = policy_file("a/b.provisor:miss_multiplier=2.5") or (None, None)
+    assert str(path) == "a/b.provisor"
+    assert replaced == {"miss_multiplier": 2.5}
+    assert policy_file("mpc") is None
