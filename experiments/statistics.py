@@ -66,20 +66,29 @@ def interquartile_mean(values: F64, axis: int = -1) -> F64:
 
 
 def relative_difference(own: F64, reference: F64) -> F64:
-    """own / reference - 1, day by day.
+    """Each day's part in the relative difference of total costs.
+
+    Its mean over days is r = sum(own) / sum(reference) - 1, and its spread is that of this ratio: the value of a day is
+    r + (own - (1 + r) reference) / mean(reference), the ratio's linear form. So a policy that costs the same share more
+    on every day, dear or cheap, has the same value on all of them.
 
     Args:
         own: (..., D), such as costs of S seeds on D days.
-        reference: (D,) of the same days under the same requests, > 0.
+        reference: (D,) of the same days under the same requests.
 
     Raises:
-        UsageError: The days are not the same number, or a reference is not above 0.
+        UsageError: The days are not the same number, or the reference costs nothing.
+
+    Source:
+        Cochran, Sampling Techniques, 3rd ed., sec. 6.3 (ratio estimate).
     """
     if own.shape[-1:] != reference.shape:
         raise UsageError(mismatch("days", f"{reference.shape[0]} of them, as in the reference", own.shape[-1]))
-    if not (reference > 0).all():
-        raise UsageError(mismatch("reference", "costs > 0 on every day", reference.tolist()))
-    return np.asarray(own / reference - 1.0)
+    mean = float(reference.mean())
+    if mean <= 0.0:
+        raise UsageError(mismatch("reference", "a mean cost > 0", mean))
+    ratio = own.mean(axis=-1, keepdims=True) / mean
+    return np.asarray(ratio - 1.0 + (own - ratio * reference) / mean)
 
 
 def mean_over_traces(strata: Sequence[F64]) -> float:
