@@ -128,12 +128,9 @@ class Plan:
         return [Member(policy, points_of(policy, self._dials(entry, policy))) for policy in policies]
 
     def _dials(self, entry: PolicyEntry, policy: PolicyChoice) -> Dials | None:
-        kind = kind_of(policy)
-        dials = entry.dials
-        if dials is None and kind is not None:
-            dials = self.config.dials.get(kind)
+        dials = self.config.dials.get(kind_of(policy)) if entry.dials is None else entry.dials
         most = self.config.most_points
-        if most is None or kind is None:
+        if most is None:
             return dials
         chosen = dials or default_dials(policy)
         return Dials(attainment=_nearest(chosen.attainment, most), accuracy=_nearest(chosen.accuracy, most))

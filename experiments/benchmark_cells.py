@@ -23,7 +23,7 @@ from controller.arrays import F64, I64, SERVERLESS, Bool, ObservationArrays
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.loop import Decision
-from controller.policies.registry import policy_file, rule_spec, settings_model
+from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
 from controller.scenario import DayRange, GeneratedTrace, load_scenario
 from envs.world import World, WorldChoice, build_world
 from experiments.benchmark_config import GENERATED, OWN
@@ -222,12 +222,16 @@ def policy_identity(policy: PolicyChoice) -> dict[str, Any]:
 
         path, replaced = file
         return {"file": load_policy_file(path).sha256, "replaced": replaced}
-    if (rule := rule_spec(policy)) is not None:
+    rule = policy if isinstance(policy, PolicySpec) else read_spec(policy)
+    identity: dict[str, Any] = {"kind": rule.kind, "settings": rule.settings}
+    if ":" in rule.kind:
+        found = importlib.util.find_spec(rule.kind.partition(":")[0])
+        origin = None if found is None else found.origin
+        identity["source"] = None if origin is None else _file_digest(Path(origin))
+    else:
         defaults = {name: field.default for name, field in settings_model(rule.kind).model_fields.items()}
-        return {"kind": rule.kind, "settings": json.loads(json.dumps({**defaults, **rule.settings}, default=str))}
-    found = importlib.util.find_spec(str(policy).partition(":")[0])
-    origin = None if found is None else found.origin
-    return {"class": str(policy), "source": None if origin is None else _file_digest(Path(origin))}
+        identity["settings"] = json.loads(json.dumps({**defaults, **rule.settings}, default=str))
+    return identity
 
 
 @cache

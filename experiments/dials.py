@@ -1,19 +1,21 @@
 """Dials: the settings by which a policy is swept over attainment and accuracy, and the points of such a sweep.
 
 A dial is a setting that the policy has anyway: the one that the table names for its kind, else one of the usual names.
-A class of one's own has dials where its `Settings` have those names. Values are relative to the policy's own (a factor, or a step where the setting may
-be 0); those outside the range that the setting declares are left out, and the own value is always among them.
+A class of one's own has dials where it takes `Settings` that have those names. Values are relative to the policy's own
+(a factor, or a step where the setting may be 0); those outside the range that the setting declares are left out, and
+the own value is always among them.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import annotated_types
 from pydantic import Field, JsonValue, model_validator
 
-from controller.config import StrictModel
+from controller.config import StrictModel, load_object
 from controller.errors import ConfigError, mismatch
 from controller.policies.policy_file import load_policy_file
 from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
@@ -121,7 +123,7 @@ def points_of(policy: str | PolicySpec, dials: Dials | None = None) -> Points:
     """The points a policy is run at.
 
     Args:
-        policy: What `make_policy` takes; a class without `Settings` has no dials and one point.
+        policy: What `make_policy` takes; a class that takes no settings has no dials and one point.
         dials: In place of the table's.
 
     Raises:
@@ -131,7 +133,7 @@ def points_of(policy: str | PolicySpec, dials: Dials | None = None) -> Points:
     found = _kind_and_settings(policy)
     if found is None:
         if dials is not None and dials != Dials():
-            raise ConfigError(mismatch("dials", "none for a class without `Settings`", policy))
+            raise ConfigError(mismatch("dials", "none for a class that takes no settings", policy))
         return Points((1, 1), (0, 0), (Point(0, 0, {}),))
     kind, settings = found
     dials = default_dials(policy) if dials is None else dials
@@ -162,13 +164,16 @@ def _kind_and_settings(policy: str | PolicySpec) -> tuple[str, dict[str, JsonVal
         given: dict[str, JsonValue] = {**manifest.settings, "miss_multiplier": manifest.dial_default, **replaced}
     else:
         given = (policy if isinstance(policy, PolicySpec) else read_spec(policy)).settings
-    try:
-        model = settings_model(kind)
-    except ConfigError:
-        if ":" in kind:
-            return None
-        raise
-    return kind, {**{name: field.default for name, field in model.model_fields.items()}, **given}
+    if ":" in kind and not _takes_settings(kind):
+        return None
+    defaults = {name: field.default for name, field in settings_model(kind).model_fields.items()}
+    return kind, {**defaults, **given}
+
+
+def _takes_settings(reference: str) -> bool:
+    """Whether a class of one's own can be made with settings, as the kinds are; an heir of theirs need not."""
+    cls = load_object(reference, "policy")
+    return hasattr(cls, "Settings") and {"settings", "name"} <= inspect.signature(cls).parameters.keys()
 
 
 def _swept(kind: str, settings: dict[str, JsonValue], dial: Dial | None) -> tuple[list[dict[str, float]], int]:

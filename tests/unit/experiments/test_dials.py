@@ -1,9 +1,10 @@
 """A policy is swept by settings that it has, around its own values and within their declared ranges."""
 
 import pytest
+from pydantic import BaseModel, Field
 
 from controller.errors import ConfigError
-from controller.policies.registry import PolicySpec, policy_file, rule_spec
+from controller.policies.registry import PolicySpec, policy_file
 from experiments.dials import Dial, Dials, default_dials, kind_of, points_of, with_settings
 
 
@@ -49,12 +50,43 @@ def test_replaced_settings_leave_the_others_as_they_are() -> None:
     )
 
 
-def test_a_class_of_ones_own_is_what_it_is() -> None:
-    assert kind_of("my:Policy") is None
-    points = points_of("my:Policy")
+class Bare:
+    """A policy that takes no settings."""
+
+
+class Mine:
+    """A policy with a setting of a usual name and a dial of its own."""
+
+    class Settings(BaseModel):
+        headroom: float = Field(default=2.0, ge=1.0, le=2.4)
+        patience: float = 1.0
+
+    def __init__(self, setting, settings=None, name="mine"):
+        self.name = name
+
+
+class Heir(Mine):
+    """Inherits settings that it does not take."""
+
+    def __init__(self, setting):
+        super().__init__(setting)
+
+
+def test_a_class_of_ones_own_is_swept_by_its_settings_where_it_takes_any() -> None:
+    bare, mine = f"{__name__}:Bare", f"{__name__}:Mine"
+    points = points_of(bare)
     assert (points.shape, points.own) == ((1, 1), (0, 0))
-    with pytest.raises(ConfigError, match="no settings"):
-        points_of("my:Policy", Dials(attainment=Dial(setting="headroom", factors=(2.0,))))
+    with pytest.raises(ConfigError, match="takes no settings"):
+        points_of(bare, Dials(attainment=Dial(setting="headroom", factors=(2.0,))))
+    assert points_of(f"{__name__}:Heir") == points
+    assert kind_of(mine) == mine
+    assert [point.settings for point in points_of(mine).points] == [
+        {"headroom": 1.6},
+        {"headroom": 1.8},
+        {},
+        {"headroom": pytest.approx(2.3)},
+    ]
+    assert with_settings(mine, {"headroom": 1.6}) == PolicySpec(kind=mine, settings={"headroom": 1.6})
 
 
 def test_a_dial_that_the_policy_lacks_is_named() -> None:
@@ -64,10 +96,7 @@ def test_a_dial_that_the_policy_lacks_is_named() -> None:
         points_of("reactive", Dials(attainment=Dial(setting="variant", factors=(2.0,))))
 
 
-def test_texts_of_policies_are_told_apart() -> None:
-    assert rule_spec("mpc:headroom=1.5") == PolicySpec(kind="mpc", settings={"headroom": 1.5}, name="mpc:headroom=1.5")
-    assert rule_spec("a.provisor") is None
-    assert rule_spec("module:Class") is None
+def test_texts_of_policy_files_are_told_apart() -> None:
     path, replaced = policy_file("a/b.provisor:miss_multiplier=2.5") or (None, None)
     assert str(path) == "a/b.provisor"
     assert replaced == {"miss_multiplier": 2.5}
