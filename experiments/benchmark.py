@@ -246,7 +246,8 @@ def _nearest(dial: Dial | None, most: int) -> Dial | None:
         return None
     factors = _both_sides(dial.factors, 1.0, most)
     steps = _both_sides(dial.steps, 0.0, most)
-    return dial.model_copy(update={"factors": factors, "steps": steps, "values": dial.values[:most]})
+    then = dial.then and dial.then.model_copy(update={"factors": dial.then.factors[:most]})
+    return dial.model_copy(update={"factors": factors, "steps": steps, "values": dial.values[:most], "then": then})
 
 
 def _both_sides(values: tuple[float, ...], own: float, most: int) -> tuple[float, ...]:

@@ -36,7 +36,7 @@ OWN, GENERATED = "own", "generated:"
 SELECTED = " (selected)"
 """Ends the name of the member of a group that was selected on validation days."""
 
-_QUICK_TRACES, _QUICK_DAYS, _QUICK_HOURS, _QUICK_FACTORS = 2, 2, 2.0, 2
+_QUICK_TRACES, _QUICK_DAYS, _QUICK_HOURS, _QUICK_POINTS = 2, 2, 2.0, 2
 
 
 class PolicyEntry(StrictModel):
@@ -84,7 +84,9 @@ class BenchmarkConfig(StrictModel):
         default=(), description="policies that all are held to, each at what it came to; the first is the promise's too"
     )
     dials: dict[str, Dials] = Field(default_factory=dict, description="by kind, in place of the table's")
-    most_points: int | None = Field(default=None, ge=1, description="only so many values of a dial beside the own")
+    most_points: int | None = Field(
+        default=None, ge=1, description="only so many values of a dial beside the own, the nearest"
+    )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
     block_days: int | None = Field(default=None, ge=1, description="per block; default: the cube root of the days")
 
@@ -141,7 +143,7 @@ class BenchmarkConfig(StrictModel):
                 "most_days": min(self.most_days or _QUICK_DAYS, _QUICK_DAYS),
                 "hours": min(self.hours or _QUICK_HOURS, _QUICK_HOURS),
                 "seeds": self.seeds[:1],
-                "most_points": min(self.most_points or _QUICK_FACTORS, _QUICK_FACTORS),
+                "most_points": min(self.most_points or _QUICK_POINTS, _QUICK_POINTS),
             }
         )
 

@@ -24,6 +24,13 @@ LEARNED_KIND = "mpc"
 """A policy file turns the knobs of this rule and has its dials."""
 
 
+class Continuation(StrictModel):
+    """Another setting that takes over where a dial ends."""
+
+    setting: str
+    factors: tuple[float, ...] = Field(min_length=1, description="of the policy's own value, in the order of the sweep")
+
+
 class Dial(StrictModel):
     """One setting, and what it is swept over beside its own value."""
 
@@ -31,6 +38,7 @@ class Dial(StrictModel):
     factors: tuple[float, ...] = Field(default=(), description="of the policy's own value")
     steps: tuple[float, ...] = Field(default=(), description="added to the policy's own value")
     values: tuple[float, ...] = Field(default=(), description="in place of the policy's own value")
+    then: Continuation | None = Field(default=None, description="goes on from the dial's largest value")
 
     def swept(self, own: float, low: float, high: float) -> list[float]:
         """All values within [low, high], rising, the own among them."""
@@ -55,7 +63,12 @@ _CAPACITY = (0.8, 0.9, 1.15, 1.35, 1.6)
 _LOAD = (0.62, 0.74, 0.87, 1.1, 1.25)  # the inverse: a smaller load per replica is more capacity
 
 ATTAINMENT: dict[str, Dial] = {
-    "mpc": Dial(setting="miss_multiplier", factors=(0.1, 0.3, 3.0, 10.0)),
+    # The value of a miss ends where every request that would be late overflows; capacity alone does more.
+    "mpc": Dial(
+        setting="miss_multiplier",
+        factors=(0.1, 0.3, 3.0, 10.0),
+        then=Continuation(setting="headroom", factors=(1.3, 1.8)),
+    ),
     "util_aware": Dial(setting="target_utilisation", factors=_LOAD),
     "infaas": Dial(setting="load_threshold", factors=_LOAD),
     "ribbon": Dial(setting="capacity", factors=_CAPACITY),
@@ -180,13 +193,21 @@ def _swept(kind: str, settings: dict[str, JsonValue], dial: Dial | None) -> tupl
     """Settings to replace at each value of a dial, nothing at the own value, and where that is."""
     if dial is None:
         return [{}], 0
-    field = settings_model(kind).model_fields.get(dial.setting)
-    own = settings.get(dial.setting)
+    own, low, high = _own_and_bounds(kind, settings, dial.setting)
+    values = dial.swept(own, low, high)
+    points: list[dict[str, float]] = [{} if value == own else {dial.setting: value} for value in values]
+    if dial.then is not None:
+        also, low, high = _own_and_bounds(kind, settings, dial.then.setting)
+        wanted = [also * factor for factor in dial.then.factors]
+        points += [{**points[-1], dial.then.setting: value} for value in wanted if low <= value <= high]
+    return points, values.index(own)
+
+
+def _own_and_bounds(kind: str, settings: dict[str, JsonValue], name: str) -> tuple[float, float, float]:
+    field, own = settings_model(kind).model_fields.get(name), settings.get(name)
     if field is None or isinstance(own, bool) or not isinstance(own, int | float):
-        raise ConfigError(mismatch("dials: setting", f"a number among the settings of '{kind}'", dial.setting))
-    low, high = _bounds(field.metadata)
-    values = dial.swept(float(own), low, high)
-    return [{} if value == own else {dial.setting: value} for value in values], values.index(float(own))
+        raise ConfigError(mismatch("dials: setting", f"a number among the settings of '{kind}'", name))
+    return float(own), *_bounds(field.metadata)
 
 
 def _bounds(metadata: Sequence[object]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from experiments.benchmark_cells import CellResult, DayResult
 from experiments.benchmark_config import ALL, MEAN, PROMISE
 from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
 from experiments.operating_point import OperatingPoint, operating_point
+from experiments.run_config import PolicyChoice, policy_labels
 from experiments.statistics import bootstrap, interquartile_mean, relative_difference
 
 
@@ -190,14 +191,15 @@ class Leaderboard:
         base = place_at(base_sweep, target)
         base_cost = daily_cost(base_sweep, base, target)
         costs, places = [], []
-        for member in range(len(self.plan.members(policy, case.scenario))):
-            sweep = self._sweep(case, policy, member)
+        members = self.plan.members(policy, case.scenario)
+        for index in range(len(members)):
+            sweep = self._sweep(case, policy, index)
             places.append(place_at(sweep, target))
             costs.append(daily_cost(sweep, places[-1], target))
         daily = np.array(costs)  # (S, D)
         reasons = [
-            one.reason if len(places) == 1 else f"member {index + 1}: {one.reason}"
-            for index, one in enumerate(places)
+            one.reason if len(places) == 1 else f"{_called(member.policy)}: {one.reason}"
+            for member, one in zip(members, places, strict=True)
             if one.reason
         ]
         statuses = [one.status for one in places]
@@ -258,6 +260,10 @@ def row_keys(plan: Plan) -> list[RowKey]:
 def reference_of(plan: Plan, target: str) -> str:
     """The policy that costs are relative to at a target."""
     return plan.config.compared_to[0] if target == PROMISE else target
+
+
+def _called(policy: PolicyChoice) -> str:
+    return policy_labels([policy])[0]
 
 
 def _by_class(classes: Sequence[tuple[str, ...]], values: Sequence[F64]) -> dict[str, float | None]:

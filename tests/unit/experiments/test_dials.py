@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from controller.errors import ConfigError
 from controller.policies.registry import PolicySpec, policy_file
-from experiments.dials import Dial, Dials, default_dials, kind_of, points_of, with_settings
+from experiments.dials import Continuation, Dial, Dials, default_dials, kind_of, points_of, with_settings
 
 
 def test_dial_is_swept_around_the_own_value_within_the_range() -> None:
@@ -26,6 +26,21 @@ def test_points_are_a_grid_with_the_policy_itself_in_it() -> None:
     assert [point.settings for point in points.points[:2]] == [
         {"miss_multiplier": 1.5},
         {"miss_multiplier": 1.5, "accuracy_margin": pytest.approx(0.012)},
+    ]
+
+
+def test_another_setting_takes_over_where_a_dial_ends() -> None:
+    then = Continuation(setting="headroom", factors=(1.2, 1.5, 9.0))
+    dial = Dial(setting="miss_multiplier", factors=(0.5, 4.0), then=then)
+    points = points_of("mpc:headroom=2", Dials(attainment=dial))
+    assert points.own == (1, 0)
+    # 18 is more headroom than the rule takes.
+    assert [point.settings for point in points.points] == [
+        {"miss_multiplier": 0.5},
+        {},
+        {"miss_multiplier": 4.0},
+        {"miss_multiplier": 4.0, "headroom": 2.4},
+        {"miss_multiplier": 4.0, "headroom": 3.0},
     ]
 
 
