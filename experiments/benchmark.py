@@ -101,10 +101,16 @@ class Plan:
         for case in cases:
             for name in wanted:
                 for member in self.members(name, case.scenario):
-                    for index in range(len(member.points.points)):
+                    for index in self.run_points(member):
                         for cell in self.cells_at(member, index, case):
                             found.setdefault(cell_key(cell), cell)
         return found
+
+    def run_points(self, member: Member) -> list[int]:
+        """Indices of the member's points that are run."""
+        own, points = member.points.own, member.points.points
+        is_full = self.config.grid == "full"
+        return [k for k, p in enumerate(points) if is_full or p.attainment == own[0] or p.accuracy == own[1]]
 
     def cells_at(self, member: Member, index: int, case: Case) -> list[BenchmarkCell]:
         """Cells of a member at one of its points, by random seed."""

@@ -87,6 +87,11 @@ class BenchmarkConfig(StrictModel):
     most_points: int | None = Field(
         default=None, ge=1, description="only so many values of a dial beside the own, the nearest"
     )
+    grid: Literal["full", "cross"] = Field(
+        default="full",
+        description="points of two dials that are run: all, or the two lines through the policy's own, see "
+        "`experiments.separable`",
+    )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
     block_days: int | None = Field(default=None, ge=1, description="per block; default: the cube root of the days")
 

@@ -21,11 +21,12 @@ from pydantic import Field
 from controller.arrays import F64
 from controller.config import StrictModel
 from experiments.benchmark import Case, FinishedCells, Member, Plan
-from experiments.benchmark_cells import CellResult, DayResult
+from experiments.benchmark_cells import CellResult, DayResult, cell_key
 from experiments.benchmark_config import ALL, MEAN, PROMISE
 from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
 from experiments.operating_point import OperatingPoint, operating_point
 from experiments.run_config import PolicyChoice, policy_labels
+from experiments.separable import separated
 from experiments.statistics import bootstrap, interquartile_mean, relative_difference
 
 
@@ -156,26 +157,26 @@ class Leaderboard:
         return self._results(case, member, index)
 
     def _results(self, case: Case, member: Member, index: int) -> list[CellResult]:
-        from experiments.benchmark_cells import cell_key
-
         return [self._finished[cell_key(cell)] for cell in self.plan.cells_at(member, index, case)]
 
     def _swept(self, case: Case, policy: str, member: int) -> Sweep:
         one = self.plan.members(policy, case.scenario)[member]
-        by_point = [self._results(case, one, index) for index in range(len(one.points.points))]
+        own, run = self._own_of(case, one), set(self.plan.run_points(one))
+        by_point = [self._results(case, one, k) if k in run else own for k in range(len(one.points.points))]
 
         def grid(value: Callable[[DayResult], float | Sequence[float]], combine: Callable[..., F64]) -> F64:
             values = np.array([[[value(day) for day in r.days] for r in results] for results in by_point], np.float64)
             combined = combine(values, axis=1)  # (points, seeds, days, ...) over random seeds
             return np.asarray(combined.reshape(*one.points.shape, *combined.shape[1:]))
 
-        return Sweep(
+        sweep = Sweep(
             cost_usd=grid(lambda day: day.cost_usd, np.mean),
             requests=grid(lambda day: day.requests, np.sum),
             missed=grid(lambda day: day.missed, np.sum),
             answered=grid(lambda day: day.answered, np.sum),
             accuracy_sum=grid(lambda day: day.accuracy_sum, np.sum),
         )
+        return sweep if len(run) == len(by_point) else separated(sweep, one.points.own)
 
     def _target(self, case: Case, name: str) -> Target:
         reference = reference_of(self.plan, name)

@@ -104,6 +104,28 @@ def test_a_group_is_the_interquartile_mean_of_its_members(board: Leaderboard) ->
     assert row(board, "ours", trace="mean").cost_difference == pytest.approx(-0.085)
 
 
+def test_a_cross_runs_the_lines_through_the_own_point_alone() -> None:
+    accuracy = Dial(setting="accuracy_margin", steps=(0.01, 0.02))
+    dials = Dials(attainment=Dial(setting="miss_multiplier", factors=(0.5, 2.0)), accuracy=accuracy)
+    ours = PolicyEntry(name="ours", policy="mpc", dials=dials)
+    base = PolicyEntry(name="base", policy="static", dials=NO_DIALS)
+    plan = Plan(BenchmarkConfig(scenarios=("tiny",), days=(1, 1), policies=(base, ours), grid="cross"))
+    case, (member,) = next(iter(plan.worlds)), plan.members("ours", "tiny")
+    # 40, 20 and 10 misses for 80, 90 and 100; a fiftieth of accuracy for a tenth of the cost.
+    cells = {}
+    for index in plan.run_points(member):
+        i, j = member.points.points[index].attainment, member.points.points[index].accuracy
+        (cell,) = plan.cells_at(member, index, case)
+        cells[cell_key(cell)] = result([day(1, (80 + 10 * i) * (1 + j / 10), 40 // 2**i, 0.9 + j / 50)])
+    assert len(cells) == 5
+    (cell,) = plan.cells_at(plan.members("base", "tiny")[0], 0, case)
+    cells[cell_key(cell)] = result([day(1, 100.0, 10, 0.93)])
+    found = Leaderboard(plan, cells, str).row(RowKey("tiny", "own", "ours", "base"))  # type: ignore[arg-type]
+    # 10 misses cost 100, and accuracy 0.93 lies between 10 and 20 % more: 115, though nobody ran it.
+    assert found.status == "equal"
+    assert found.cost_difference == pytest.approx(0.15)
+
+
 def test_a_promise_is_held_by_class_and_one_broken_anywhere_is_told(board: Leaderboard) -> None:
     # The strict class may miss 1 %: 10 of 1000. The base, without dials, misses 20.
     base, ours = row(board, "base", "promise"), row(board, "ours", "promise")
