@@ -26,11 +26,12 @@ from controller.loop import Decision
 from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
 from controller.scenario import DayRange, GeneratedTrace, load_scenario
 from envs.world import World, WorldChoice, build_world
-from experiments.benchmark_config import GENERATED, OWN
+from experiments.benchmark_config import OWN, PRESET
 from experiments.results import Tally, floor_breaches
 from experiments.rollout import Recorder, Timer, batches, prepare, roll
 from experiments.run_config import PolicyChoice
-from experiments.suite import HELD_OUT, TRACES, Split, suite_world
+from experiments.suite import Split, suite_world
+from experiments.world_ref import ALL_TRACES
 
 _SOURCE_PACKAGES = ("controller", "envs", "traces")
 _SOURCE_MODULES = ("benchmark_cells.py", "results.py", "rollout.py", "suite.py")
@@ -166,16 +167,16 @@ def _floats(values: F64) -> tuple[float, ...]:
 @lru_cache(maxsize=32)
 def _world(source: WorldSource) -> World:
     days = source.days
-    if source.trace in TRACES or source.trace in HELD_OUT:
+    if source.trace in ALL_TRACES:
         world = suite_world(source.scenario, source.trace, source.split, days, source.rate)
     else:
         scenario = load_scenario(source.scenario)
         scenario = scenario.model_copy(update={"mean_rps": scenario.mean_rps * source.rate})
-        if source.trace.startswith(GENERATED):
+        if source.trace.startswith(PRESET):
             last = scenario.splits.test[1]
-            generated = GeneratedTrace(preset=source.trace.removeprefix(GENERATED), days=last)
+            generated = GeneratedTrace(preset=source.trace.removeprefix(PRESET), days=last)
             scenario = scenario.model_copy(update={"trace": generated})
-        is_file = source.trace != OWN and not source.trace.startswith(GENERATED)
+        is_file = source.trace != OWN and not source.trace.startswith(PRESET)
         if days is None and not is_file:
             days = getattr(scenario.splits, source.split)
         world = build_world(scenario, WorldChoice(trace=source.trace if is_file else None, days=days))

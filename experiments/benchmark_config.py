@@ -1,7 +1,8 @@
 """The file of a benchmark: which policies, on which scenarios and traces, held to which references.
 
-Paths are taken from the directory the command is started in; `{scenario}` in a policy's path stands for the scenario's
-name, so that each scenario has the settings that were tuned on it.
+Paths are taken from the directory the command is started in. So that each scenario has the settings that were tuned on
+it, `{scenario}` in a policy's path stands for the scenario's name, and `tuned:KIND` for the file
+`experiments/tuned/SCENARIO/KIND.yaml` of this package.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from controller.policies.registry import PolicySpec
 from controller.scenario import DayRange
 from experiments.dials import Dials
 from experiments.run_config import PolicyChoice, policy_labels
-from experiments.suite import HELD_OUT, TRACES
+from experiments.world_ref import ALL_TRACES
 from traces.readers import split_spec
 
 PROMISE = "promise"
@@ -30,8 +31,11 @@ PROMISE = "promise"
 ALL, MEAN = "all", "mean"
 """Scenario and trace of the rows that are means over them."""
 
-OWN, GENERATED = "own", "generated:"
+OWN, PRESET = "own", "generated:"
 """The scenario's own trace; a trace of the generator, followed by its preset."""
+
+TUNED = "tuned:"
+"""Before a kind: that kind with the settings that were tuned on the scenario and are shipped."""
 
 SELECTED = " (selected)"
 """Ends the name of the member of a group that was selected on validation days."""
@@ -155,7 +159,7 @@ class BenchmarkConfig(StrictModel):
 
 def trace_label(trace: str) -> str:
     """A trace's name in tables: the stem of a file, its row with it; any other trace's name as it is."""
-    if trace == OWN or trace in TRACES or trace in HELD_OUT or trace.startswith(GENERATED):
+    if trace == OWN or trace in ALL_TRACES or trace.startswith(PRESET):
         return trace
     path, row = split_spec(trace)
     stem = path.name.partition(".")[0]
@@ -207,7 +211,10 @@ def _files(pattern: Path) -> list[str]:
 
 
 def placed(policy: PolicyChoice, scenario: str) -> PolicyChoice:
-    """The policy with `{scenario}` in its path replaced."""
+    """The policy on a scenario: see the module."""
     if isinstance(policy, PolicySpec):
         return policy
-    return policy.replace("{scenario}", Path(scenario).stem)
+    name = Path(scenario).stem
+    if policy.startswith(TUNED):
+        return str(Path(__file__).parent / "tuned" / name / f"{policy.removeprefix(TUNED)}.yaml")
+    return policy.replace("{scenario}", name)

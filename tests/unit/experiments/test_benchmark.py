@@ -8,12 +8,21 @@ import pytest
 import yaml
 
 from controller import cli
+from controller.compile import compile_scenario
 from controller.errors import ConfigError, UsageError
+from controller.forecast import persistence_forecast
+from controller.observation import OBSERVATION_SIZE
+from controller.policies.learned import content_of
+from controller.policies.policy_file import TrainingRecord, save_policy_file
+from controller.policies.predictive import MpcSettings
+from controller.rule_arrays import NUM_KNOBS
+from controller.scenario import load_scenario
 from experiments.benchmark import CELLS, FinishedCells, Plan
 from experiments.benchmark_cells import CellResult, cell_key, run_cell
 from experiments.benchmark_config import BenchmarkConfig, PolicyEntry, load_benchmark, members_of, trace_label
 from experiments.benchmark_run import BenchmarkRun
 from experiments.fanout import open_workers
+from experiments.ppo import zero_tensors
 from traces.generator import generate
 from traces.readers import write_npz
 
@@ -150,6 +159,37 @@ def test_own_class_and_own_trace_are_taken(
     assert f"--policy my_policies:Mine --trace {trace}" in mine["command"]
 
 
+def test_policy_files_of_a_group_are_swept_by_the_settings_of_their_rule(tmp_path: Path) -> None:
+    setting = compile_scenario(load_scenario("tiny"))
+    record = TrainingRecord(
+        trace="t", scenario="tiny", train_days=(1, 1), validation_days=(2, 2), seeds=(0,), steps=1
+    )  # fmt: skip
+    for seed, headroom in enumerate((1.1, 1.9)):
+        content = content_of(
+            setting,
+            zero_tensors(OBSERVATION_SIZE, (4,), NUM_KNOBS),
+            settings=MpcSettings(headroom=headroom),
+            forecast=persistence_forecast(),
+            hidden=(4,),
+            catalog="any",
+            training=record,
+            metrics={},
+        )
+        save_policy_file(tmp_path / f"seed-{seed}.provisor", content)
+    files = [str(tmp_path / f"seed-{seed}.provisor") for seed in (0, 1)]
+    ours = {"name": "ours", "members": [str(tmp_path / "seed-*.provisor")], "selected": files[1]}
+    text = yaml.safe_dump({**CONFIG, "traces": ["own"], "policies": [files[0], ours], "references": ["seed-0"]})
+    (tmp_path / "files.yaml").write_text(text)
+    assert cli.main(["benchmark", str(tmp_path / "files.yaml"), "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    rows = {row["row"]: row for row in rows_of(tmp_path / "out")}
+    single, group, selected = (rows[f"tiny/own/{name}@seed-0"] for name in ("seed-0", "ours", "ours (selected)"))
+    assert (single["members"], group["members"], selected["members"]) == (1, 2, 1)
+    assert group["own_cost_usd"] == pytest.approx((single["own_cost_usd"] + selected["own_cost_usd"]) / 2)
+    assert selected["own_cost_usd"] > single["own_cost_usd"]
+    # Each at its own value of a miss, at a larger one, and there with more capacity too; with two accuracies.
+    assert len((tmp_path / "out" / CELLS).read_text().splitlines()) == 2 * 3 * 2
+
+
 def test_a_key_names_all_that_a_result_depends_on() -> None:
     def key(policy: str = "mpc", **changes) -> str:
         fields = {"scenarios": ("tiny",), "days": (2, 3), "policies": (policy,), **changes}
@@ -241,6 +281,8 @@ def test_members_are_files_of_a_pattern_in_order(tmp_path: Path) -> None:
 def test_scenario_stands_in_paths() -> None:
     config = BenchmarkConfig(scenarios=("tiny",), policies=("tuned/{scenario}/mpc.yaml",))
     assert members_of(config.entries[0], "suite-cpu") == ["tuned/suite-cpu/mpc.yaml"]
+    (shipped,) = members_of(PolicyEntry(name="mpc", policy="tuned:mpc"), "scenarios/suite-gpu.yaml")
+    assert Path(str(shipped)).parts[-4:] == ("experiments", "tuned", "suite-gpu", "mpc.yaml")
 
 
 @pytest.mark.parametrize(
