@@ -37,7 +37,6 @@ class BenchmarkRun:
         scenarios: Iterable[str] = (),
         out: str | Path | None = None,
     ) -> None:
-        # What is given beside a quick run is not cut down: a trace of one's own is run as a whole.
         self.plan = Plan(with_own(load_benchmark(config, quick=quick), policies, traces, scenarios))
         self.directory = Path(out) if out else Path("runs") / self.plan.config.name
         self.finished = FinishedCells(self.directory / CELLS)
