@@ -15,6 +15,7 @@ from controller.observation import OBSERVATION_SIZE
 from controller.policies.learned import content_of
 from controller.policies.policy_file import TrainingRecord, save_policy_file
 from controller.policies.predictive import MpcSettings
+from controller.policies.registry import POLICIES
 from controller.rule_arrays import NUM_KNOBS
 from controller.scenario import load_scenario
 from experiments.benchmark import CELLS, FinishedCells, Plan
@@ -263,7 +264,7 @@ def test_quick_takes_little_of_everything() -> None:
 
 def test_shipped_configurations_are_valid() -> None:
     for quick in (False, True):
-        assert load_benchmark(None, quick=quick).row_names
+        assert {name.removeprefix("tuned:") for name in load_benchmark(None, quick=quick).row_names} <= set(POLICIES)
 
 
 def test_members_are_files_of_a_pattern_in_order(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from controller.errors import ConfigError
-from controller.policies.registry import PolicySpec, policy_file
+from controller.policies.registry import POLICIES, PolicySpec, policy_file, settings_model
 from experiments.dials import Continuation, Dial, Dials, default_dials, kind_of, points_of, with_settings
 
 
@@ -53,6 +53,16 @@ def test_every_kind_has_the_dial_that_moves_its_attainment() -> None:
         "paragon": "headroom",
     }
     assert default_dials("mpc").accuracy is not None
+
+
+@pytest.mark.parametrize("kind", list(POLICIES))
+def test_every_kind_can_be_swept(kind: str) -> None:
+    points = points_of(kind)
+    assert points.shape[0] >= 3
+    assert points.points[points.own[0] * points.shape[1] + points.own[1]].settings == {}
+    for point in points.points:
+        spec = with_settings(kind, point.settings)
+        settings_model(kind).model_validate(spec.settings if isinstance(spec, PolicySpec) else {})
 
 
 def test_replaced_settings_leave_the_others_as_they_are() -> None:
