@@ -99,8 +99,8 @@ def _variant(sources: Sources, derivation: Derivation, name: str) -> Entry:
 def _pools(sources: Sources) -> list[Entry]:
     pools = [_machine(sources, t.replace(".", "-"), t, quota) for t, quota in ON_DEMAND_QUOTA.items()]
     pools += [_machine(sources, name, t, quota, zone) for name, t, zone, quota in SPOT_POOLS]
-    pools += [_serverless(sources, f"lambda-{mb:g}", mb) for mb in LAMBDA_MB]
-    return [*pools, _serverless(sources, MODERN_LAMBDA, MODERN_MB)]
+    pools += [serverless_pool(sources, f"lambda-{mb:g}", mb) for mb in LAMBDA_MB]
+    return [*pools, serverless_pool(sources, MODERN_LAMBDA, MODERN_MB)]
 
 
 def _machine(sources: Sources, name: str, instance: str, quota: int, zone: str | None = None) -> Entry:
@@ -149,7 +149,8 @@ def _machine(sources: Sources, name: str, instance: str, quota: int, zone: str |
     return pool
 
 
-def _serverless(sources: Sources, name: str, memory_mb: float) -> Entry:
+def serverless_pool(sources: Sources, name: str, memory_mb: float) -> Entry:
+    """A Lambda of one memory size, at list prices."""
     usd = sources.lambda_usd
     listed = "AWS Lambda price table, us-east-1 x86-64 (artillery 2.0.28, provider page 2026-09)"
     unconfirmed = "AWS Lambda list price from memory, not confirmed by a source"

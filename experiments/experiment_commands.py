@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controller.errors import EXIT_DONE, EXIT_FAILED
+from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 
 
 @click.group()
@@ -192,3 +192,24 @@ def bound(
         rows = bound_days(scenario, policy, choice=choice, seed=seed, ticks=ticks, step_s=step, progress=progress)
     show_bounds(rows, as_json)
     return EXIT_DONE
+
+
+@experiment.command()
+@click.option("--out", default="runs/experiment/schemes", show_default=True, metavar="DIR", help="Folder of results.")
+def schemes(check: bool, out: str) -> int:
+    """Characterise resources, models and the five published schemes.
+
+    Machines against serverless over rates and models, functions over memory, constraint-aware against naive choice,
+    and reactive, util_aware, exascale, mixed and paragon on Twitter, NASA and a flat trace with cold starts. Some five
+    minutes on two cores; needs $PROVISOR_DATA. Writes tables (JSON, CSV), plots (PNG) and one page (HTML).
+
+    \b
+    Example:
+      provisor experiment schemes --check
+    """
+    from experiments.schemes.run import run_schemes
+
+    holds, is_partial = run_schemes(Path(out), lambda line: click.echo(line, err=True))
+    if is_partial:
+        return EXIT_INTERRUPTED
+    return EXIT_DONE if holds or not check else EXIT_FAILED

@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8
 # Paul Tol's muted scheme and two greys, for the many pools of a catalog.
 POOL_COLOURS = ("#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
 _OTHERS_COLOUR = "#b8bec6"
-_STYLE: Any = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "font.family": "sans-serif",
     "font.size": 9,
@@ -49,7 +49,7 @@ _STYLE: Any = {
 
 def pareto_svg(lines: Sequence[SummaryLine]) -> str:
     """Cost against attainment, one point per policy; those that no other beats in both are joined."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for index, line in enumerate(lines):
@@ -81,7 +81,7 @@ def pareto_svg(lines: Sequence[SummaryLine]) -> str:
         axes.set_xlabel("cost per day, $")
         axes.set_ylabel("attainment, %")
         axes.margins(0.15)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def difference_svg(
@@ -147,7 +147,7 @@ def timeline_svg(timeline: Timeline) -> str:
     """Load, capacity by pool, latency against SLO, and cumulative cost over one cell, one below the other."""
     serverless = [p for p in range(len(timeline.pools)) if timeline.is_serverless[p] and timeline.capacity[:, p].any()]
     rows = 3 + len(timeline.classes) + bool(serverless)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.7 * rows), layout="constrained")
         heights = [1.0, 1.5, *[1.0] * (rows - 2)]  # many pools are told apart by size
         panels = list(figure.subplots(rows, 1, sharex=True, height_ratios=heights))
@@ -161,7 +161,7 @@ def timeline_svg(timeline: Timeline) -> str:
         panels[-1].set_xlabel("hours since the day began")
         panels[-1].set_xlim(0, float(timeline.hours[-1]))
         figure.align_ylabels(panels)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _load(axes: Axes, timeline: Timeline) -> None:
@@ -237,7 +237,7 @@ def _legend(axes: Axes) -> None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     """The figure's `<svg>` element alone, sized by the page."""
     stream = io.StringIO()
     # Without a date, equal results give equal pages.

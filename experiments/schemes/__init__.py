@@ -1,0 +1,1 @@
+"""What the founding paper opens with, measured in the simulated world: resources, models and schemes side by side."""
