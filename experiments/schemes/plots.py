@@ -12,6 +12,7 @@ mpl.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.figures import COLOURS, STYLE, svg_of
 from experiments.schemes.break_even import MEASURED_MEMORIES
@@ -176,6 +177,9 @@ def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
 def _log(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title)

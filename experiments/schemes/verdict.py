@@ -6,6 +6,7 @@ this project. A sentence that explains is only said where the measurement bears 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import mean
@@ -51,6 +52,13 @@ class Finding:
     measured: str
     reproduces: bool
     why: str = ""
+
+
+def ratio(one: float, other: float) -> float:
+    """One over the other; 1 where both are 0, infinite where only the other is."""
+    if other > 0.0:
+        return one / other
+    return math.inf if one > 0.0 else 1.0
 
 
 def checks_of(found: Measurement) -> Iterator[Check]:
@@ -99,19 +107,22 @@ def _scheme_checks(found: Measurement, name: str) -> Iterator[Check]:
     shown = f"({_listed(violated, '{:.3f}')} %)"
     worst_other = max(violated[s] for s in SCHEMES if s != "reactive")
     yield at_least(
-        f"{name}: violations of reactive over the worst other {shown}", violated["reactive"] / worst_other, 1.0, "x"
+        f"{name}: violations of reactive over the worst other {shown}",
+        ratio(violated["reactive"], worst_other),
+        1.0,
+        "x",
     )
     least = min(violated[s] for s in MACHINES_ONLY)
     most = max(violated["mixed"], violated["paragon"])
     what = f"{name}: violations, least of the machine-only schemes over most of mixed and paragon"
-    yield at_least(what, least / max(most, 1e-12), 1.0, "x")
+    yield at_least(what, ratio(least, most), 1.0, "x")
     extra = {scheme: day[scheme].over_provisioning for scheme in SCHEMES}
     least_over = min(extra[s] for s in _OVER_PROVISIONING)
     what = f"{name}: rented over needed, less of util_aware and exascale over reactive ({_listed(extra, '{:.3f}')})"
-    yield at_least(what, least_over / extra["reactive"], 1.0, "x")
+    yield at_least(what, ratio(least_over, extra["reactive"]), 1.0, "x")
     share = {scheme: 100 * day[scheme].serverless_share for scheme in SCHEMES}
     what = f"{name}: serverless share of paragon over mixed ({_listed(share, '{:.3f}')} %)"
-    yield at_most(what, share["paragon"] / max(share["mixed"], 1e-12), 1.0, "x")
+    yield at_most(what, ratio(share["paragon"], share["mixed"]), 1.0, "x")
     cost = {scheme: day[scheme].cost_usd_per_day for scheme in SCHEMES}
     what = f"{name}: cost of paragon over mixed ({_listed(cost, '{:.2f}')} $/day)"
     yield at_most(what, cost["paragon"] / cost["mixed"], 1.0, "x")
@@ -154,14 +165,14 @@ def _gap_by_size(found: Measurement) -> Finding:
     top = max(one.rate_rps for one in levels)
     at_top = [one for one in levels if one.rate_rps == top]  # in the order of the catalog: by size
     gap = [one.serverless_usd_per_hour - (one.machine_usd_per_hour or 0.0) for one in at_top]
-    ratio = [one.serverless_usd_per_hour / (one.machine_usd_per_hour or 1.0) for one in at_top]
-    shown = ", ".join(f"{o.model} {g:.2f} ({r:.0f}x)" for o, g, r in zip(at_top, gap, ratio, strict=True))
+    times = [one.serverless_usd_per_hour / (one.machine_usd_per_hour or 1.0) for one in at_top]
+    shown = ", ".join(f"{o.model} {g:.2f} ({r:.0f}x)" for o, g, r in zip(at_top, gap, times, strict=True))
     why = "The gap grows in dollars; as a ratio it falls, for a call's overhead weighs less in a longer run."
     return Finding(
         f"At sustained load machines are cheaper, and the gap grows with the model ({top:g} requests/s, 3008 MB)",
         f"$/h by which serverless is dearer, and times: {shown}",
         all(g > 0 for g in gap) and gap == sorted(gap),
-        why if ratio[-1] < ratio[0] else "",
+        why if times[-1] < times[0] else "",
     )
 
 
@@ -201,7 +212,7 @@ def _fewer_violations_for_money(found: Measurement) -> Finding:
         for scheme in _OVER_PROVISIONING:
             day = found.day(name, scheme)
             told.append(
-                f"{scheme} on {name}: violations x {day.violations / reactive.violations:.2f}, "
+                f"{scheme} on {name}: violations x {ratio(day.violations, reactive.violations):.2f}, "
                 f"cost x {day.cost_usd_per_day / reactive.cost_usd_per_day:.2f}"
             )
             holds &= day.violations < reactive.violations and day.cost_usd_per_day > reactive.cost_usd_per_day
@@ -215,11 +226,11 @@ def _mixed_is_cheaper(found: Measurement) -> Finding:
         dearest = min(day.cost_usd_per_day for day in others)
         told.append(f"{name}: {mixed.cost_usd_per_day:.2f} against {dearest:.2f} $/day or more")
         holds &= mixed.cost_usd_per_day < dearest and mixed.violations < min(day.violations for day in others)
-    ratio = mean(
+    dearer = mean(
         1 / c.law_warm for c in found.crossings if c.pool == "lambda-3008" and c.model in ("resnet50", "resnet101")
     )
     why = (
-        f"A warm call to the Lambda of 2021 costs {ratio:.0f} times a busy machine's share, for its overhead is "
+        f"A warm call to the Lambda of 2021 costs {dearer:.0f} times a busy machine's share, for its overhead is "
         "billed; where bursts are tall and frequent the calls outweigh the machines saved."
     )
     return Finding("Mixed has few violations at lower cost than over-provisioning", "; ".join(told), holds, why)
