@@ -115,7 +115,7 @@ def measure_schemes(say: Callable[[str], None], extent: Extent | None = None) ->
         found.choices = iso_latency(found.options, LATENCY_BOUND_S, ACCURACIES)
         found.choices += iso_accuracy(found.options, ACCURACY_BOUND, LATENCIES_S)
         for course, world in worlds:
-            found.days += run_course(world, course.name, say, warm_up_s=extent.warm_up_s, ticks=extent.ticks)
+            found.days += run_course(world, course, say, warm_up_s=extent.warm_up_s, ticks=extent.ticks)
     except KeyboardInterrupt:
         found.is_partial = True
     return found

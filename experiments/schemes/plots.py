@@ -12,10 +12,10 @@ mpl.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.figures import COLOURS, STYLE, svg_of
-from experiments.schemes.break_even import MEASURED_MEMORIES
+from experiments.schemes.break_even import MEASURED_MEMORIES, MODERN
 from experiments.schemes.courses import SCHEMES
 from experiments.schemes.measurement import Measurement
 
@@ -70,18 +70,19 @@ def _levels(found: Measurement) -> Figure:
             markersize=3,
             label="machines",
         )
-        for i, pool in enumerate(pools):
+        for pool in pools:
             called = [one for one in own if one.pool == pool]
             panel.plot(
                 [one.rate_rps for one in called],
                 [one.serverless_usd_per_hour for one in called],
-                color=_colour(pool, i),
+                color=_colour(pool),
                 marker="o",
                 markersize=3,
                 label=pool,
             )
         _log(panel, "requests/s", "$/h", model)
-    _shared_legend(figure, panels[0])
+    shown = panels[0].get_legend_handles_labels()
+    figure.legend(*shown, loc="outside lower center", ncols=len(shown[1]))
     return figure
 
 
@@ -89,10 +90,10 @@ def _crossings(found: Measurement) -> Figure:
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     axes = figure.subplots()
     pools = list(dict.fromkeys(one.pool for one in found.crossings))
-    for i, pool in enumerate(pools):
+    for pool in pools:
         own = [one for one in found.crossings if one.pool == pool and one.measured is not None]
         law, measured = [one.law for one in own], [one.measured or 0.0 for one in own]
-        axes.plot(law, measured, "o", color=_colour(pool, i), label=pool)
+        axes.plot(law, measured, "o", color=_colour(pool), label=pool)
     ends = [0.8 * min(c.law for c in found.crossings), 1.2 * max(c.law for c in found.crossings)]
     axes.plot(ends, ends, color="#8a939e", linestyle="--", linewidth=1, zorder=0, label="law")
     _log(axes, "u* of the law", "simulated crossing", "")
@@ -158,7 +159,7 @@ def _schemes(found: Measurement) -> Figure:
             heights = [value(course, scheme) for course in courses]
             axes.bar(at + (i - len(SCHEMES) / 2 + 0.5) * width, heights, width, color=COLOURS[i], label=scheme)
         axes.set_title(title)
-        axes.set_xticks(at, [course.replace(", ", ",\n") for course in courses])
+        axes.set_xticks(at, [course.replace(", ", ",\n").replace(" of ", "\nof ") for course in courses])
         if title.startswith("cost"):
             axes.axhline(1.0, color="#8a939e", linestyle="--", linewidth=1)
             axes.legend(ncols=2)
@@ -178,6 +179,7 @@ def _log(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x)
@@ -185,10 +187,5 @@ def _log(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_title(title)
 
 
-def _shared_legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-
-
-def _colour(pool: str, index: int) -> str:
-    return COLOURS[MEASURED_MEMORIES.index(pool)] if pool in MEASURED_MEMORIES else COLOURS[(3 + index) % len(COLOURS)]
+def _colour(pool: str) -> str:
+    return COLOURS[(*MEASURED_MEMORIES, MODERN).index(pool)]

@@ -19,7 +19,7 @@ from controller.policies.registry import PolicySpec
 from controller.policies.rules import BATCH_SLACK, FixedChoice, cheapest_choice
 from envs.world import World
 from experiments.rollout import Recorder, new_simulator, prepare, roll
-from experiments.schemes.courses import SCHEMES, WITHOUT_CALM_HEADROOM
+from experiments.schemes.courses import SCHEMES, WITHOUT_CALM_HEADROOM, Course
 
 WARM_UP_S = 1800.0
 
@@ -139,23 +139,23 @@ class SchemeRecorder:
 
 def run_course(
     world: World,
-    name: str,
+    course: Course,
     say: Callable[[str], None],
     schemes: Sequence[str | PolicySpec] = (*SCHEMES, WITHOUT_CALM_HEADROOM),
     warm_up_s: float = WARM_UP_S,
     ticks: int | None = None,
 ) -> list[SchemeDay]:
-    """Every scheme on every day of a world, all under the same requests.
+    """Every scheme on every day of a course under every seed, all under the same requests.
 
     Args:
-        world: From `build_world`.
-        name: Of the course.
+        world: From `world_of`.
+        course: Names it, and the seeds.
         say: Told what is done.
         schemes: Policies; by default the five with their published settings, and `WITHOUT_CALM_HEADROOM`.
         warm_up_s: Not counted, at the begin of every day.
         ticks: Ticks to run of every day; None: all.
     """
-    start = prepare(world, world.cells((0,)))
+    start = prepare(world, world.cells(course.seeds))
     simulator = new_simulator(world, len(start.cells))
     found = []
     for scheme in schemes:
@@ -163,6 +163,6 @@ def run_course(
         recorders: list[Recorder] = [recorder]
         roll(world, start, scheme, recorders, ticks=ticks, simulator=simulator)
         label = scheme if isinstance(scheme, str) else scheme.name or scheme.kind
-        found.append(recorder.result(name, label))
-        say(f"schemes: {label} on {name}, {100 * found[-1].violations:.2f} % violated")
+        found.append(recorder.result(course.name, label))
+        say(f"schemes: {label} on {course.name}, {100 * found[-1].violations:.2f} % violated")
     return found

@@ -38,7 +38,7 @@ def found():
         for model in MODELS
         for mb in (1769, 3008, 10240)
     ]
-    crossings.append(replace(crossings[0], pool="lambda-modern-3008", law=0.3, measured=0.29))
+    crossings.append(replace(crossings[6], pool="lambda-modern-3008", law=0.3, measured=0.29))
     levels = [Level(m, "lambda-3008", 50.0, 2, 0.2, 9.0 + i, 1.0) for i, m in enumerate(MODELS)]
     option = Priced("small", "cpu", 0.7, 0.1, 1.0, 1, 3.0)
     asked = [
@@ -70,7 +70,7 @@ def test_all_hold_where_all_is_as_expected(found):
 
 def test_a_crossing_off_the_law_falls_short(found):
     found.crossings[3] = replace(found.crossings[3], measured=0.0211)
-    assert [what.split(",")[0] for what in short(found)] == ["break-even: resnet34 on lambda-1769"]
+    assert [what.split(" crosses")[0] for what in short(found)] == ["break-even: resnet34 on lambda-1769"]
     found.crossings[3] = replace(found.crossings[3], measured=None)
     assert len(short(found)) == 1
 
