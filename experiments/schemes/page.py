@@ -34,8 +34,9 @@ _CHOICE = (
 )
 _SCHEMES = (
     "Half of the requests strict (2 s, ResNet-50), half relaxed (120 s, ResNet-101), 50 requests/s on the training "
-    "days' mean, on-demand CPU machines and the Lambda of 2021 with cold starts; published settings; validation days under two seeds, "
-    "the first half hour of each not counted. Needed machines: whole machines that each tick's arrivals keep busy."
+    "days' mean, on-demand CPU machines and the Lambda of 2021 with cold starts; published settings; validation days "
+    "under two seeds, the first half hour of each not counted. Needed machines: whole machines that each tick's "
+    "arrivals keep busy."
 )
 
 

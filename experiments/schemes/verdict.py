@@ -249,8 +249,8 @@ def _mixed_is_cheaper_today(found: Measurement) -> Finding:
     why = (
         f"A warm call costs {1 / modern.law_warm:.1f} times a busy machine's share, but "
         f"{100 * found.day(name, 'mixed').cold_share:.0f} % of the calls start cold and each of these costs "
-        f"{1 + cold_usd / modern.warm_usd:.0f} times a warm one: a burst is the worst moment for it. The "
-        f"machine-only schemes are cheaper at {ratio(violated['exascale'], violated['mixed']):.0f} times the violations."
+        f"{1 + cold_usd / modern.warm_usd:.0f} times a warm one: a burst is the worst moment for it. "
+        f"Exascale is cheaper at {ratio(violated['exascale'], violated['mixed']):.0f} times the violations."
     )
     holds = cost["mixed"] < least
     return Finding("The same with today's Lambda, on Twitter", measured, holds, "" if holds else why)

@@ -61,6 +61,7 @@ def test_without_the_data_the_command_says_so_and_measures_nothing(monkeypatch, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.timeout(600)  # as above
 def test_an_interrupted_run_keeps_what_was_finished(data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("PROVISOR_DATA", str(data_dir))
     monkeypatch.setattr(measurement, "crossings", lambda setting, hours, say: [])
