@@ -137,7 +137,8 @@ def _choices(found: Measurement) -> Figure:
         panel.set_xticks(at, labels)
         panel.set_title(pool)
         panel.set_ylabel("$ per million requests")
-        panel.legend()
+        panel.margins(y=0.25)
+        panel.legend(loc="upper center", ncols=2)
     return figure
 
 
@@ -162,7 +163,8 @@ def _schemes(found: Measurement) -> Figure:
         axes.set_xticks(at, [course.replace(", ", ",\n").replace(" of ", "\nof ") for course in courses])
         if title.startswith("cost"):
             axes.axhline(1.0, color="#8a939e", linestyle="--", linewidth=1)
-            axes.legend(ncols=2)
+            axes.margins(y=0.35)
+            axes.legend(loc="upper center", ncols=5, columnspacing=1.0, handlelength=1.2)
     return figure
 
 

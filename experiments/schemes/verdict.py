@@ -284,9 +284,10 @@ def _flat_is_alike(found: Measurement) -> Finding:
         costs = [found.day(name, scheme).cost_usd_per_day for scheme in SCHEMES]
         spread.append(max(costs) / min(costs) - 1)
         told.append(f"{name}: {100 * spread[-1]:.1f} % between dearest and cheapest")
+    large = [found.day(FLAT_LARGE.name, scheme).over_provisioning for scheme in SCHEMES]
     why = (
-        "With a few machines per class their whole number hides that the schemes' published headrooms differ (1.16 to "
-        "1.32 times the rate); with ten times as many machines it shows."
+        "With a few machines per class their whole number hides that the schemes' published headrooms differ; with ten "
+        f"times as many machines it shows ({min(large):.2f} to {max(large):.2f} of what is needed)."
     )
     return Finding(
         "On a flat trace the schemes cost alike",
