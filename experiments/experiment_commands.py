@@ -195,6 +195,7 @@ def bound(
 
 
 @experiment.command()
+@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
 @click.option("--out", default="runs/experiment/schemes", show_default=True, metavar="DIR", help="Folder of results.")
 def schemes(check: bool, out: str) -> int:
     """Characterise resources, models and the five published schemes.

@@ -88,7 +88,7 @@ def difference_svg(
     names: Sequence[str], values: Sequence[float | None], intervals: Sequence[tuple[float, float] | None], label: str
 ) -> str:
     """Relative differences with their intervals, one line per name from the top; None is said to be not reachable."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 + 0.27 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0.0, color="#8a939e", linewidth=1, zorder=0)
@@ -103,7 +103,7 @@ def difference_svg(
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(label)
         axes.grid(visible=False, axis="y")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -121,7 +121,7 @@ def reliability_svg(
 ) -> str:
     """Share of outcomes covered against the level promised, both by their log-odds; `faint` lines have no name."""
     odds = _log_odds(levels)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         axes = figure.subplots()
         axes.plot(odds, odds, color="black", linewidth=0.8)
@@ -136,7 +136,7 @@ def reliability_svg(
         axes.set_xlabel("level of the quantile")
         axes.set_ylabel("share of outcomes at or below it")
         axes.legend()
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _log_odds(shares: Sequence[float]) -> list[float]:

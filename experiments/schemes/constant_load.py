@@ -19,7 +19,7 @@ from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.latency import quantile
-from controller.policies.rules import BATCH_SLACK
+from controller.policies.scheme import BATCH_SLACK
 from controller.scenario import Scenario
 from envs.simulator import Simulator
 from envs.supply import Supply

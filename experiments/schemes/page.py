@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from controller.errors import ConfigError
 from experiments.checks import Check
-from experiments.report import html_page, html_table
+from experiments.page import page, table
+from experiments.page import write_page as write_text
 from experiments.schemes.lambda_memory import SOURCE
 from experiments.schemes.measurement import Measurement
 from experiments.schemes.verdict import Finding
@@ -64,18 +64,14 @@ def write_page(
         body.append('<p class="note">The measurement was interrupted; parts that were not finished are missing.</p>')
     body.append("<h2>Values beside their bars</h2>")
     lines = [[c.what, c.measured, c.bar, "holds" if c.holds else "FALLS SHORT"] for c in checks]
-    body.append(html_table(["what", "measured", "bar", ""], lines))
+    body.append(table(["what", "measured", "bar", ""], lines))
     body.append("<h2>Findings of the paper</h2>")
     body += [_finding(one) for one in findings]
     body.append("<h2>Plots</h2>")
     body += [f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in plots]
     body.append("<h2>Tables</h2>")
     body += _tables(found)
-    try:
-        path.write_text(html_page(TITLE, body, "Provisor experiment schemes"), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a file that can be written, got: {error.strerror or error}") from error
-    return path
+    return write_text(page(TITLE, body, "experiment schemes"), path)
 
 
 def _finding(one: Finding) -> str:
@@ -88,7 +84,7 @@ def _tables(found: Measurement) -> list[str]:
     return [
         "<h3>Break-even</h3>",
         f"<p>{_LAW}</p>",
-        html_table(
+        table(
             [
                 "model / pool",
                 "mu, 1/s",
@@ -116,7 +112,7 @@ def _tables(found: Measurement) -> list[str]:
             ],
         ),
         "<h3>Constant rates</h3>",
-        html_table(
+        table(
             ["model / pool", "requests/s", "machines", "machines $/h", "serverless $/h", "serverless in time %"],
             [
                 [
@@ -132,7 +128,7 @@ def _tables(found: Measurement) -> list[str]:
         ),
         "<h3>Memory</h3>",
         f"<p>{_MEMORY}</p>",
-        html_table(
+        table(
             ["model", "sweep", "MB", "$ per million", "mean latency s", "p99 s", "cold share %"],
             [
                 [
@@ -149,7 +145,7 @@ def _tables(found: Measurement) -> list[str]:
         ),
         "<h3>Choice</h3>",
         f"<p>{_CHOICE}</p>",
-        html_table(
+        table(
             [
                 "pool",
                 "asked",
@@ -176,7 +172,7 @@ def _tables(found: Measurement) -> list[str]:
         ),
         "<h3>Schemes</h3>",
         f"<p>{_SCHEMES}</p>",
-        html_table(
+        table(
             [
                 "course / scheme",
                 "violated %",

@@ -15,8 +15,10 @@ from controller.arrays import F64, I64, SERVERLESS, SERVERLESS_USE, ObservationA
 from controller.batching import capacity_rps, largest_batches
 from controller.compile import Setting
 from controller.loop import Decision
+from controller.policies.choice import cheapest_choice
+from controller.policies.levers import FixedChoice
 from controller.policies.registry import PolicySpec
-from controller.policies.rules import BATCH_SLACK, FixedChoice, cheapest_choice
+from controller.policies.scheme import BATCH_SLACK
 from envs.world import World
 from experiments.rollout import Recorder, new_simulator, prepare, roll
 from experiments.schemes.courses import SCHEMES, WITHOUT_CALM_HEADROOM, Course
