@@ -79,7 +79,7 @@ ATTAINMENT: dict[str, Dial] = {
 
 DEFAULT_ATTAINMENT = Dial(setting="headroom", factors=_CAPACITY)
 
-ACCURACY = Dial(setting="accuracy_margin", steps=(-0.01, 0.005, 0.015, 0.03, 0.048))
+ACCURACY = Dial(setting="accuracy_margin", steps=(-0.01, 0.005, 0.015, 0.03, 0.048, 0.08))
 """Of every kind that has the setting, unless it says by `ADAPTIVE` that it keeps to one variant.
 
 Reaches what a scheme of one accurate variant delivers.

@@ -1,7 +1,8 @@
 """Demand of a class on a variant to requests/s by pool: cheapest first, no more than a pool has room for.
 
 A pool's quota is a handful of machines for some and hundreds for others, so what a variant costs depends on how much of
-it is wanted: the cheapest pool may serve the first requests alone. Helpers take single arrays, as in `provision`.
+it is wanted: the cheapest pool may serve the first requests alone. And machines are rented whole: one that could do ten
+times what is wanted costs ten times as much per request. Helpers take single arrays, as in `provision`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,30 @@ def _is_choice(allowed: Bool, usd: F64, available: Bool, is_blocked: bool, n: in
 
 
 @kernel
+def _price(usd: F64, rps: F64, need_rps: float, v: int, p: int) -> float:
+    """$ per request where `need_rps` is all that a machine of the pool has to do."""
+    return usd[v, p] * max(1.0, rps[v, p] / need_rps)
+
+
+@kernel
 def _cheapest(
-    allowed: Bool, market: I64, usd: F64, available: Bool, is_blocked: bool, n: int, c: int, v: int, wanted: int
+    allowed: Bool,
+    market: I64,
+    usd: F64,
+    rps: F64,
+    need_rps: float,
+    available: Bool,
+    is_blocked: bool,
+    n: int,
+    c: int,
+    v: int,
+    wanted: int,
 ) -> float:
     """$ per request of the cheapest pool of a market, infinite for none."""
     least = np.inf
     for p in range(market.shape[0]):
         if market[p] == wanted and _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
-            least = min(least, usd[v, p])
+            least = min(least, _price(usd, rps, need_rps, v, p))
     return least
 
 
@@ -85,12 +102,12 @@ def fill_pools(
         taken[p] = 0.0
     need_rps = max(need_rps, _LEAST_RPS)
     is_blocked = False
-    own_usd = _cheapest(allowed, market, usd, available, False, n, c, v, ON_DEMAND)
-    spot_usd = _cheapest(allowed, market, usd, available, False, n, c, v, SPOT)
+    own_usd = _cheapest(allowed, market, usd, rps, need_rps, available, False, n, c, v, ON_DEMAND)
+    spot_usd = _cheapest(allowed, market, usd, rps, need_rps, available, False, n, c, v, SPOT)
     if own_usd == np.inf and spot_usd == np.inf:
         is_blocked = True
-        own_usd = _cheapest(allowed, market, usd, available, True, n, c, v, ON_DEMAND)
-        spot_usd = _cheapest(allowed, market, usd, available, True, n, c, v, SPOT)
+        own_usd = _cheapest(allowed, market, usd, rps, need_rps, available, True, n, c, v, ON_DEMAND)
+        spot_usd = _cheapest(allowed, market, usd, rps, need_rps, available, True, n, c, v, SPOT)
         if own_usd == np.inf and spot_usd == np.inf:
             return np.inf, True
     on_spot = 0.0
@@ -110,27 +127,42 @@ def fill_pools(
                     and _room(rps, pool_max, used, taken, v, p) > 0.0
                     and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
                 ):
-                    next_usd = min(next_usd, usd[v, p])
+                    next_usd = min(next_usd, _price(usd, rps, need_rps, v, p))
             if left <= 0.0 or not next_usd * over_provision < own_usd:
                 break
             most_usd = next_usd * (1.0 + spot_spread) * (1.0 + 1e-12)
             left = _spread(
-                allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, left, most_usd, used, taken
+                allowed,
+                market,
+                usd,
+                rps,
+                pool_max,
+                available,
+                is_blocked,
+                n,
+                c,
+                v,
+                need_rps,
+                left,
+                most_usd,
+                used,
+                taken,
             )
         own += left / over_provision
     if own > 0.0:
-        own = _in_order(allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, own, used, taken)
+        own = _in_order(allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, need_rps, own, used, taken)
     total, cheapest = 0.0, -1
     for p in range(num_pools):
         if market[p] == SERVERLESS or not _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
             continue
-        total += taken[p] * usd[v, p]
+        price = _price(usd, rps, need_rps, v, p)
+        total += taken[p] * price
         if taken[p] > 0.0:
-            dearest = max(dearest, usd[v, p])
-        if cheapest < 0 or usd[v, p] < usd[v, cheapest]:
+            dearest = max(dearest, price)
+        if cheapest < 0 or price < _price(usd, rps, need_rps, v, cheapest):
             cheapest = p
     if own > 0.0:
-        total += own * max(dearest, usd[v, cheapest])
+        total += own * max(dearest, _price(usd, rps, need_rps, v, cheapest))
         taken[cheapest] += own
     return total / need_rps, is_blocked
 
@@ -153,6 +185,7 @@ def _spread(
     n: int,
     c: int,
     v: int,
+    need_rps: float,
     left: float,
     most_usd: float,
     used: F64,
@@ -162,7 +195,11 @@ def _spread(
     for _ in range(market.shape[0]):
         count = 0
         for p in range(market.shape[0]):
-            if market[p] == SPOT and usd[v, p] <= most_usd and _room(rps, pool_max, used, taken, v, p) > 0.0:
+            if (
+                market[p] == SPOT
+                and _price(usd, rps, need_rps, v, p) <= most_usd
+                and _room(rps, pool_max, used, taken, v, p) > 0.0
+            ):
                 count += 1 if _is_choice(allowed, usd, available, is_blocked, n, c, v, p) else 0
         if count == 0:
             return left
@@ -171,7 +208,7 @@ def _spread(
             room = _room(rps, pool_max, used, taken, v, p)
             if (
                 market[p] == SPOT
-                and usd[v, p] <= most_usd
+                and _price(usd, rps, need_rps, v, p) <= most_usd
                 and room > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
             ):
@@ -195,6 +232,7 @@ def _in_order(
     n: int,
     c: int,
     v: int,
+    need_rps: float,
     left: float,
     used: F64,
     taken: F64,
@@ -207,7 +245,7 @@ def _in_order(
                 market[p] == ON_DEMAND
                 and _room(rps, pool_max, used, taken, v, p) > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
-                and (best < 0 or usd[v, p] < usd[v, best])
+                and (best < 0 or _price(usd, rps, need_rps, v, p) < _price(usd, rps, need_rps, v, best))
             ):
                 best = p
         if best < 0:

@@ -213,21 +213,27 @@ def inputs_of_each(arrivals: F64, known: I64, horizon_ticks: float, out: F64) ->
 
 @kernel
 def total_by_age(obs: ObservationArrays, n: int, out: F64) -> int:
-    """Writes arrivals of all classes by age and returns how many are known; what is no count is taken as none."""
+    """Writes arrivals of all classes by age and returns how many are known; what is no count is taken as none.
+
+    Known are the ticks that were seen, and those before in which something arrived: nobody writes counts into the
+    history that were not told, and an hour without any is not taken for a recorded one.
+    """
     length = obs.history.shape[2]
-    known = min(obs.tick[n], length)
+    seen = min(obs.tick[n], length)
     at = (obs.tick[n] - 1) % length
-    for age in range(known):
+    for age in range(length):
         total = 0.0
         for c in range(obs.history.shape[1]):
             arrived = obs.history[n, c, at]
             if arrived > 0.0 and arrived < 1e15:
                 total += arrived
+        if age >= seen and total <= 0.0:
+            return age
         out[age] = total
         at -= 1
         if at < 0:
             at = length - 1
-    return known
+    return length
 
 
 @kernel

@@ -32,7 +32,7 @@ from controller.kernels.provision import (
     whole_replicas,
 )
 from controller.kernels.quantiles import quantile_at
-from controller.kernels.rates import class_weights
+from controller.kernels.rates import FLOOR_MARGIN, class_weights
 from controller.plan import Reason
 from controller.rule_arrays import (
     ACCURACY_TILT,
@@ -125,12 +125,12 @@ def needed_accuracy(
     """Mean accuracy that a class's answers need from now on to keep its floor on the day's mean, and `margin` more.
 
     The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the best
-    variant could only just repay by the end of the day asks for the best variant at once. The debt is that towards the
-    floor: traffic is split so that the floor is kept, so a margin that was owed as well would be owed for ever.
+    variant could only just repay by the end of the day asks for the best variant at once. The debt is that towards
+    just above the floor, which the split of traffic keeps: a margin that was owed as well would be owed for ever.
     """
     wanted = wl.accuracy_floor[c] + margin
     answered = float(obs.day_answered[n, c])
-    debt = wl.accuracy_floor[c] * answered - obs.day_accuracy_sum[n, c]
+    debt = (wl.accuracy_floor[c] + FLOOR_MARGIN) * answered - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18) or answered <= 0.0:
         return wanted
     elapsed_s = obs.time_s[n] % ctl.day_s
@@ -287,7 +287,7 @@ def mpc_one(
                     for p in range(num_pools):
                         if taken[p] > 0.0:
                             capacity[v, p] += taken[p]
-                            used[p] += taken[p] / settings.rps[v, p]
+                            used[p] += np.ceil(taken[p] / settings.rps[v, p] - 1e-6)  # no machine runs two variants
                     if is_blocked:
                         plan.reasons[n] |= _UNAVAILABLE
     ranked = np.empty(num_variants, np.int64)

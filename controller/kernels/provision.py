@@ -89,7 +89,8 @@ def whole_replicas(
     """Rounds `capacity`, (V, P) requests/s, to whole replicas in `replicas[n]`; serverless gets none.
 
     From the most accurate variant down, what a replica more can do beyond its demand is carried on, and taken off the
-    demand of less accurate variants if every class may use it; a lack is carried on as well. So existing replicas can
+    demand of less accurate variants if every class may use it; a lack is carried on as well, unless a class that may
+    use the variant may use no weaker one. So existing replicas can
     be kept wherever they are near what is wanted, and still only one replica in all is rounded up: of a variant that
     is wanted, because a replica of a weaker one would take up traffic as far as it is fast, and cost accuracy that has
     to be repaid. Survivors in pools that take no launches now are used before anything is launched elsewhere.
@@ -144,6 +145,12 @@ def whole_replicas(
                 last_v, last_p = v, p
         if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
+        if carried < 0.0 and last_v == v and not _hands_down(allowed, market, ranked, i):
+            count = int(np.ceil(min(-carried / rps[v, last_p] - SLACK_REPLICAS, 1e9)))
+            count = max(0, min(count, pool_max[last_p] - used[last_p]))
+            replicas[n, v, last_p] += count
+            used[last_p] += count
+            carried = 0.0
     if last_v < 0:
         last_v, last_p = spare_v, spare_p
     if last_v >= 0 and carried < 0.0:
@@ -159,6 +166,23 @@ def _suits_all(allowed: Bool, market: I64, v: int) -> bool:
         for p in range(market.shape[0]):
             found = found or (allowed[c, v, p] and market[p] != SERVERLESS)
         if not found:
+            return False
+    return True
+
+
+@kernel
+def _hands_down(allowed: Bool, market: I64, ranked: I64, i: int) -> bool:
+    """Whether every class that may use the i-th most accurate variant may use a less accurate one on a machine."""
+    for c in range(allowed.shape[0]):
+        is_used, goes_on = False, False
+        for j in range(i, ranked.shape[0]):
+            for p in range(market.shape[0]):
+                if allowed[c, ranked[j], p] and market[p] != SERVERLESS:
+                    if j == i:
+                        is_used = True
+                    else:
+                        goes_on = True
+        if is_used and not goes_on:
             return False
     return True
 

@@ -8,6 +8,12 @@ from controller.arrays import F64, CatalogArrays, ControlArrays, ObservationArra
 from controller.kernels.compiled import inner
 from controller.rule_arrays import RATE_TICKS
 
+FLOOR_MARGIN = 1e-4
+"""Plans owe accuracy towards this far above a floor on the day's mean, so that a day does not end just below it."""
+
+SPLIT_MARGIN = 5e-4
+"""Traffic is split for this far above a floor: loading accurate machines higher costs less than renting more."""
+
 PRIOR_REQUESTS = 30.0
 """Weight of the workload's class shares in the estimate of the present mix, in requests."""
 

@@ -16,24 +16,24 @@ from controller.arrays import (
 )
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
-from controller.kernels.rates import class_weights, history_sum, planned_rps
-from controller.kernels.split_accuracy import even_out, fill_from_the_top, load_accurate
+from controller.kernels.rates import SPLIT_MARGIN, class_weights, history_sum, planned_rps
+from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate
 from controller.kernels.workflow import workflow_split
 from controller.rule_arrays import RATE_TICKS
 
 REPAY_TICKS = 360
-"""A class's accuracy debt is repaid over this many ticks (one hour at the default tick) by the way its traffic is
-split.
+"""A class's accuracy debt is repaid over this many ticks (one hour at the default tick), or over what is left of the
+day, by the way its traffic is split.
 """
 
-OWED_MARGIN = 0.0002
-"""Traffic is split for a mean this far above the floor, so that a day does not end just below it."""
+LEAST_LEFT_S = 60.0
+"""A debt near the end of the day is spread over at least this long."""
 
 
 @inner
 def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float) -> float:
     """Mean accuracy that the next `answers` answers of a class need so that its day's mean is just above the floor."""
-    floor = wl.accuracy_floor[c] + OWED_MARGIN
+    floor = wl.accuracy_floor[c] + SPLIT_MARGIN
     debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18):
         return floor
@@ -195,11 +195,13 @@ def split_one(
     for c in range(num_classes):
         demand_rps += history_sum(obs, n, c, RATE_TICKS)
     demand_rps /= RATE_TICKS * ctl.tick_s
+    left_s = ctl.day_s - obs.time_s[n] % ctl.day_s
+    repay_s = min(REPAY_TICKS * ctl.tick_s, max(left_s, LEAST_LEFT_S))
     owed = np.empty(num_classes)
     pending = np.zeros(num_classes, np.bool_)
     pooled_weight = 0.0
     for c in range(num_classes):
-        owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * REPAY_TICKS * ctl.tick_s)
+        owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * repay_s)
         capacity = 0.0
         for v in range(num_variants):
             for p in range(num_pools):
@@ -225,7 +227,11 @@ def split_one(
         return
     order = np.empty(num_variants * num_pools, np.int64)
     num_options = _sort_options(cat, serving, order)
-    fill_from_the_top(wl, n, serving, total_capacity, weights, pooled_weight, owed, pending, order, num_options, shares)
+    # How many times its even load an option could bear.
+    slack = max(1.0, MOST_UTILISATION * total_capacity / max(demand_rps, 1e-9))
+    fill_from_the_top(
+        wl, n, serving, total_capacity, slack, weights, pooled_weight, owed, pending, order, num_options, shares
+    )
     if num_classes > 1:
         even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
     load_accurate(cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options, shares)

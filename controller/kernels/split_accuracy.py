@@ -17,6 +17,7 @@ def fill_from_the_top(
     n: int,
     serving: F64,
     total_capacity: float,
+    slack: float,
     weights: F64,
     pooled_weight: float,
     owed: F64,
@@ -25,16 +26,19 @@ def fill_from_the_top(
     num_options: int,
     shares: F64,
 ) -> None:
-    """Classes by owed accuracy, highest first, take load from the most accurate option down."""
+    """Classes by owed accuracy, highest first, take load from the most accurate option down.
+
+    Each option has room for load in proportion to its capacity; `slack` >= 1 is how many times as much it could bear.
+    """
     num_classes, _, num_pools = wl.allowed.shape
     room = np.empty(num_options)
-    own_room = np.zeros(num_classes)  # of all options that the class may use
+    own_room = np.zeros(num_classes)  # of all options that the class may use, loaded as far as they may be
     for i in range(num_options):
         v, p = order[i] // num_pools, order[i] % num_pools
         room[i] = serving[v, p] / total_capacity
         for c in range(num_classes):
             if wl.allowed[c, v, p]:
-                own_room[c] += room[i]
+                own_room[c] += room[i] * slack
     done = np.zeros(num_classes, np.bool_)
     for _ in range(num_classes):
         c = -1
@@ -55,7 +59,7 @@ def fill_from_the_top(
             kept = 0.0  # for classes still to come that have nowhere else to go
             for other in range(num_classes):
                 if pending[other] and not done[other] and wl.allowed[other, v, p]:
-                    kept += max(0.0, weights[other] / pooled_weight - (own_room[other] - room[i]))
+                    kept += max(0.0, weights[other] / pooled_weight - (own_room[other] - room[i] * slack))
             taken = max(0.0, min(left, room[i] - kept))
             room[i] -= taken
             left -= taken

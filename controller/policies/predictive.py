@@ -29,7 +29,7 @@ class MpcSettings(StrictModel):
         default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"
     )
     accuracy_margin: float = Field(
-        default=0.001, ge=0.0, le=0.05, description="aimed this far above a floor, share of right answers"
+        default=0.0, ge=0.0, le=0.15, description="aimed this far above a floor, share of right answers"
     )
     accuracy_tilt: float = Field(
         default=0.25, ge=0.0, le=1.0, description="reach of the knob, share of the span of accuracies"

@@ -32,6 +32,14 @@ def test_a_cheap_pool_with_one_machine_serves_the_first_requests_alone() -> None
     assert filled(20.0, most=(9, 1, 9, 9, 9))[0] == 2.0
 
 
+def test_a_machine_that_has_little_to_do_costs_its_whole_rent() -> None:
+    # 5 requests/s: the pool of 20 costs 2 x 20 / 5 each, that of 10 costs 4 x 10 / 5; for 2 spot machines likewise.
+    cost, taken, _ = filled(5.0)
+    assert cost == pytest.approx(8.0)
+    assert sum(taken) == 5.0
+    assert filled(5.0, spot=1.0)[:2] == (pytest.approx(2.0), [0.0, 0.0, 5.0, 0.0, 0.0])
+
+
 def test_machines_taken_before_leave_less_room() -> None:
     assert filled(50.0, most=(9, 2, 9, 9, 9), used=(0, 1, 0, 0, 0))[1] == [30.0, 20.0, 0.0, 0.0, 0.0]
 

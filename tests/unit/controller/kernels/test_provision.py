@@ -80,6 +80,20 @@ def test_surplus_of_accurate_replicas_is_taken_off_less_accurate_demand() -> Non
     assert replicas.sum() == 3
 
 
+def test_the_weakest_variant_of_a_class_is_never_rounded_down() -> None:
+    setting = tiny_setting()
+    allowed = setting.workload.allowed.copy()
+    allowed[0, SMALL] = False  # medium is the least that class 0 accepts
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 2.0  # a fifth of a replica
+    replicas, none = np.full((1, 3, 4), -1), np.zeros((1, 3, 4), np.int64)
+    rps = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
+    market, room = setting.catalog.market, np.full(4, 100)
+    whole_replicas(allowed, rps, market, room, ALL_OPEN.copy(), none, none, 0, capacity, RANKED, replicas)
+    assert replicas[0, MEDIUM].sum() == 1
+    assert replicas[0].sum() == 1
+
+
 def test_a_full_pool_hands_its_lack_on() -> None:
     capacity = np.zeros((3, 4))
     capacity[MEDIUM, OD] = 50.0
