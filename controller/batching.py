@@ -1,10 +1,10 @@
-"""Batch sizes of a rule, and what a replica can do with them; fixed by catalog and SLOs, so worked out once."""
+"""Batch sizes of a rule, what a replica does with them, and who shares it; worked out once for a scenario."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, WorkloadArrays
+from controller.arrays import F64, I64, SERVERLESS, Bool, CatalogArrays, WorkloadArrays
 
 
 def largest_batches(cat: CatalogArrays, wl: WorkloadArrays, batch_slack: float) -> I64:
@@ -44,3 +44,16 @@ def machine_usd(cat: CatalogArrays, rps: F64) -> F64:
     machines = (rps > 0) & (cat.market != SERVERLESS)
     usd[machines] = np.broadcast_to(cat.price_usd_per_s, rps.shape)[machines] / rps[machines]
     return usd
+
+
+def near_floor(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:
+    """Which variants a class is likely to be served by, (C, V): those on machines next to its floor, on either side.
+
+    Classes whose floors lie between the same variants share machines; others hardly do.
+    """
+    on_machines = (wl.allowed & (cat.market != SERVERLESS)).any(axis=2)
+    floors = wl.accuracy_floor[:, None]
+    below = np.where(on_machines & (cat.accuracy <= floors), cat.accuracy, -np.inf)
+    above = np.where(on_machines & (cat.accuracy >= floors), cat.accuracy, np.inf)
+    is_next = (below == below.max(axis=1, keepdims=True)) | (above == above.min(axis=1, keepdims=True))
+    return np.asarray(on_machines & is_next, np.bool_)

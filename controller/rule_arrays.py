@@ -92,6 +92,7 @@ class MpcArrays(NamedTuple):
     batch_size: I64  # (V, P) largest batch that fits the SLOs
     rps: F64  # (V, P) of one replica always busy with such batches; 0 where unusable
     usd: F64  # (V, P) per request at that; infinite where unusable and for serverless
+    near_floor: Bool  # (C, V) variants next to the class's floor: what classes share machines by
 
 
 class MpcState(NamedTuple):

@@ -23,9 +23,27 @@ def _is_choice(allowed: Bool, usd: F64, available: Bool, is_blocked: bool, n: in
 
 
 @kernel
-def _price(usd: F64, rps: F64, need_rps: float, v: int, p: int) -> float:
-    """$ per request where `need_rps` is all that a machine of the pool has to do."""
-    return usd[v, p] * max(1.0, rps[v, p] / need_rps)
+def whole_prices(usd: F64, rps: F64, near_floor: Bool, need: F64, c: int, prices: F64) -> None:
+    """Writes what a request of a class costs on each option when machines are rented whole, (V, P), $.
+
+    A machine is filled by the class itself and by those that its variant suits as well; where that is less than it can
+    do, its rent is divided among less.
+
+    Args:
+        usd: (V, P) on a machine that is always busy, infinite for what is no machine.
+        rps: (V, P) of one replica.
+        near_floor: (C, V) variants that a class is likely to be served by.
+        need: (C,) requests/s to plan for.
+        c: Class.
+        prices: (V, P), written.
+    """
+    for v in range(usd.shape[0]):
+        shared = max(need[c], _LEAST_RPS)
+        for other in range(need.shape[0]):
+            if other != c and near_floor[other, v]:
+                shared += need[other]
+        for p in range(usd.shape[1]):
+            prices[v, p] = usd[v, p] * max(1.0, rps[v, p] / shared)
 
 
 @kernel
@@ -33,8 +51,6 @@ def _cheapest(
     allowed: Bool,
     market: I64,
     usd: F64,
-    rps: F64,
-    need_rps: float,
     available: Bool,
     is_blocked: bool,
     n: int,
@@ -46,7 +62,7 @@ def _cheapest(
     least = np.inf
     for p in range(market.shape[0]):
         if market[p] == wanted and _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
-            least = min(least, _price(usd, rps, need_rps, v, p))
+            least = min(least, usd[v, p])
     return least
 
 
@@ -79,7 +95,7 @@ def fill_pools(
     Args:
         allowed: (C, V, P).
         market: (P,).
-        usd: (V, P) per request, infinite for what is no machine.
+        usd: (V, P) per request (`whole_prices`), infinite for what is no machine.
         rps: (V, P) of one replica.
         pool_max: (P,).
         available: (N, P); where no pool of the variant is, all count.
@@ -102,12 +118,12 @@ def fill_pools(
         taken[p] = 0.0
     need_rps = max(need_rps, _LEAST_RPS)
     is_blocked = False
-    own_usd = _cheapest(allowed, market, usd, rps, need_rps, available, False, n, c, v, ON_DEMAND)
-    spot_usd = _cheapest(allowed, market, usd, rps, need_rps, available, False, n, c, v, SPOT)
+    own_usd = _cheapest(allowed, market, usd, available, False, n, c, v, ON_DEMAND)
+    spot_usd = _cheapest(allowed, market, usd, available, False, n, c, v, SPOT)
     if own_usd == np.inf and spot_usd == np.inf:
         is_blocked = True
-        own_usd = _cheapest(allowed, market, usd, rps, need_rps, available, True, n, c, v, ON_DEMAND)
-        spot_usd = _cheapest(allowed, market, usd, rps, need_rps, available, True, n, c, v, SPOT)
+        own_usd = _cheapest(allowed, market, usd, available, True, n, c, v, ON_DEMAND)
+        spot_usd = _cheapest(allowed, market, usd, available, True, n, c, v, SPOT)
         if own_usd == np.inf and spot_usd == np.inf:
             return np.inf, True
     on_spot = 0.0
@@ -127,7 +143,7 @@ def fill_pools(
                     and _room(rps, pool_max, used, taken, v, p) > 0.0
                     and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
                 ):
-                    next_usd = min(next_usd, _price(usd, rps, need_rps, v, p))
+                    next_usd = min(next_usd, usd[v, p])
             if left <= 0.0 or not next_usd * over_provision < own_usd:
                 break
             most_usd = next_usd * (1.0 + spot_spread) * (1.0 + 1e-12)
@@ -142,7 +158,6 @@ def fill_pools(
                 n,
                 c,
                 v,
-                need_rps,
                 left,
                 most_usd,
                 used,
@@ -150,19 +165,18 @@ def fill_pools(
             )
         own += left / over_provision
     if own > 0.0:
-        own = _in_order(allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, need_rps, own, used, taken)
+        own = _in_order(allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, own, used, taken)
     total, cheapest = 0.0, -1
     for p in range(num_pools):
         if market[p] == SERVERLESS or not _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
             continue
-        price = _price(usd, rps, need_rps, v, p)
-        total += taken[p] * price
+        total += taken[p] * usd[v, p]
         if taken[p] > 0.0:
-            dearest = max(dearest, price)
-        if cheapest < 0 or price < _price(usd, rps, need_rps, v, cheapest):
+            dearest = max(dearest, usd[v, p])
+        if cheapest < 0 or usd[v, p] < usd[v, cheapest]:
             cheapest = p
     if own > 0.0:
-        total += own * max(dearest, _price(usd, rps, need_rps, v, cheapest))
+        total += own * max(dearest, usd[v, cheapest])
         taken[cheapest] += own
     return total / need_rps, is_blocked
 
@@ -185,7 +199,6 @@ def _spread(
     n: int,
     c: int,
     v: int,
-    need_rps: float,
     left: float,
     most_usd: float,
     used: F64,
@@ -195,11 +208,7 @@ def _spread(
     for _ in range(market.shape[0]):
         count = 0
         for p in range(market.shape[0]):
-            if (
-                market[p] == SPOT
-                and _price(usd, rps, need_rps, v, p) <= most_usd
-                and _room(rps, pool_max, used, taken, v, p) > 0.0
-            ):
+            if market[p] == SPOT and usd[v, p] <= most_usd and _room(rps, pool_max, used, taken, v, p) > 0.0:
                 count += 1 if _is_choice(allowed, usd, available, is_blocked, n, c, v, p) else 0
         if count == 0:
             return left
@@ -208,7 +217,7 @@ def _spread(
             room = _room(rps, pool_max, used, taken, v, p)
             if (
                 market[p] == SPOT
-                and _price(usd, rps, need_rps, v, p) <= most_usd
+                and usd[v, p] <= most_usd
                 and room > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
             ):
@@ -232,7 +241,6 @@ def _in_order(
     n: int,
     c: int,
     v: int,
-    need_rps: float,
     left: float,
     used: F64,
     taken: F64,
@@ -245,7 +253,7 @@ def _in_order(
                 market[p] == ON_DEMAND
                 and _room(rps, pool_max, used, taken, v, p) > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
-                and (best < 0 or _price(usd, rps, need_rps, v, p) < _price(usd, rps, need_rps, v, best))
+                and (best < 0 or usd[v, p] < usd[v, best])
             ):
                 best = p
         if best < 0:

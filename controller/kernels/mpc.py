@@ -21,7 +21,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
-from controller.kernels.filling import fill_pools
+from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.provision import (
     cheapest_mix,
@@ -257,10 +257,13 @@ def mpc_one(
     cost = np.empty(num_variants)
     mix = np.empty(num_variants)
     used, taken = np.zeros(num_pools), np.empty(num_pools)
-    total_rps = 0.0
+    total_rps, need = 0.0, np.empty(num_classes)
     for c in range(num_classes):
-        need_rps = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
-        total_rps += need_rps
+        need[c] = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
+        total_rps += need[c]
+    prices = np.empty((num_variants, num_pools))
+    for c in range(num_classes):
+        whole_prices(settings.usd, settings.rps, settings.near_floor, need, c, prices)
         least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
         target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
@@ -272,7 +275,7 @@ def mpc_one(
         has_machines = False
         for v in range(num_variants):
             cost[v], _ = fill_pools(
-                wl.allowed, cat.market, settings.usd, settings.rps, limits.pool_max, is_open, n, c, v, need_rps,
+                wl.allowed, cat.market, prices, settings.rps, limits.pool_max, is_open, n, c, v, need[c],
                 base_part, spot_share, over_provision, settings.spot_spread, used, taken,
             )  # fmt: skip
             has_machines = has_machines or cost[v] < np.inf
@@ -281,8 +284,8 @@ def mpc_one(
             for v in range(num_variants):
                 if mix[v] > 0.0:
                     _, is_blocked = fill_pools(
-                        wl.allowed, cat.market, settings.usd, settings.rps, limits.pool_max, is_open, n, c, v,
-                        mix[v] * need_rps, base_part, spot_share, over_provision, settings.spot_spread, used, taken,
+                        wl.allowed, cat.market, prices, settings.rps, limits.pool_max, is_open, n, c, v,
+                        mix[v] * need[c], base_part, spot_share, over_provision, settings.spot_spread, used, taken,
                     )  # fmt: skip
                     for p in range(num_pools):
                         if taken[p] > 0.0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from controller.arrays import F64, SPOT, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.compiled import inner
-from controller.kernels.filling import fill_pools
+from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.mpc import accuracy_span, needed_accuracy
 from controller.kernels.provision import cheapest_mix
 from controller.kernels.rival_pools import (
@@ -47,7 +47,7 @@ def class_mix(
     obs: ObservationArrays,
     n: int,
     c: int,
-    rps: float,
+    need_rps: F64,
     mix: F64,
 ) -> None:
     """Writes the share of a class's demand on each variant, (V,): the fixed one, or the cheapest accurate mix."""
@@ -61,12 +61,14 @@ def class_mix(
     least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
     target = wl.accuracy_floor[c] + settings.accuracy_margin
     if kind != RIBBON:
-        target = needed_accuracy(wl, ctl, obs, n, c, rps, settings.accuracy_margin, settings.repay_s, most)
+        target = needed_accuracy(wl, ctl, obs, n, c, need_rps[c], settings.accuracy_margin, settings.repay_s, most)
     target = min(most, max(least, target))
+    prices = np.empty(settings.usd.shape)
+    whole_prices(settings.usd, settings.rps, settings.near_floor, need_rps, c, prices)
     cost, used, taken = np.empty(num_variants), np.zeros(wl.allowed.shape[2]), np.empty(wl.allowed.shape[2])
     for v in range(num_variants):
         cost[v], _ = fill_pools(
-            wl.allowed, cat.market, settings.usd, settings.rps, settings.pool_max, state.is_open, n, c, v, rps,
+            wl.allowed, cat.market, prices, settings.rps, settings.pool_max, state.is_open, n, c, v, need_rps[c],
             settings.on_demand_floor, settings.spot_share, settings.over_provision, settings.spot_spread, used, taken,
         )  # fmt: skip
     cheapest_mix(cat.accuracy, cost, target, mix)

@@ -233,10 +233,9 @@ def scheme_one(
     bought = Bought(np.zeros(num_variants), np.zeros(num_variants), np.zeros(num_variants))
     demand = np.zeros((num_variants, num_pools))
     mix = np.empty(num_variants)
-    total = 0.0
+    total = need_rps.sum()
     for c in range(num_classes):
-        total += need_rps[c]
-        class_mix(kind, cat, wl, ctl, settings, state, obs, n, c, need_rps[c], mix)
+        class_mix(kind, cat, wl, ctl, settings, state, obs, n, c, need_rps, mix)
         for v in range(num_variants):
             if mix[v] > 0.0:
                 place(kind, cat, settings, state, obs, n, c, v, mix[v] * need_rps[c], lost, bought, demand)

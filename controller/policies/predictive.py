@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, largest_batches, machine_usd
+from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.forecaster_file import DEFAULT, forecaster_named
@@ -86,7 +86,14 @@ class MpcSettings(StrictModel):
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)
-        return MpcArrays(**values, prior_rps=setting.scenario.mean_rps, batch_size=batch_size, rps=rps, usd=usd)
+        return MpcArrays(
+            **values,
+            prior_rps=setting.scenario.mean_rps,
+            batch_size=batch_size,
+            rps=rps,
+            usd=usd,
+            near_floor=near_floor(setting.catalog, setting.workload),
+        )
 
 
 class MpcPolicy:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from controller.arrays import F64, I64, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, largest_batches, machine_usd
+from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.errors import ConfigError, mismatch
 from controller.policies.choice import cheapest_choice, check_single_operators, pool_order
@@ -178,6 +178,7 @@ class Scheme(Generic[SettingsT]):
             batch_size=batch_size,
             rps=rps,
             usd=usd,
+            near_floor=near_floor(setting.catalog, setting.workload),
             group_rps=_group_rps(variant, first, rps, bool(levers.get("adaptive_variant"))),
             prior_rps=setting.scenario.mean_rps,
             ahead_ticks=self.ticks(setting.scenario.control.horizon_s, least=1),
