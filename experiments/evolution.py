@@ -138,7 +138,8 @@ def evolve_seed(
         candidates = search.weights + config.evolution.sigma * noise
         returns = np.zeros(env.num_envs)
         for _ in range(config.episode_decisions):
-            observations, rewards, _, _ = env.step(act(candidates, observations, num_knobs).astype(np.float32))  # type: ignore[assignment]
+            seen, rewards, _, _ = env.step(act(candidates, observations, num_knobs).astype(np.float32))
+            observations = np.asarray(seen)
             returns += rewards
         gradient = rank_weights(returns) @ noise / (env.num_envs * config.evolution.sigma)
         search.step(np.asarray(gradient), config.evolution)

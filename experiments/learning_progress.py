@@ -7,10 +7,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from experiments.objective import Score
+from experiments.progress import bars_on
 
 
 class LearningProgress:
@@ -23,16 +22,7 @@ class LearningProgress:
     def __init__(self, ticks_per_decision: int) -> None:
         self._ticks_per_decision = ticks_per_decision
         self._console = Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = bars_on(self._console, "{task.fields[note]}")
         self._task = self._bars.add_task("preparing", total=None, note="")
         self._last_s = time.monotonic()
         self._last_steps: int | None = None

@@ -12,22 +12,26 @@ from rich.progress import Progress as Bars
 from experiments.rollout import Progress
 
 
+def bars_on(console: Console, unit: str) -> Bars:
+    """A bar with a count of `unit` (a text, or `{task.fields[...]}`) and the time left, gone when it ends."""
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class RichProgress(Progress):
     """One bar over all ticks of a run."""
 
     def __init__(self) -> None:
         """Prepares the bar; it is shown inside a `with`."""
-        console = Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("ticks"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bars = bars_on(Console(stderr=True), "ticks")
         self._task = self._bars.add_task("preparing", total=None)
 
     def started(self, steps: int) -> None:

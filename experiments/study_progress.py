@@ -6,9 +6,8 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
+from experiments.progress import bars_on
 from experiments.search_plan import StopRule
 from experiments.study import StudyProgress
 from experiments.study_summary import StudyResult
@@ -20,16 +19,7 @@ class RichStudyProgress(StudyProgress):
     def __init__(self) -> None:
         """Prepares the bar; it is shown inside a `with`."""
         self._console = Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = bars_on(self._console, "{task.fields[note]}")
         self._task = self._bars.add_task("preparing", total=None, note="")
         self._gain = ""
         self._days = 0

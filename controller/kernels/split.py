@@ -17,7 +17,7 @@ from controller.arrays import (
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import SPLIT_MARGIN, class_weights, history_sum, planned_rps
-from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate
+from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate, own_capacity
 from controller.kernels.workflow import workflow_split
 from controller.rule_arrays import RATE_TICKS
 
@@ -202,12 +202,10 @@ def split_one(
     pooled_weight = 0.0
     for c in range(num_classes):
         owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * repay_s)
-        capacity = 0.0
+        capacity = own_capacity(wl, serving, c)
         for v in range(num_variants):
             for p in range(num_pools):
                 shares[n, c, v, p] = 0.0
-                if wl.allowed[c, v, p]:
-                    capacity += serving[v, p]
         if wl.num_operators[c] > 1:
             workflow_split(wl, obs, plan, n, c, serving, shares)
             continue

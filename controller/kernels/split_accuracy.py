@@ -12,6 +12,17 @@ MOST_UTILISATION = 0.85
 
 
 @inner
+def own_capacity(wl: WorkloadArrays, serving: F64, c: int) -> float:
+    """Requests/s of all options that serve and that a class may use."""
+    capacity = 0.0
+    for v in range(serving.shape[0]):
+        for p in range(serving.shape[1]):
+            if wl.allowed[c, v, p]:
+                capacity += serving[v, p]
+    return capacity
+
+
+@inner
 def fill_from_the_top(
     wl: WorkloadArrays,
     n: int,
@@ -68,11 +79,7 @@ def fill_from_the_top(
                     own_room[other] -= taken
             shares[n, c, v, p] = taken / weight
         if left > 0.0:
-            capacity = 0.0
-            for i in range(num_options):
-                v, p = order[i] // num_pools, order[i] % num_pools
-                if wl.allowed[c, v, p]:
-                    capacity += serving[v, p]
+            capacity = own_capacity(wl, serving, c)
             for i in range(num_options):
                 v, p = order[i] // num_pools, order[i] % num_pools
                 if wl.allowed[c, v, p]:
@@ -115,11 +122,7 @@ def even_out(
     for c in range(num_classes):
         if not pending[c]:
             continue
-        capacity = 0.0
-        for i in range(num_options):
-            v, p = order[i] // num_pools, order[i] % num_pools
-            if wl.allowed[c, v, p]:
-                capacity += serving[v, p]
+        capacity = own_capacity(wl, serving, c)
         for i in range(num_options):
             v, p = order[i] // num_pools, order[i] % num_pools
             even_share = serving[v, p] / capacity if wl.allowed[c, v, p] else 0.0

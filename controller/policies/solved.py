@@ -7,6 +7,7 @@ stays in force and the failure is counted. What a program looks like is each pol
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +33,7 @@ ROOM_TO_DOMINATE = 2.0
 """An option makes a dearer one needless only if its pool could hold the whole demand this many times."""
 
 
-class SolvedPolicy:
+class SolvedPolicy(ABC):
     """Plans by solving a program.
 
     Args:
@@ -102,9 +103,9 @@ class SolvedPolicy:
         """No knobs."""
         return np.zeros((len(self._plan.need_rps), 0))
 
+    @abstractmethod
     def state_program(self, demand: Demand) -> Stated:
         """The program of one env."""
-        raise NotImplementedError
 
     def _is_due(self, obs: ObservationArrays, n: int) -> bool:
         """Whether it is time, or something was lost, will be lost, or was refused since the last tick."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controller.arrays import ON_DEMAND, SERVERLESS, SPOT
-from controller.kernels.filling import fill_pools
+from controller.kernels.filling import fill_pools, whole_prices
 
 MARKET = np.array([ON_DEMAND, ON_DEMAND, SPOT, SPOT, SERVERLESS])
 USD = np.array([[4.0, 2.0, 1.0, 1.2, np.inf]])
@@ -32,12 +32,14 @@ def test_a_cheap_pool_with_one_machine_serves_the_first_requests_alone() -> None
     assert filled(20.0, most=(9, 1, 9, 9, 9))[0] == 2.0
 
 
-def test_a_machine_that_has_little_to_do_costs_its_whole_rent() -> None:
-    # 5 requests/s: the pool of 20 costs 2 x 20 / 5 each, that of 10 costs 4 x 10 / 5; for 2 spot machines likewise.
-    cost, taken, _ = filled(5.0)
-    assert cost == pytest.approx(8.0)
-    assert sum(taken) == 5.0
-    assert filled(5.0, spot=1.0)[:2] == (pytest.approx(2.0), [0.0, 0.0, 5.0, 0.0, 0.0])
+def test_a_machines_whole_rent_is_divided_among_the_classes_that_its_variant_suits() -> None:
+    usd, rps = np.array([[4.0, 2.0], [1.0, np.inf]]), np.array([[10.0, 40.0], [20.0, 0.0]])
+    near, prices = np.array([[True, False], [True, True]]), np.empty((2, 2))
+    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 0, prices)
+    # Both classes fill machines of variant 0: 16 of 40 requests/s. Class 1 alone joins class 0 on variant 1 as well.
+    assert prices.tolist() == [[4.0, 2.0 * 40 / 16], [1.0 * 20 / 16, np.inf]]
+    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 1, prices)
+    assert prices.tolist() == [[4.0, 2.0 * 40 / 16], [1.0 * 20 / 11, np.inf]]
 
 
 def test_machines_taken_before_leave_less_room() -> None:
