@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -15,11 +16,13 @@ from rich.table import Table
 
 from controller.journal import TruncatedJournalWarning
 from controller.replay import replay_journal
-from experiments.leaderboard import LeaderboardRow
 from experiments.outcome import Evaluation
 from experiments.results import ResultRow
 from experiments.simulate import Simulation
 from experiments.summary import summarise, summary_table
+
+if TYPE_CHECKING:
+    from experiments.leaderboard import LeaderboardRow
 
 _WIDE = 200
 """Width of tables where output is no terminal, so that no number is cut."""
