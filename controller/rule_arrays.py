@@ -76,7 +76,9 @@ class MpcArrays(NamedTuple):
     quantile: float
     headroom: float
     backlog_s: float
+    need_band: float
     accuracy_margin: float
+    accuracy_band: float
     accuracy_tilt: float
     repay_s: float
     spot_share: float
@@ -99,11 +101,12 @@ class MpcState(NamedTuple):
     """What the `mpc` rule remembers per env, and what it last derived (for observations and journals)."""
 
     held: F64  # (N, P) machines held against scale-in, decaying; infinite at first: all that exist
-    target_accuracy: F64  # (N, C) mean accuracy the last plan was made for
+    target_accuracy: F64  # (N, C) mean accuracy the last plan was made for, held likewise
     growth: F64  # (N, Q) forecast quantiles of log(max rate / rate now)
     told: F64  # (N, 2) rate now and largest rate to come, requests/s, in place of the forecast; NaN: nothing is told
     trusted: Bool  # (N, P) a replica became ready there since the pool was last unavailable
     is_open: Bool  # (N, P) available and trusted at the last plan: capacity is planned there
+    need_rps: F64  # (N, C) demand planned for, held while what is needed stays within a band below it
 
 
 def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -> MpcState:
@@ -116,4 +119,5 @@ def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -
         told=np.full((num_envs, 2), np.nan),
         trusted=np.ones((num_envs, num_pools), np.bool_),
         is_open=np.ones((num_envs, num_pools), np.bool_),
+        need_rps=np.zeros((num_envs, num_classes)),
     )

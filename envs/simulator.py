@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
@@ -290,7 +290,7 @@ class Simulator:
 
     def advance(self) -> ObservationArrays:
         """Runs one tick in every env; returns the new observation (a view that later ticks overwrite)."""
-        self._each_part(self._advance_part)
+        self.each_part(self._advance_part)
         return self.observation
 
     def observe(self) -> ObservationArrays:
@@ -335,16 +335,16 @@ class Simulator:
             other = held.twin[n, other] // 2
         return True
 
-    def parts(self) -> list[tuple[int, int, Scratch]]:
-        """Ranges of envs with a work space each, one per thread."""
-        return self._parts
+    @property
+    def needs_events(self) -> bool:
+        """Whether the event kernel serves every tick, whatever is planned."""
+        return self._has_workflows or self.setting.scenario.simulator.kernel == "event"
 
     def _events_of(self, lo: int, hi: int) -> Events | None:
         """Work space of the event kernel for a part; None where all its envs can do without."""
         state = self.state
         is_needed = (
-            self.setting.scenario.simulator.kernel == "event"
-            or self._has_workflows
+            self.needs_events
             or np.isfinite(state.rules.hedge_after_s[lo:hi]).any()
             or (state.rules.cascade_variant[lo:hi, :, 0] >= 0).any()
             or (state.rules.collage_variant[lo:hi] >= 0).any()
@@ -374,7 +374,8 @@ class Simulator:
             hi,
         )
 
-    def _each_part(self, run: Any) -> None:
+    def each_part(self, run: Callable[[int, int, Scratch], None]) -> None:
+        """Calls `run` with each range of envs and its work space, one thread each."""
         if self._pool is None:
             for part in self._parts:
                 run(*part)

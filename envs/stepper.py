@@ -6,7 +6,6 @@ N envs and, where asked for, their N twins with zero knobs live in one simulator
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import F64, I64, Bool, ObservationArrays, empty_actions, empty_observation, empty_plan
+from controller.arrays import F64, I64, Bool, ObservationArrays, empty_observation, empty_plan
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecaster_file import forecaster_named
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, new_mpc_state
-from envs.kernels.scratch import Scratch
+from envs.compiled_runs import MpcRun, buffers
 from envs.simulator import Simulator
 from envs.world import World
 
@@ -91,9 +90,8 @@ class Stepper:
         self.rule_state = new_mpc_state(self.size, setting.shape, len(self.forecast.levels))
         self._new_rule_state = new_mpc_state(1, setting.shape, len(self.forecast.levels))
         self.plan = empty_plan(self.size, setting.shape)
-        self.actions = empty_actions(self.size, setting.shape)
+        self.actions, self.shares = buffers(setting, self.size)
         num_variants, num_pools, num_classes = setting.shape
-        self.shares: F64 = np.zeros((self.size, num_classes, num_variants, num_pools))
         self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
         self.dial: F64 = np.ones(self.size)
         self.debt: F64 = np.zeros((self.size, num_classes))  # accuracy below the floor, summed over the answers so far
@@ -115,7 +113,16 @@ class Stepper:
         self._floors = setting.workload.accuracy_floor * self._binds
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
         self.action_space = gym.spaces.Box(*KNOB_RANGE, (NUM_KNOBS,), np.float32)
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._rule = MpcRun(
+            self.rule_arrays,
+            self.forecast,
+            self.knobs,
+            self.dial,
+            self.rule_state,
+            self.plan,
+            self.actions,
+            self.shares,
+        )
 
     def reset(self) -> F32:
         """Starts a new episode in every env; returns observations (N, D)."""
@@ -140,7 +147,7 @@ class Stepper:
         totals, options = self.simulator.totals, self.options
         spent_usd, missed = totals.spend_usd.sum(axis=1), totals.missed.sum(axis=1)
         answered, accuracy_sum = totals.answered.copy(), totals.accuracy_sum.copy()
-        self._run()
+        self._rule.ticks(self.simulator, self.setting.control.ticks_per_decision)
         cost = (totals.spend_usd.sum(axis=1) - spent_usd) / self.reference_usd
         misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
         # Only what is owed counts, and its change: accuracy borrowed within an episode is no gain, nor is a surplus.
@@ -250,42 +257,6 @@ class Stepper:
         for planned in self.plan:
             planned[m] = 0
         self.plan.batch_size[m] = 1
-
-    def _run(self) -> None:
-        parts = self.simulator.parts()
-        if self._pool is None:
-            for lo, hi, scratch in parts:
-                self._run_part(lo, hi, scratch)
-        else:
-            list(self._pool.map(lambda part: self._run_part(*part), parts))
-
-    def _run_part(self, lo: int, hi: int, scratch: Scratch) -> None:
-        from envs.kernels.episode import run_mpc
-
-        setting, simulator = self.setting, self.simulator
-        run_mpc(
-            setting.catalog,
-            setting.workload,
-            setting.limits,
-            setting.control,
-            simulator.supply_arrays,
-            self.rule_arrays,
-            self.forecast,
-            self.knobs,
-            self.dial,
-            self.rule_state,
-            simulator.state,
-            simulator.observation,
-            simulator.totals,
-            self.plan,
-            self.actions,
-            self.shares,
-            setting.answers,
-            scratch,
-            setting.control.ticks_per_decision,
-            lo,
-            hi,
-        )
 
     def _encode(self, lo: int, hi: int) -> None:
         from controller.kernels.encode import encode

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controller.arrays import ObservationArrays, PlanArrays
+from controller.arrays import ObservationArrays
 from controller.errors import UsageError, mismatch
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from envs.world import Cell, World
@@ -53,6 +53,7 @@ class ClairvoyantMpc(MpcPolicy):
         self._most_rps = largest_ahead(self._now_rps, self._bins)
         self._end_bin = np.rint((self._begin_s + world.cell_s) / world.bin_s).astype(np.int64)
         super().__init__(world.setting, settings, name=name)
+        self.interval_ticks = 1
 
     def reset(self, num_envs: int) -> None:
         """Forgets all state; what is told is set at every decision."""
@@ -60,8 +61,8 @@ class ClairvoyantMpc(MpcPolicy):
             raise UsageError(mismatch("num_envs", f"{len(self._begin_s)}, one for each cell", num_envs))
         super().reset(num_envs)
 
-    def decide(self, observation: ObservationArrays) -> PlanArrays:
-        """Plans every env, told the rate now and the largest within the horizon."""
+    def prepare(self, observation: ObservationArrays) -> None:
+        """Tells the rule the rate now and the largest within the horizon."""
         count = len(observation.tick)
         if count != len(self._begin_s):
             raise UsageError(mismatch("observation", f"{len(self._begin_s)} envs, one for each cell", count))
@@ -72,4 +73,3 @@ class ClairvoyantMpc(MpcPolicy):
         for n in np.flatnonzero(bins + self._bins > self._end_bin):
             rest = self._now_rps[bins[n] : max(self._end_bin[n], bins[n] + 1)]
             self.state.told[n, 1] = rest.max()
-        return super().decide(observation)

@@ -13,6 +13,7 @@ import numpy as np
 
 from controller.loop import DecisionLoop
 from controller.ports import Policy
+from envs.compiled_runs import run_compiled
 from envs.joint_world import JointWorld
 from envs.world import World
 from experiments.objective import Outcome
@@ -80,9 +81,19 @@ class Replay(Generic[WorldT]):
     def outcome(self, policy: Policy) -> Outcome:
         """What a policy comes to, one episode per cell."""
         num_envs = len(self._start.cells)
+        begin(self.world, self._start, self._simulator)
+        if run_compiled(policy, self._simulator, self.world.cell_ticks):
+            totals = self._simulator.totals
+            return Outcome(
+                cost_usd=totals.spend_usd.sum(axis=1),
+                arrivals=totals.arrivals.copy(),
+                missed=totals.missed.copy(),
+                answered=totals.answered.copy(),
+                accuracy_sum=totals.accuracy_sum.copy(),
+            )
         loop = DecisionLoop(self.world.setting, policy, num_envs)
         tally = Tally(self.world.setting, num_envs)
-        seen = begin(self.world, self._start, self._simulator)
+        seen = self._simulator.observe()
         for _ in range(self.world.cell_ticks):
             decision = loop.decide(seen)
             self._simulator.apply(decision.actions, decision.plan, decision.shares)

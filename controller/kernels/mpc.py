@@ -142,6 +142,19 @@ def needed_accuracy(
 
 
 @kernel
+def held(before: float, wanted: float, lowest: float, chosen: float) -> float:
+    """What was planned for `before`, where it covers `wanted` and is no higher than `lowest` allows; else `chosen`.
+
+    Args:
+        before: What the last plan was made for.
+        wanted: What is needed now.
+        lowest: The least need that `before` is still held for.
+        chosen: What to plan for where it is not held: `wanted` and half the band.
+    """
+    return before if lowest <= wanted <= before else chosen
+
+
+@kernel
 def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[float, float]:
     """Accuracy of the least and most accurate variant that a class may use on a machine, or on anything without one."""
     for machines_only in (True, False):
@@ -260,6 +273,11 @@ def mpc_one(
     total_rps, need = 0.0, np.empty(num_classes)
     for c in range(num_classes):
         need[c] = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
+        planned_rps = state.need_rps[n, c]
+        need[c] = held(
+            planned_rps, need[c], planned_rps * (1.0 - settings.need_band), need[c] * (1.0 + 0.5 * settings.need_band)
+        )
+        state.need_rps[n, c] = need[c]
         total_rps += need[c]
     prices = np.empty((num_variants, num_pools))
     for c in range(num_classes):
@@ -270,6 +288,8 @@ def mpc_one(
             plan.reasons[n] |= _DEBT
         if target < most:
             target = target + tilt * (most - least)
+        aimed = state.target_accuracy[n, c]
+        target = held(aimed, target, aimed - settings.accuracy_band, target + 0.5 * settings.accuracy_band)
         target = min(most, max(least, target))
         state.target_accuracy[n, c] = target
         has_machines = False

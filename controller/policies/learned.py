@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from controller.arrays import F64, ObservationArrays, PlanArrays
+from controller.arrays import F64, ObservationArrays
 from controller.compile import Setting
 from controller.config import parse_config
 from controller.errors import ConfigError, PolicyFileError, mismatch
@@ -73,6 +73,7 @@ class LearnedPolicy(MpcPolicy):
         ]
         dial = manifest.dial_default if miss_multiplier is None else miss_multiplier
         super().__init__(setting, rule_settings(manifest, where, dial, replaced), forecast_of(self.content), name)
+        self.interval_ticks = int(setting.control.ticks_per_decision)
 
     def reset(self, num_envs: int) -> None:
         """Forgets all state; the network looks at the next observation."""
@@ -85,8 +86,8 @@ class LearnedPolicy(MpcPolicy):
         """The next plan is made from `raw` (N, K), as a journal recorded it; the network still says its own."""
         self._forced = np.array(raw, np.float64)
 
-    def decide(self, observation: ObservationArrays) -> PlanArrays:
-        """Sets the knobs where a decision interval begins, then plans every env."""
+    def prepare(self, observation: ObservationArrays) -> None:
+        """Sets the knobs where a decision interval begins."""
         is_due = observation.tick % self.setting.control.ticks_per_decision == 0
         if self._is_fresh:
             # A controller that starts between two intervals would else hold zeros until the next.
@@ -96,7 +97,6 @@ class LearnedPolicy(MpcPolicy):
             self._own[is_due] = self._actions(observation)[is_due]
         self.knobs[...] = self._own if self._forced is None else self._forced
         self._forced = None
-        return super().decide(observation)
 
     def raw_output(self) -> F64:
         """The network's knobs of the last plan, (N, K)."""

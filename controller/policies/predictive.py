@@ -28,8 +28,14 @@ class MpcSettings(StrictModel):
     backlog_s: float = Field(
         default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"
     )
+    need_band: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="demand may fall by this share before the plan follows it"
+    )
     accuracy_margin: float = Field(
         default=0.0, ge=0.0, le=0.15, description="aimed this far above a floor, share of right answers"
+    )
+    accuracy_band: float = Field(
+        default=0.0, ge=0.0, le=0.05, description="the accuracy aimed at may fall by this before the mix follows it"
     )
     accuracy_tilt: float = Field(
         default=0.25, ge=0.0, le=1.0, description="reach of the knob, share of the span of accuracies"
@@ -113,6 +119,9 @@ class MpcPolicy:
 
     Settings: ClassVar[type[MpcSettings]] = MpcSettings
 
+    interval_ticks: int | None = None
+    """Ticks at which `prepare` changes something, those divisible by this; None: at none."""
+
     def __init__(
         self,
         setting: Setting,
@@ -140,10 +149,19 @@ class MpcPolicy:
         """The settings as the kernels take them."""
         return self._arrays
 
+    @property
+    def plan(self) -> PlanArrays:
+        """The buffers that plans are written to."""
+        return self._plan
+
+    def prepare(self, observation: ObservationArrays) -> None:
+        """Sets what the rule takes as given for this tick; a policy around it sets knobs here."""
+
     def decide(self, observation: ObservationArrays) -> PlanArrays:
         """Plans every env; the same buffers are returned each time."""
         from controller.kernels.mpc import mpc
 
+        self.prepare(observation)
         setting = self.setting
         mpc(
             setting.catalog,

@@ -12,7 +12,7 @@ from controller.compile import Setting
 from controller.errors import ConfigError, mismatch
 from controller.policies.choice import cheapest_choice, check_single_operators, pool_order
 from controller.policies.levers import FixedChoice, Levers
-from controller.rival_arrays import MIX_OPTIONS, SCHEMES, AutoscalerArrays, RivalArrays, new_rival_state
+from controller.rival_arrays import MIX_OPTIONS, SCHEMES, AutoscalerArrays, RivalArrays, RivalState, new_rival_state
 
 BATCH_SLACK = 0.5
 """Largest share of an SLO that two batches in a row may take, for schemes without that lever."""
@@ -127,6 +127,21 @@ class Scheme(Generic[SettingsT]):
             0,
             len(observation.tick),
         )
+        return self._plan
+
+    @property
+    def arrays(self) -> RivalArrays:
+        """The settings as the kernels take them."""
+        return self._arrays
+
+    @property
+    def state(self) -> RivalState:
+        """What the scheme remembers."""
+        return self._state
+
+    @property
+    def plan(self) -> PlanArrays:
+        """The buffers that plans are written to."""
         return self._plan
 
     def raw_output(self) -> F64:

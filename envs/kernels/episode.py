@@ -1,4 +1,4 @@
-"""Several ticks of the whole loop in one call, which training runs instead of the Python loop."""
+"""Several ticks of the whole loop in one call, which training and tuning run instead of the Python loop."""
 
 from __future__ import annotations
 

@@ -104,6 +104,31 @@ def test_scale_in_is_slow_and_scale_out_at_once() -> None:
     assert policy.decide(obs).replicas.sum() == before
 
 
+def test_demand_within_the_band_changes_nothing_and_beyond_it_is_followed() -> None:
+    policy = MpcPolicy(tiny_setting(), PLAIN.model_copy(update={"need_band": 0.2}), NO_GROWTH)
+    needs = []
+    for rps in (100.0, 105.0, 95.0, 89.0, 87.0, 111.0):
+        policy.decide(steady_observation(tiny_setting(), rps))
+        needs.append(float(policy.state.need_rps.sum()))
+    # Planned at first: 110, which holds from 88 to 110; then 95.7 and 122.1.
+    assert needs == pytest.approx([110.0, 110.0, 110.0, 110.0, 95.7, 122.1])
+
+
+def test_the_accuracy_aimed_at_is_held_within_its_band_and_raised_at_once() -> None:
+    policy = MpcPolicy(tiny_setting(), PLAIN.model_copy(update={"accuracy_band": 0.02}), NO_GROWTH)
+    targets = []
+    for day_mean in (0.76, 0.765, 0.74, 0.79):
+        obs = steady_observation(tiny_setting(), 400.0, ticks=360)
+        obs.day_answered[0, RELAXED] = 720_000
+        obs.day_accuracy_sum[0, RELAXED] = day_mean * 720_000
+        policy.decide(obs)
+        targets.append(float(policy.state.target_accuracy[0, RELAXED]))
+    assert targets[0] == pytest.approx(0.77, abs=2e-4)
+    assert targets[1] == targets[0]
+    assert targets[2] == pytest.approx(0.79, abs=2e-4)
+    assert targets[3] == pytest.approx(0.74, abs=2e-4)
+
+
 def test_zero_knobs_and_dial_one_are_the_rule_bit_for_bit() -> None:
     setting = tiny_setting()
     settings = MpcSettings(spot_share=1.0, on_demand_floor=0.0, overflow_fraction=1.0)
