@@ -13,6 +13,7 @@ import numpy as np
 
 from controller.arrays import F64, ActionArrays, PlanArrays, empty_actions
 from controller.compile import Setting
+from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy
 from controller.policies.scheme import Scheme
 from controller.ports import Policy
@@ -146,7 +147,7 @@ def is_compiled(policy: Policy) -> bool:
     """Whether a policy decides by a compiled rule alone, and by no method of its own."""
     kind = type(policy)
     if isinstance(policy, MpcPolicy):
-        return kind.decide is MpcPolicy.decide
+        return kind.decide in (MpcPolicy.decide, LearnedPolicy.decide)
     return isinstance(policy, Scheme) and kind.decide is Scheme.decide
 
 

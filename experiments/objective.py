@@ -51,7 +51,9 @@ class ObjectiveConfig(StrictModel):
         default=200.0, ge=0, description="cost rises by this share per unit of accuracy below the floor"
     )
     miss_room: float = Field(default=0.8, gt=0, le=1, description="share of the allowed misses that may be used up")
-    accuracy_room: float = Field(default=0.0005, ge=0, description="accuracy kept above the floor")
+    accuracy_room: float = Field(
+        default=0.00005, ge=0, description="accuracy kept above the floor; half of what the split of traffic aims at"
+    )
 
 
 @dataclass(frozen=True)

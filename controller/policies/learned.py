@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from controller.arrays import F64, ObservationArrays
+from controller.arrays import F64, Bool, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.config import parse_config
 from controller.errors import ConfigError, PolicyFileError, mismatch
 from controller.forecast import INPUTS, inputs_sha256
-from controller.observation import NAME, OBSERVATION_SIZE, RuleView, encode_observation, observation_sha256
+from controller.observation import NAME, OBSERVATION_SIZE, observation_sha256
 from controller.policies.policy_file import (
     ForecasterReference,
     KnobReference,
@@ -31,6 +31,9 @@ from controller.policies.policy_file import (
 )
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS, ForecastArrays
+
+if TYPE_CHECKING:
+    from controller.kernels.network import NetworkArrays
 
 
 class LearnedPolicy(MpcPolicy):
@@ -64,13 +67,7 @@ class LearnedPolicy(MpcPolicy):
         where = "policy file" if isinstance(source, PolicyContent) else str(source)
         check_fits(manifest, setting, where)
         self.is_known_catalog = manifest.catalog_sha256 == setting.source.fingerprint
-        self._layers = [
-            (
-                np.ascontiguousarray(self.content.tensors[f"knobs.{layer}.weight"].T, np.float64),
-                self.content.tensors[f"knobs.{layer}.bias"].astype(np.float64),
-            )
-            for layer in range(len(manifest.hidden) + 1)
-        ]
+        self._network = network_of(self.content)
         dial = manifest.dial_default if miss_multiplier is None else miss_multiplier
         super().__init__(setting, rule_settings(manifest, where, dial, replaced), forecast_of(self.content), name)
         self.interval_ticks = int(setting.control.ticks_per_decision)
@@ -81,6 +78,7 @@ class LearnedPolicy(MpcPolicy):
         self._is_fresh = True
         self._own: F64 = np.zeros_like(self.knobs)  # what the network said last, held between its looks
         self._forced: F64 | None = None
+        self._seen = np.zeros((num_envs, OBSERVATION_SIZE), np.float32)
 
     def force_raw(self, raw: F64) -> None:
         """The next plan is made from `raw` (N, K), as a journal recorded it; the network still says its own."""
@@ -88,31 +86,84 @@ class LearnedPolicy(MpcPolicy):
 
     def prepare(self, observation: ObservationArrays) -> None:
         """Sets the knobs where a decision interval begins."""
-        is_due = observation.tick % self.setting.control.ticks_per_decision == 0
-        if self._is_fresh:
-            # A controller that starts between two intervals would else hold zeros until the next.
-            is_due = np.ones_like(is_due)
-            self._is_fresh = False
-        if is_due.any():
-            self._own[is_due] = self._actions(observation)[is_due]
+        from controller.kernels.learned import look
+
+        setting = self.setting
+        look(
+            setting.catalog,
+            setting.workload,
+            setting.control,
+            self.arrays,
+            self.forecast,
+            self._network,
+            self._due(observation),
+            self.knobs,
+            self.dial,
+            self.state,
+            observation,
+            self._plan,
+            self._seen,
+            self._own,
+            0,
+            len(observation.tick),
+        )
         self.knobs[...] = self._own if self._forced is None else self._forced
         self._forced = None
+
+    def decide(self, observation: ObservationArrays) -> PlanArrays:
+        """Sets the knobs where a decision interval begins, then plans every env; in one call, for speed."""
+        from controller.kernels.learned import look_and_plan
+
+        if self._forced is not None:
+            return super().decide(observation)
+        setting = self.setting
+        look_and_plan(
+            setting.catalog,
+            setting.workload,
+            setting.limits,
+            setting.control,
+            self.arrays,
+            self.forecast,
+            self._network,
+            self._due(observation),
+            self.knobs,
+            self.dial,
+            self.state,
+            observation,
+            self._plan,
+            self._seen,
+            self._own,
+            0,
+            len(observation.tick),
+        )
+        return self._plan
 
     def raw_output(self) -> F64:
         """The network's knobs of the last plan, (N, K)."""
         return self._own.copy()
 
-    def _actions(self, observation: ObservationArrays) -> F64:
-        """The network's output for every env, (N, K) in [-1, 1]."""
-        from controller.kernels.network import dense
+    def _due(self, observation: ObservationArrays) -> Bool:
+        """Where the network looks now, (N,)."""
+        is_due: Bool = observation.tick % self.setting.control.ticks_per_decision == 0
+        if self._is_fresh:
+            # A controller that starts between two intervals would else hold zeros until the next.
+            is_due = np.ones_like(is_due)
+            self._is_fresh = False
+        return is_due
 
-        view = RuleView(self.arrays, self.forecast, self.state, self.knobs, self.dial, self._plan)
-        values: F64 = encode_observation(self.setting, view, observation).astype(np.float64)
-        for layer, (weight, bias) in enumerate(self._layers):
-            out = np.empty((len(values), len(bias)))
-            dense(values, weight, bias, layer == len(self._layers) - 1, out, 0, len(values))
-            values = out
-        return values
+
+def network_of(content: PolicyContent) -> NetworkArrays:
+    """The network as the kernels take it."""
+    from controller.kernels.network import NetworkArrays
+
+    layers = range(len(content.manifest.hidden) + 1)
+    weights = [content.tensors[f"knobs.{layer}.weight"].T.astype(np.float64) for layer in layers]
+    biases = [content.tensors[f"knobs.{layer}.bias"].astype(np.float64) for layer in layers]
+    return NetworkArrays(
+        widths=np.array([len(weights[0]), *(len(bias) for bias in biases)]),
+        weights=np.concatenate([weight.ravel() for weight in weights]),
+        biases=np.concatenate(biases),
+    )
 
 
 def content_of(

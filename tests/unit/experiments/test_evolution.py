@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3.common.vec_env import VecEnv
 
 from controller.errors import UsageError
-from controller.kernels.network import dense
+from controller.kernels.network import NetworkArrays, forward
 from experiments.evolution import act, evolve_seed, new_search, perturbations, rank_weights, tensors_of
 from experiments.objective import Score
 from experiments.train_config import EvolutionConfig, PpoConfig, TrainConfig, ValidationConfig
@@ -106,8 +106,13 @@ def test_the_exported_network_acts_as_the_search_did() -> None:
     weights, seen = rng.normal(0, 0.2, 2 * 6), rng.normal(0, 1, (4, 5))
     tensors = tensors_of(weights, 5, 2)
     out = np.empty((4, 2))
-    layer = np.ascontiguousarray(tensors["knobs.0.weight"].T, np.float64), tensors["knobs.0.bias"].astype(np.float64)
-    dense(seen, *layer, True, out, 0, 4)
+    net = NetworkArrays(
+        np.array([5, 2]),
+        tensors["knobs.0.weight"].T.astype(np.float64).ravel(),
+        tensors["knobs.0.bias"].astype(np.float64),
+    )
+    for n in range(4):
+        forward(net, seen.astype(np.float32), n, out)
     assert np.clip(out, -1, 1) == pytest.approx(act(np.tile(weights, (4, 1)), seen, 2), abs=1e-6)
 
 

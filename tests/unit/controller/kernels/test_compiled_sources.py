@@ -153,8 +153,8 @@ def test_no_import_of_a_kernel_module_is_overlooked() -> None:
 def test_kernels_are_kept_in_the_folder_of_their_sources(tmp_path: Path) -> None:
     code = (
         "from numba.core import config; before = config.CACHE_DIR;"
-        "from controller.kernels.network import dense; from controller.kernels.random import stream_key;"
-        "print(dense.stats.cache_path); print(stream_key.stats.cache_path); print(config.CACHE_DIR == before)"
+        "from controller.kernels.network import forward; from controller.kernels.random import stream_key;"
+        "print(forward.stats.cache_path); print(stream_key.stats.cache_path); print(config.CACHE_DIR == before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -164,9 +164,9 @@ def test_kernels_are_kept_in_the_folder_of_their_sources(tmp_path: Path) -> None
         check=True,
         env={**os.environ, "PROVISOR_CACHE": str(tmp_path)},
     )
-    dense, stream_key, is_put_back = done.stdout.split()
+    forward, stream_key, is_put_back = done.stdout.split()
     assert (
-        Path(dense).parent
+        Path(forward).parent
         == tmp_path / "kernels" / f"controller.kernels.network-{source_hash('controller.kernels.network')}"
     )
     assert Path(stream_key).parent.name == f"controller.kernels.random-{source_hash('controller.kernels.random')}"
