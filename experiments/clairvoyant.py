@@ -11,10 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from controller.arrays import ObservationArrays
+from controller.config import parse_config
 from controller.errors import UsageError, mismatch
 from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.policies.registry import PolicySpec, make_policy, policy_file, read_spec
+from controller.ports import Policy
 from envs.world import Cell, World
 from experiments.forecast_samples import largest_ahead
+
+CLAIRVOYANT = "experiments.clairvoyant:ClairvoyantMpc"
+"""Its kind, where a policy is named: `provisor tune`, `evaluate` and `benchmark` take it, `serve` cannot."""
 
 HORIZON_S = 200.0
 """How far ahead it is told, control seconds: a launch with its load."""
@@ -73,3 +79,25 @@ class ClairvoyantMpc(MpcPolicy):
         for n in np.flatnonzero(bins + self._bins > self._end_bin):
             rest = self._now_rps[bins[n] : max(self._end_bin[n], bins[n] + 1)]
             self.state.told[n, 1] = rest.max()
+
+
+def policy_in(world: World, cells: Sequence[Cell], choice: str | PolicySpec | Policy) -> Policy:
+    """A policy for cells of a world: what `make_policy` takes, and the rule that is told what comes in these cells.
+
+    Args:
+        world: What is decided for.
+        cells: What each env runs, in order.
+        choice: What `make_policy` takes, `CLAIRVOYANT` with or without settings, or a policy, which is returned.
+
+    Raises:
+        ConfigError: The policy or its settings are wrong.
+    """
+    if not isinstance(choice, str | PolicySpec):
+        return choice
+    if policy_file(choice) is not None:
+        return make_policy(choice, world.setting)
+    spec = read_spec(choice) if isinstance(choice, str) else choice
+    if spec.kind != CLAIRVOYANT:
+        return make_policy(choice, world.setting)
+    settings = parse_config(spec.settings, MpcSettings, CLAIRVOYANT)
+    return ClairvoyantMpc(world, cells, settings, name=spec.name or "clairvoyant")

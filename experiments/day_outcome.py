@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from controller.errors import InputError
-from controller.policies.registry import PolicySpec, make_policy
+from controller.policies.registry import PolicySpec
 from controller.ports import Policy
 from envs.world import World
+from experiments.clairvoyant import policy_in
 from experiments.objective import Outcome
 from experiments.world_ref import WorldRef, replay_of, world_of
 
@@ -62,4 +63,4 @@ def policy_for(kind: str, settings: dict[str, JsonValue], world: World) -> Polic
     Raises:
         ConfigError: The settings are refused.
     """
-    return make_policy(PolicySpec(kind=kind, settings=settings), world.setting)
+    return policy_in(world, world.cells((0,)), PolicySpec(kind=kind, settings=settings))

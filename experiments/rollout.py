@@ -19,9 +19,10 @@ from controller.arrays import F64, I64, ObservationArrays, empty_observation
 from controller.batching import capacity_rps, machine_usd
 from controller.compile import Setting
 from controller.loop import Decision, DecisionLoop
-from controller.policies.registry import PolicySpec, make_policy
+from controller.policies.registry import PolicySpec
 from controller.ports import Policy
 from envs.world import Cell, World
+from experiments.clairvoyant import policy_in
 from experiments.results import Tally
 from experiments.worker import threads_here
 
@@ -144,15 +145,18 @@ def _workflow_fleet(setting: Setting, arrivals: F64) -> I64:
     return np.minimum(np.ceil(needed), setting.limits.pool_max).astype(np.int64)
 
 
-def new_loop(world: World, policy: str | PolicySpec | Policy, num_envs: int) -> DecisionLoop:
+def new_loop(
+    world: World, policy: str | PolicySpec | Policy, num_envs: int, cells: Sequence[Cell] | None = None
+) -> DecisionLoop:
     """A decision loop with a fresh policy for `num_envs` envs.
 
     Args:
         world: Names the setting.
-        policy: What `make_policy` takes, or a policy, which begins anew.
+        policy: What `policy_in` takes; a policy begins anew.
         num_envs: N.
+        cells: What each env runs; None: the world's first cells.
     """
-    made = make_policy(policy, world.setting) if isinstance(policy, str | PolicySpec) else policy
+    made = policy_in(world, world.cells((0,))[:num_envs] if cells is None else cells, policy)
     return DecisionLoop(world.setting, made, num_envs)
 
 
@@ -188,7 +192,7 @@ def roll(
     num_envs = len(start.cells)
     simulator = simulator or new_simulator(world, num_envs)
     seen = begin(world, start, simulator)
-    loop = new_loop(world, policy, num_envs)
+    loop = new_loop(world, policy, num_envs, start.cells)
     loop.decide(seen)  # compiles; those seconds say nothing about deciding
     loop.reset(num_envs)
     tally = Tally(world.setting, num_envs)

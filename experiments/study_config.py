@@ -12,12 +12,13 @@ from controller.config import StrictModel, parse_config
 from controller.errors import UsageError, mismatch
 from controller.policies.registry import SUFFIX, PolicySpec, read_spec, settings_model
 from experiments.base_rule import FIXED
+from experiments.clairvoyant import CLAIRVOYANT
 from experiments.objective import ObjectiveConfig
 from experiments.suite import split_of_day, suite_trace
 from experiments.tuning import Range, ranges_of
 from experiments.world_ref import WorldRef
 
-LEFT_ALONE = {"mpc": FIXED}
+LEFT_ALONE = {"mpc": FIXED, CLAIRVOYANT: (*FIXED, "quantile")}
 """Settings of a kind that are not searched unless that is asked for; the reason stands beside `FIXED`."""
 
 

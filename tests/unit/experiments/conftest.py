@@ -111,8 +111,9 @@ def plain_world(monkeypatch: pytest.MonkeyPatch, make_setting: Callable[..., Set
             raise UsageError(f"policy: expected one of two, three, nervous, got {policy!r}")
         return PlainPolicy(setting, 3 if policy == "three" else 2, nervous=policy == "nervous")
 
+    monkeypatch.setattr("experiments.rollout.policy_in", lambda world, cells, policy: make(policy, world.setting))
+    monkeypatch.setattr("controller.replay.make_policy", make)
     for module in ("experiments.rollout", "controller.replay"):
-        monkeypatch.setattr(f"{module}.make_policy", make)
         monkeypatch.setattr(f"{module}.DecisionLoop", PlainLoop)
     simulators: list[PlainSimulator] = []
 

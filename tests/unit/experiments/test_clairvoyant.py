@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from controller.arrays import empty_observation
-from controller.errors import UsageError
+from controller.errors import ConfigError, UsageError
 from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.policies.registry import PolicySpec
 from controller.scenario import load_scenario
 from envs.world import Cell, World, build_world
-from experiments.clairvoyant import ClairvoyantMpc
+from experiments.clairvoyant import CLAIRVOYANT, ClairvoyantMpc, policy_in
+from experiments.day_outcome import DayJob, run_day
 from experiments.rollout import prepare, roll
 from experiments.stretches import Replay, stretched
+from experiments.world_ref import WorldRef
 
 STEP_S = 1000.0
 
@@ -98,3 +101,20 @@ def test_another_number_of_envs_or_no_horizon_is_refused(stepped):
         policy.reset(3)
     with pytest.raises(UsageError, match="one for each cell"):
         policy.decide(empty_observation(2, stepped.setting.shape))
+
+
+def test_it_is_named_where_policies_are_and_told_of_the_cells_it_runs(world):
+    cells = world.cells((0,))
+    tally = roll(world, prepare(world, cells), PolicySpec(kind=CLAIRVOYANT, settings={"headroom": 1.3}), ticks=30)
+    own = roll(world, prepare(world, cells), ClairvoyantMpc(world, cells, MpcSettings(headroom=1.3)), ticks=30)
+    assert tally.spend_usd.tolist() == own.spend_usd.tolist()
+    with pytest.raises(ConfigError, match="headroom"):
+        policy_in(world, cells, PolicySpec(kind=CLAIRVOYANT, settings={"headroom": -1.0}))
+
+
+def test_a_day_of_a_study_is_run_by_it():
+    ref = WorldRef(scenario="tiny", day=1)
+    found = run_day(DayJob(CLAIRVOYANT, {}, ref)).outcome
+    rule = run_day(DayJob("mpc", {}, ref)).outcome
+    assert found.arrivals.tolist() == rule.arrivals.tolist()
+    assert found.cost_usd[0] != rule.cost_usd[0]
