@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from controller.errors import InputError
 from controller.policies.registry import PolicySpec
+from controller.policies.solved import SolvedPolicy
 from controller.ports import Policy
 from envs.world import World
 from experiments.clairvoyant import policy_in
@@ -32,6 +33,7 @@ class DayOutcome:
     outcome: Outcome | None
     seconds: float  # of this worker's processor
     failure: str = ""
+    solver: dict[str, int] | None = None  # of a policy that solves programs: how many, and how they ended
 
 
 def run_day(job: DayJob) -> DayOutcome:
@@ -49,7 +51,9 @@ def run_day(job: DayJob) -> DayOutcome:
         policy = policy_for(job.kind, job.settings, world)
     except InputError as error:
         return DayOutcome(None, time.process_time() - began_s, str(error))
-    return DayOutcome(replay_of(job.world).outcome(policy), time.process_time() - began_s)
+    outcome = replay_of(job.world).outcome(policy)
+    solver = policy.counts()._asdict() if isinstance(policy, SolvedPolicy) else None
+    return DayOutcome(outcome, time.process_time() - began_s, solver=solver)
 
 
 def policy_for(kind: str, settings: dict[str, JsonValue], world: World) -> Policy:

@@ -55,6 +55,9 @@ class ResultRow(StrictModel):
     preemptions: int = Field(ge=0)
     rule_share: float = Field(ge=0, le=1)
     decide_ms_p99: float | None = Field(default=None, ge=0)
+    solver: dict[str, int] | None = Field(
+        default=None, description="programs solved, and how many ended otherwise; none where nothing is solved"
+    )
     cost_usd_by_term: dict[str, float]
     attainment_by_class: dict[str, float]
     accuracy_by_class: dict[str, float | None]
@@ -83,6 +86,7 @@ class Tally:
         self.spend_usd: F64 = np.zeros((num_envs, len(BILL_TERMS)))
         self.ruled: I64 = np.zeros(num_envs, np.int64)
         self.flaps: I64 = np.zeros(num_envs, np.int64)
+        self.solver: list[dict[str, int]] | None = None  # of a policy that solves programs, by env
         self._replicas: I64 | None = None
         self._direction: I64 = np.zeros((num_envs, num_variants, num_pools), np.int64)
         self._changed_s: F64 = np.full((num_envs, num_variants, num_pools), -np.inf)
@@ -138,6 +142,7 @@ class Tally:
             preemptions=int(self.preempted[env]),
             rule_share=float(self.ruled[env]) / max(self.ticks, 1),
             decide_ms_p99=decide_ms_p99,
+            solver=None if self.solver is None else self.solver[env],
             cost_usd_by_term=dict(zip(BILL_TERMS, self.spend_usd[env].tolist(), strict=True)),
             attainment_by_class={
                 name: _attainment(int(n), int(m)) for name, n, m in zip(names, arrivals, misses, strict=True)
@@ -199,7 +204,7 @@ def _tidy(row: dict[str, Any]) -> list[list[Any]]:
     naming = [row[name] for name in _NAMING]
     lines = []
     for metric, value in row.items():
-        if metric in _NAMING:
+        if metric in _NAMING or (metric == "solver" and value is None):
             continue
         for key, number in value.items() if isinstance(value, dict) else [("", value)]:
             lines.append([*naming, metric, key, "" if number is None else repr(number)])

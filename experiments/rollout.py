@@ -20,6 +20,7 @@ from controller.batching import capacity_rps, machine_usd
 from controller.compile import Setting
 from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec
+from controller.policies.solved import SolvedPolicy
 from controller.ports import Policy
 from envs.world import Cell, World
 from experiments.clairvoyant import policy_in
@@ -208,4 +209,6 @@ def roll(
         tally.observed(seen)
         for recorder in recorders:
             recorder.observed(seen)
+    if isinstance(loop.policy, SolvedPolicy):
+        tally.solver = [loop.policy.counts(env)._asdict() for env in range(num_envs)]
     return tally

@@ -134,7 +134,7 @@ class WorldJudge:
                 continue
             workload = world_of(self._config.worlds[world]).setting.workload
             rated = score(day.outcome, workload, self._config.objective, references[world])
-            found.append(Judged(rated.value, facts_of(rated, day.seconds)))
+            found.append(Judged(rated.value, facts_of(rated, day.seconds, day.solver)))
         return found
 
     def _outcomes(self, asked: Sequence[tuple[Settings, int]]) -> list[DayOutcome]:
@@ -149,9 +149,10 @@ class WorldJudge:
         return [self._held[key] for key in keys]
 
 
-def facts_of(rated: Score, seconds: float) -> dict[str, JsonValue]:
+def facts_of(rated: Score, seconds: float, solver: dict[str, int] | None = None) -> dict[str, JsonValue]:
     """A score as a trial keeps it."""
-    return {
+    counted: dict[str, JsonValue] = {} if solver is None else {"solver": {**solver}}
+    return counted | {
         "value": rated.value,
         "cost_usd": rated.cost_usd,
         "miss_share": list(rated.miss_share),

@@ -114,6 +114,7 @@ def summary(result: StudyResult, *, importances: bool = True) -> dict[str, JsonV
         "convergence": _improvements(course),
         "importances": _importances(result) if importances else None,
         "search": {"seed": config.seed, "batch": config.batch, "give_up_above": config.give_up_above},
+        "solver": _solver(result),
         "cpu_seconds": round(_seconds(result), 1),
         "kernels": kernels_hash(),
         "versions": {**versions()},
@@ -158,6 +159,16 @@ def _seconds(result: StudyResult) -> float:
     return math.fsum(
         facts.get("seconds", 0.0) for trial in result.search.trials for facts in trial.user_attrs["worlds"]
     )
+
+
+def _solver(result: StudyResult) -> JsonValue:
+    """Programs that all trials solved, and how many ended otherwise; None where nothing is solved."""
+    counts: dict[str, JsonValue] = {}
+    for trial in result.search.trials:
+        for facts in trial.user_attrs["worlds"]:
+            for name, count in facts.get("solver", {}).items():
+                counts[name] = int(str(counts.get(name, 0))) + count
+    return counts or None
 
 
 def _improvements(course: list[float]) -> list[JsonValue]:

@@ -193,3 +193,20 @@ def summary_table(lines: Sequence[SummaryLine], title: str) -> Table:
                 table.add_column(name, justify="left" if name == "policy" else "right")
         table.add_row(*cells.values())
     return table
+
+
+def solver_lines(rows: Sequence[ResultRow]) -> list[str]:
+    """What the programs of each policy that solves some came to, in words."""
+    lines = []
+    for policy in dict.fromkeys(row.policy for row in rows):
+        counts: dict[str, int] = {}
+        for row in rows:
+            for name, count in (row.solver or {}).items() if row.policy == policy else ():
+                counts[name] = counts.get(name, 0) + count
+        if counts:
+            lines.append(
+                f"{policy}: {counts['solves']:,} programs solved, {counts['limit_hits']:,} of them ended by the time "
+                f"limit ({counts['rounded']:,} then rounded up from the relaxation), {counts['infeasible']:,} without "
+                f"a solution, {counts['failed']:,} failed"
+            )
+    return lines

@@ -8,7 +8,7 @@ stays in force and the failure is counted. What a program looks like is each pol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,16 @@ ROOM_TO_DOMINATE = 2.0
 """An option makes a dearer one needless only if its pool could hold the whole demand this many times."""
 
 
+class SolveCounts(NamedTuple):
+    """What the programs of one env, or of several together, came to since `reset`."""
+
+    solves: int  # programs solved
+    limit_hits: int  # of these, ended by the time limit
+    rounded: int  # of these, so far from the best bound that the linear relaxation was rounded up instead
+    infeasible: int  # programs without a solution; the last plan was kept, as for those that failed
+    failed: int  # programs that ended in another way without a plan
+
+
 class SolvedPolicy(ABC):
     """Plans by solving a program.
 
@@ -41,13 +51,6 @@ class SolvedPolicy(ABC):
         settings: Levers and the solver's limits.
         forecast: Forecaster; the fitted one of the package by default.
         name: Name in tables.
-
-    Attributes:
-        solves: Programs solved since `reset`, over all envs.
-        limit_hits: Of these, ended by the time limit.
-        rounded: Of these, so far from the best bound that the linear relaxation was rounded up instead.
-        infeasible: Programs without a solution; the last plan was kept, as for those that failed.
-        failed: Programs that ended in another way without a plan.
     """
 
     kind: ClassVar[str]
@@ -78,7 +81,7 @@ class SolvedPolicy(ABC):
     def reset(self, num_envs: int) -> None:
         """Forgets all state; counts go to zero."""
         shape = self.setting.shape
-        self.solves = self.limit_hits = self.rounded = self.infeasible = self.failed = 0
+        self._counts = np.zeros((num_envs, len(SolveCounts._fields)), np.int64)
         self._plan = empty_plan(num_envs, shape)
         # The guard writes into the plan it is given, so what is held is kept apart.
         self._held = empty_plan(num_envs, shape)
@@ -99,6 +102,11 @@ class SolvedPolicy(ABC):
             into[...] = held
         return self._plan
 
+    def counts(self, env: int | None = None) -> SolveCounts:
+        """What the programs came to, of one env or of all together."""
+        total = self._counts.sum(axis=0) if env is None else self._counts[env]
+        return SolveCounts(*total.tolist())
+
     def raw_output(self) -> F64:
         """No knobs."""
         return np.zeros((len(self._plan.need_rps), 0))
@@ -117,7 +125,8 @@ class SolvedPolicy(ABC):
 
     def _replan(self, obs: ObservationArrays, n: int) -> None:
         demand = self._demand(obs, n)
-        replicas = self._solve(demand)
+        replicas, counted = self._solve(demand)
+        self._counts[n] += counted
         if replicas is None:
             if self._has_plan[n]:
                 return
@@ -125,26 +134,23 @@ class SolvedPolicy(ABC):
         self._has_plan[n] = True
         self._write(obs, n, demand, replicas)
 
-    def _solve(self, demand: Demand) -> I64 | None:
-        """Replicas (V, P) of one env; None where the solve gave no plan."""
+    def _solve(self, demand: Demand) -> tuple[I64 | None, SolveCounts]:
+        """Replicas (V, P) of one env, None where the solve gave no plan, and what is counted of it."""
         replicas = np.zeros(self.setting.shape[:2], np.int64)
         if not demand.variant.size:  # serverless alone, which wakes by itself
-            return replicas
+            return replicas, SolveCounts(0, 0, 0, 0, 0)
         stated = self.state_program(demand)
         found = stated.program.solve_mixed(self.settings.mip_gap, self.settings.limit_s)
-        self.solves += 1
-        self.limit_hits += found.status == LIMIT
-        self.infeasible += found.status == INFEASIBLE
+        counted = SolveCounts(1, int(found.status == LIMIT), 0, int(found.status == INFEASIBLE), 0)
         if found.status == LIMIT and found.gap > WORST_GAP:
             found = stated.program.solve_relaxed()
-            self.rounded += found.values is not None
+            counted = counted._replace(rounded=int(found.values is not None))
         if found.values is None or found.status not in (OPTIMAL, LIMIT):
-            self.failed += found.status != INFEASIBLE
-            return None
+            return None, counted._replace(failed=int(found.status != INFEASIBLE))
         # Whole numbers come back within a tolerance; what is a little too much is not a replica more.
         counts = np.ceil(found.values[stated.replicas] - 1e-4).astype(np.int64)
         np.add.at(replicas, (demand.variant, demand.pool), counts)
-        return replicas
+        return replicas, counted
 
     def _demand(self, obs: ObservationArrays, n: int) -> Demand:
         from controller.kernels.forecast import NUM_INPUTS, forecast_one

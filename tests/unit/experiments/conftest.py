@@ -56,18 +56,18 @@ class PlainLoop:
     """The decision path without guard and without compiled kernels."""
 
     def __init__(self, setting: Setting, policy: PlainPolicy, num_envs: int = 1) -> None:
-        self._shape, self._policy = setting.shape, policy
+        self._shape, self.policy = setting.shape, policy
         self.reset(num_envs)
 
     def reset(self, num_envs: int) -> None:
-        self._policy.reset(num_envs)
+        self.policy.reset(num_envs)
 
     def decide(self, observation: ObservationArrays) -> Decision:
         num_envs, (v, p, c) = len(observation.tick), self._shape
-        plan = self._policy.decide(observation)
+        plan = self.policy.decide(observation)
         shares = np.zeros((num_envs, c, v, p))
         shares[:, :, 0, 0] = 1.0
-        return Decision(plan, empty_actions(num_envs, self._shape), shares, self._policy.raw_output())
+        return Decision(plan, empty_actions(num_envs, self._shape), shares, self.policy.raw_output())
 
 
 class PlainSimulator:

@@ -118,3 +118,12 @@ def test_a_day_of_a_study_is_run_by_it():
     rule = run_day(DayJob("mpc", {}, ref)).outcome
     assert found.arrivals.tolist() == rule.arrivals.tolist()
     assert found.cost_usd[0] != rule.cost_usd[0]
+
+
+def test_a_day_says_how_the_programs_of_a_solver_ended(world):
+    day = run_day(DayJob("infadapter", {"replan_s": 600.0}, WorldRef(scenario="tiny", day=1)))
+    assert day.solver["solves"] >= 1
+    assert run_day(DayJob("mpc", {}, WorldRef(scenario="tiny", day=1))).solver is None
+    cells = world.cells((0,))
+    tally = roll(world, prepare(world, cells), "infadapter", ticks=12)
+    assert tally.row(0, policy="p", trace="t", day=1, seed=0).solver["solves"] >= 2

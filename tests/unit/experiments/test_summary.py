@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.results import ResultRow
-from experiments.summary import Spread, paired_difference, summarise, summary_cells, summary_table
+from experiments.summary import Spread, paired_difference, solver_lines, summarise, summary_cells, summary_table
 
 
 def row(policy: str, day: int, seed: int, cost_usd: float, attainment: float = 0.99, **others: object) -> ResultRow:
@@ -84,3 +84,10 @@ def test_table_shows_a_line_per_policy() -> None:
     table = summary_table(summarise(BASE + OTHER), "toy")
     assert table.row_count == 2
     assert list(table.columns[1].cells) == ["16.00 ± 5.66", "14.00 ± 4.24"]
+
+
+def test_programs_are_counted_over_the_rows_of_those_who_solve_some() -> None:
+    solver = {"solves": 1440, "limit_hits": 3, "rounded": 1, "infeasible": 0, "failed": 0}
+    rows = [row("ilp", 1, 0, 10.0, solver=solver), row("ilp", 2, 0, 10.0, solver=solver), row("mpc", 1, 0, 9.0)]
+    (line,) = solver_lines(rows)
+    assert line.startswith("ilp: 2,880 programs solved, 6 of them ended by the time limit (2 then")

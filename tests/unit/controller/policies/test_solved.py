@@ -119,21 +119,21 @@ def test_the_plan_is_held_between_solves_and_made_anew_at_once_after_a_loss(kind
     policy = policy_of(kind)
     obs = steady_observation(tiny_setting(), 49.0)
     first = replicas(policy, at(obs, 600.0))
-    assert policy.solves == 1
+    assert policy.counts().solves == 1
     policy.decide(at(obs, 610.0)).replicas[:] = 0  # as the guard may
     np.testing.assert_array_equal(replicas(policy, at(obs, 650.0)), first)
-    assert policy.solves == 1
+    assert policy.counts().solves == 1
     policy.decide(at(obs, 660.0))
-    assert policy.solves == 2
+    assert policy.counts().solves == 2
     lost = copy.deepcopy(at(obs, 670.0))
     lost.preempted[0, SPOT_A] = 1
     assert policy.decide(lost).need_rps[0] == pytest.approx(49.0)
-    assert policy.solves == 3
+    assert policy.counts().solves == 3
     noticed = copy.deepcopy(at(obs, 680.0))
     noticed.doomed[0, SMALL, SPOT_A] = 1
     assert policy.decide(noticed).reasons[0] & Reason.COVER_PREEMPTION
     policy.decide(at(noticed, 690.0))  # the same one is still under notice
-    assert policy.solves == 4
+    assert policy.counts().solves == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,9 +146,13 @@ def test_a_solve_without_a_plan_is_counted_and_keeps_the_last_plan(
     monkeypatch.setattr(Program, "solve_mixed", lambda *_: Solution(status, None, None, float("nan"), 1.0, np.inf))
     kept = replicas(policy, at(steady_observation(tiny_setting(), 200.0), 660.0))
     np.testing.assert_array_equal(kept, first)
-    assert (policy.limit_hits, policy.infeasible, policy.failed) == (0, status == INFEASIBLE, status == FAILED)
+    assert (policy.counts().limit_hits, policy.counts().infeasible, policy.counts().failed) == (
+        0,
+        status == INFEASIBLE,
+        status == FAILED,
+    )
     policy.reset(1)
-    assert (policy.solves, policy.infeasible, policy.failed) == (0, 0, 0)
+    assert (policy.counts().solves, policy.counts().infeasible, policy.counts().failed) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,7 +170,7 @@ def test_at_the_limit_a_plan_far_from_the_best_gives_way_to_the_relaxation_round
         obs = at(steady_observation(tiny_setting(), 49.0), 600.0 + 1000.0 * gap)
         policy.reset(1)
         assert replicas(policy, obs)[:, OD].tolist() == plan
-        assert (policy.limit_hits, policy.rounded, policy.failed) == (1, gap > 0.05, 0)
+        assert (policy.counts().limit_hits, policy.counts().rounded, policy.counts().failed) == (1, gap > 0.05, 0)
 
 
 def test_an_ilp_beyond_its_pools_is_infeasible_and_keeps_what_exists() -> None:
@@ -176,7 +180,7 @@ def test_an_ilp_beyond_its_pools_is_infeasible_and_keeps_what_exists() -> None:
     obs = steady_observation(setting, 400.0)
     obs.ready[0, MEDIUM, OD] = 1
     plan = replicas(policy, obs)
-    assert policy.infeasible == 1
+    assert policy.counts().infeasible == 1
     assert plan[MEDIUM, OD] == 1
 
 
@@ -210,7 +214,7 @@ def test_envs_are_planned_apart(kind: str) -> None:
     plan = policy.decide(both)
     assert plan.replicas[0].sum() == 4
     assert plan.replicas[1].sum() > 4
-    assert policy.solves == 2
+    assert policy.counts().solves == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -223,10 +227,10 @@ def test_shipped_catalogs_are_planned_within_the_guard(kind: str, scenario: str)
     for tick in range(3):
         plan = loop.decide(at(obs, 600.0 + 10.0 * tick)).plan
     assert isinstance(policy, SolvedPolicy)
-    assert policy.solves == 1
-    assert policy.infeasible == 0
+    assert policy.counts().solves == 1
+    assert policy.counts().infeasible == 0
     assert not plan.reasons[0] & Reason.INVALID_PLAN
-    if not policy.failed:
+    if not policy.counts().failed:
         batch = plan.batch_size[0]
         seconds = np.take_along_axis(setting.catalog.service_s, batch[:, :, None], axis=2)[:, :, 0]
         rps = setting.catalog.concurrency * batch / np.where(np.isfinite(seconds), seconds, np.inf)
