@@ -20,7 +20,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.cascade import clear_cascade
-from controller.kernels.compiled import inner, kernel
+from controller.kernels.compiled import allocating, allocating_inner, inner, kernel
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.provision import (
@@ -210,7 +210,7 @@ def serving_rps(market: I64, ready: I64, doomed: I64, rps: F64, n: int) -> float
     return total
 
 
-@inner
+@allocating_inner
 def mpc_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -346,7 +346,7 @@ def mpc_one(
         plan.reasons[n] |= _OVERFLOW
 
 
-@kernel
+@allocating
 def mpc(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, Bool
-from controller.kernels.compiled import kernel
+from controller.kernels.compiled import allocating, kernel
 
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
@@ -72,7 +72,7 @@ def _sticky(wanted: float, existing: int) -> int:
     return max(0, int(np.ceil(min(wanted - SLACK_REPLICAS, 1e9))))
 
 
-@kernel
+@allocating
 def whole_replicas(
     allowed: Bool,
     rps: F64,
@@ -206,6 +206,15 @@ def open_pools(available: Bool, ready: I64, n: int, trusted: Bool, is_open: Bool
 
 
 @kernel
+def _least(usd: F64, v: int) -> float:
+    """The least of a row."""
+    least = np.inf
+    for p in range(usd.shape[1]):
+        least = min(least, usd[v, p])
+    return least
+
+
+@kernel
 def probe_pools(
     allowed: Bool,
     rps: F64,
@@ -229,7 +238,7 @@ def probe_pools(
             suits = False
             for c in range(allowed.shape[0]):
                 suits = suits or allowed[c, v, p]
-            if not suits or not usd[v, p] <= usd[v].min() * (1.0 + spot_spread):
+            if not suits or not usd[v, p] <= _least(usd, v) * (1.0 + spot_spread):
                 continue
             count = 0
             for other in range(num_pools):
