@@ -33,3 +33,6 @@ _WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 inner: Callable[..., Any] = _njit(nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 """A function that other kernels alone call."""
+
+merged: Callable[..., Any] = _njit(nogil=True, error_model="numpy", forceinline=True, **_WITHOUT_WRAPPERS)
+"""A function called in one place of another, which may allocate: its arguments would all pass by the stack."""

@@ -21,7 +21,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.forms import DIRECT, PER_OPTION, RESIDUAL
-from controller.kernels.compiled import inner, kernel
+from controller.kernels.compiled import cached, kernel, merged
 from controller.kernels.mpc import dial_log_odds, knob, overflow_and_hold, propose_one
 from controller.kernels.placing import place_one
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
@@ -56,7 +56,7 @@ def scored_prices(usd: F64, acted: F64, n: int, out: F64) -> None:
 
 
 @kernel
-def add_residuals(market: I64, rps: F64, acted: F64, n: int, total_rps: float, capacity: F64) -> None:
+def add_residuals(market: I64, rps: F64, acted: F64, n: int, total_rps: float, mix: F64, capacity: F64) -> None:
     """Adds env n's residuals to a capacity, by pool, never below nothing.
 
     A pool's part is divided among its variants as the rule's capacity is: in that pool, or in all where it has none
@@ -68,11 +68,12 @@ def add_residuals(market: I64, rps: F64, acted: F64, n: int, total_rps: float, c
         acted: (N, P or more) in [-1, 1].
         n: Env.
         total_rps: Capacity needed in all.
+        mix: (V,) work space.
         capacity: (V, P) requests/s, changed.
     """
     num_variants, num_pools = rps.shape
-    mix = np.zeros(num_variants)
     for v in range(num_variants):
+        mix[v] = 0.0
         for p in range(num_pools):
             mix[v] += capacity[v, p]
     for p in range(num_pools):
@@ -104,8 +105,10 @@ def direct_capacity(usd: F64, acted: F64, n: int, demand_rps: float, capacity: F
         capacity: (V, P), written.
     """
     num_variants, num_pools = usd.shape
-    least_usd = usd.min()
-    weight = 0.0
+    least_usd, weight = np.inf, 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            least_usd = min(least_usd, usd[v, p])
     for v in range(num_variants):
         for p in range(num_pools):
             capacity[v, p] = 0.0
@@ -120,7 +123,7 @@ def direct_capacity(usd: F64, acted: F64, n: int, demand_rps: float, capacity: F
     return total_rps
 
 
-@inner
+@merged
 def form_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -164,7 +167,7 @@ def form_one(
         cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, usd, weights, capacity
     )
     if forms[n] == RESIDUAL:
-        add_residuals(cat.market, settings.rps, acted, n, total_rps, capacity)
+        add_residuals(cat.market, settings.rps, acted, n, total_rps, np.empty(cat.accuracy.shape[0]), capacity)
     elif forms[n] == DIRECT:
         waiting = 0
         for c in range(wl.share.shape[0]):
@@ -177,7 +180,7 @@ def form_one(
     )
 
 
-@kernel
+@cached(nogil=True, error_model="numpy")
 def plan_forms(
     cat: CatalogArrays,
     wl: WorkloadArrays,

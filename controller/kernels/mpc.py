@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import inner, kernel
+from controller.kernels.compiled import inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.placing import place_one
@@ -170,7 +170,7 @@ def overflow_and_hold(settings: MpcArrays, knobs: F64, dial: F64, n: int) -> tup
     )
 
 
-@inner
+@merged
 def propose_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,

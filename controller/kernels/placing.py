@@ -17,7 +17,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.cascade import clear_cascade
-from controller.kernels.compiled import inner, kernel
+from controller.kernels.compiled import kernel, merged
 from controller.kernels.provision import hold_machines, probe_pools, rank_variants, whole_replicas
 from controller.plan import Reason
 from controller.rule_arrays import MpcArrays, MpcState
@@ -67,7 +67,7 @@ def serving_rps(market: I64, ready: I64, doomed: I64, rps: F64, n: int) -> float
     return total
 
 
-@inner
+@merged
 def place_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,

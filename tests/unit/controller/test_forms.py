@@ -10,6 +10,8 @@ from controller.policies.forms import FormPolicy
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
 
+pytestmark = pytest.mark.timeout(300)  # two large kernels may have to be compiled first
+
 SETTINGS = MpcSettings(scale_in_s=0.0, accuracy_band=0.003)
 OPTIONS = 12
 
@@ -73,12 +75,12 @@ def test_residuals_by_hand():
     rps = np.array([[20.0, 20.0, 20.0], [10.0, 10.0, 0.0]])
     acted = np.array([[0.2, -1.0, 0.1]])
     market = np.array([0, 1, 1])
-    add_residuals(market, rps, acted, 0, 100.0, capacity)
+    add_residuals(market, rps, acted, 0, 100.0, np.empty(2), capacity)
     # Pool 0: + 0.2 x 0.5 x 100 divided as what it has; pool 1: 50 less than its 30 is nothing; pool 2: 5 of the variant
     # that it can run.
     assert capacity == pytest.approx(np.array([[15.0, 0.0, 5.0], [15.0, 0.0, 0.0]]))
     serverless = np.array([[1.0]])
-    add_residuals(np.array([2]), np.array([[5.0]]), np.array([[1.0]]), 0, 100.0, serverless)
+    add_residuals(np.array([2]), np.array([[5.0]]), np.array([[1.0]]), 0, 100.0, np.empty(1), serverless)
     assert serverless.tolist() == [[1.0]]
 
 
