@@ -122,6 +122,12 @@ FIELDS = (
 OBSERVATION_SIZE = sum(field.size for field in FIELDS)
 
 
+def field_start(name: str) -> int:
+    """Where a group of numbers begins."""
+    names = [field.name for field in FIELDS]
+    return sum(field.size for field in FIELDS[: names.index(name)])
+
+
 def observation_sha256() -> str:
     """Identity of the layout: names, sizes and meanings in order; units and ranges only describe it."""
     layout = [NAME, CLIP, [(field.name, field.size, field.meaning) for field in FIELDS]]

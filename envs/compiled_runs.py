@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import F64, ActionArrays, PlanArrays, empty_actions
+from controller.arrays import F64, I64, ActionArrays, PlanArrays, empty_actions
 from controller.compile import Setting
+from controller.policies.forms import FormPolicy
 from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy
 from controller.policies.scheme import Scheme
@@ -64,6 +65,50 @@ class MpcRun:
                 self.shares,
                 setting.answers,
                 scratch,
+                ticks,
+                lo,
+                hi,
+            )
+
+        simulator.each_part(part)
+
+
+@dataclass(frozen=True, eq=False)
+class FormRun:
+    """The `mpc` rule in the envs of a simulator under a rival form of the action (`controller.forms`)."""
+
+    rule: MpcRun
+    forms: I64  # (N,)
+    acted: F64  # (N, A)
+
+    def ticks(self, simulator: Simulator, ticks: int) -> None:
+        """Runs every env for so many ticks under the actions as they are."""
+        from envs.kernels.form_episode import run_forms
+
+        setting, rule = simulator.setting, self.rule
+
+        def part(lo: int, hi: int, scratch: Scratch) -> None:
+            run_forms(
+                setting.catalog,
+                setting.workload,
+                setting.limits,
+                setting.control,
+                simulator.supply_arrays,
+                rule.settings,
+                rule.forecast,
+                rule.knobs,
+                rule.dial,
+                rule.state,
+                simulator.state,
+                simulator.observation,
+                simulator.totals,
+                rule.plan,
+                rule.actions,
+                rule.shares,
+                setting.answers,
+                scratch,
+                self.forms,
+                self.acted,
                 ticks,
                 lo,
                 hi,
@@ -131,7 +176,8 @@ def run_compiled(policy: Policy, simulator: Simulator, ticks: int) -> bool:
         SchemeRun(policy, actions, shares).ticks(simulator, ticks)
         return True
     assert isinstance(policy, MpcPolicy)
-    run = MpcRun(policy.arrays, policy.forecast, policy.knobs, policy.dial, policy.state, policy.plan, actions, shares)
+    rule = MpcRun(policy.arrays, policy.forecast, policy.knobs, policy.dial, policy.state, policy.plan, actions, shares)
+    run = FormRun(rule, policy.forms, policy.acted) if isinstance(policy, FormPolicy) else rule
     done = 0
     while done < ticks:
         policy.prepare(simulator.observation)
@@ -147,7 +193,7 @@ def is_compiled(policy: Policy) -> bool:
     """Whether a policy decides by a compiled rule alone, and by no method of its own."""
     kind = type(policy)
     if isinstance(policy, MpcPolicy):
-        return kind.decide in (MpcPolicy.decide, LearnedPolicy.decide)
+        return kind.decide in (MpcPolicy.decide, LearnedPolicy.decide, FormPolicy.decide)
     return isinstance(policy, Scheme) and kind.decide is Scheme.decide
 
 

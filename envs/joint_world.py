@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
@@ -42,18 +43,42 @@ class JointWorld(World):
         return np.array([self._spot_start_s(cell) for cell in cells], np.float64)
 
     def episode_start(self, at: float, spot_at: float, length_s: float) -> tuple[float, float]:
-        """Trace and market time of an episode within one of the days.
+        """Trace and market time of an episode within one of the days; every trace is as likely as any other.
+
+        A trace of a month would else be learned from ten times as often as one of three days.
 
         Args:
-            at: Where among all days, 0..1.
+            at: Which trace, which of its days and where in it, 0..1.
             spot_at: Where in the day's market, 0..1.
             length_s: Length of the episode.
         """
-        place = min(at, 1.0 - 1e-12) * len(self.begins_s)
-        cell = int(place)
+        cells = self._cells_by_trace
+        place = min(at, 1.0 - 1e-12) * len(cells)
+        own = cells[int(place)]
+        within = (place - int(place)) * len(own)
+        cell = own[min(int(within), len(own) - 1)]
         low_s, high_s = self.spot_spans_s[cell]
-        start_s = self.begins_s[cell] + (place - cell) * max(0.0, self.cell_s - length_s)
+        start_s = self._start_in(cell, within - int(within), length_s)
         return start_s, low_s + spot_at * max(0.0, high_s - low_s - length_s)
+
+    def stretch_start(self, at: float, length_s: float) -> tuple[int, float]:
+        """Cell, counted from 0, and trace time of a stretch within it; every day is as likely as any other.
+
+        Args:
+            at: Where among all days, 0..1.
+            length_s: Length of the stretch.
+        """
+        place = min(at, 1.0 - 1e-12) * len(self.begins_s)
+        return int(place), self._start_in(int(place), place - int(place), length_s)
+
+    def _start_in(self, cell: int, within: float, length_s: float) -> float:
+        return self.begins_s[cell] + within * max(0.0, self.cell_s - length_s)
+
+    @cached_property
+    def _cells_by_trace(self) -> tuple[tuple[int, ...], ...]:
+        """Cells, counted from 0, of each trace, in the order in which traces come first."""
+        names = [trace for trace, _ in self.parts]
+        return tuple(tuple(i for i, one in enumerate(names) if one == name) for name in dict.fromkeys(names))
 
     def _spot_start_s(self, cell: Cell) -> float:
         low_s, high_s = self.spot_spans_s[cell.day - 1]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from controller.arrays import F64, I64, Bool, ObservationArrays, empty_observation, empty_plan
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecaster_file import forecaster_named
+from controller.forms import FORMS, KNOB_FORM, Form, form_size, seen_for, seen_size
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
-from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, new_mpc_state
-from envs.compiled_runs import MpcRun, buffers
+from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, MpcState, new_mpc_state
+from envs.compiled_runs import FormRun, MpcRun, buffers
 from envs.simulator import Simulator
 from envs.world import World
 
@@ -34,6 +35,7 @@ _CHANGING = (
     "actions",
     "shares",
     "knobs",
+    "acted",
     "dial",
     "debt",
     "encoded",
@@ -58,6 +60,7 @@ class EnvOptions:
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
         randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
         random_start: Whether start, fleet and accuracy debt are drawn; else the first day, with a fleet that fits.
+        action: Form of the action; others than knobs are for experiments (`controller.forms`). The twin is the rule.
         base: Settings of the rule.
         forecast: Forecaster of the rule; None: the one that its settings name.
     """
@@ -69,6 +72,7 @@ class EnvOptions:
     twin: bool = True
     randomise_dial: bool = True
     random_start: bool = True
+    action: Form = "knobs"
     base: MpcSettings | None = None
     forecast: ForecastArrays | None = None
 
@@ -93,6 +97,10 @@ class Stepper:
         self.actions, self.shares = buffers(setting, self.size)
         num_variants, num_pools, num_classes = setting.shape
         self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
+        width = form_size(options.action, setting.shape)
+        self.acted: F64 = np.zeros((self.size, width))  # the last actions; with knobs, the knobs hold them
+        self.forms: I64 = np.full(self.size, KNOB_FORM)
+        self.forms[:num_envs] = FORMS.index(options.action)
         self.dial: F64 = np.ones(self.size)
         self.debt: F64 = np.zeros((self.size, num_classes))  # accuracy below the floor, summed over the answers so far
         self.encoded: F32 = np.zeros((self.size, OBSERVATION_SIZE), np.float32)
@@ -111,9 +119,10 @@ class Stepper:
         # A floor on each request is kept by the choice of variants: nothing is ever owed.
         self._binds = np.where(setting.workload.floor_each, 0.0, 1.0)
         self._floors = setting.workload.accuracy_floor * self._binds
-        self.observation_space = gym.spaces.Box(-CLIP, CLIP, (OBSERVATION_SIZE,), np.float32)
-        self.action_space = gym.spaces.Box(*KNOB_RANGE, (NUM_KNOBS,), np.float32)
-        self._rule = MpcRun(
+        seen = seen_size(options.action, setting.shape)
+        self.observation_space = gym.spaces.Box(-CLIP, CLIP, (seen,), np.float32)
+        self.action_space = gym.spaces.Box(*KNOB_RANGE, (width,), np.float32)
+        rule = MpcRun(
             self.rule_arrays,
             self.forecast,
             self.knobs,
@@ -123,31 +132,33 @@ class Stepper:
             self.actions,
             self.shares,
         )
+        self._run = rule if options.action == "knobs" else FormRun(rule, self.forms, self.acted)
 
     def reset(self) -> F32:
         """Starts a new episode in every env; returns observations (N, D)."""
         for n in range(self.num_envs):
             self._begin(n)
         self._encode(0, self.size)
-        return self.encoded[: self.num_envs].copy()
+        return self._seen()
 
     def restart(self, n: int) -> F32:
         """Starts a new episode in env n; returns the observations of all envs."""
         self._begin(n)
         self._encode(n, n + 1)
-        return self.encoded[: self.num_envs].copy()
+        return self._seen()
 
-    def step(self, knobs: F64) -> tuple[F32, F64, Bool]:
-        """Runs one decision under knobs (N, K).
+    def step(self, acted: F64) -> tuple[F32, F64, Bool]:
+        """Runs one decision under actions (N, A): knobs, or what the form of the action is.
 
         Returns:
             Observations (N, D), rewards (N,), and whether each episode reached its length (N,).
         """
-        self.knobs[: self.num_envs] = knobs
+        taken = self.knobs if self.options.action == "knobs" else self.acted
+        taken[: self.num_envs] = acted
         totals, options = self.simulator.totals, self.options
         spent_usd, missed = totals.spend_usd.sum(axis=1), totals.missed.sum(axis=1)
         answered, accuracy_sum = totals.answered.copy(), totals.accuracy_sum.copy()
-        self._rule.ticks(self.simulator, self.setting.control.ticks_per_decision)
+        self._run.ticks(self.simulator, self.setting.control.ticks_per_decision)
         cost = (totals.spend_usd.sum(axis=1) - spent_usd) / self.reference_usd
         misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
         # Only what is owed counts, and its change: accuracy borrowed within an episode is no gain, nor is a surplus.
@@ -160,7 +171,13 @@ class Stepper:
         self.episode_return += rewards
         self.decisions += 1
         self._encode(0, self.num_envs)
-        return self.encoded[: self.num_envs].copy(), rewards, self.decisions >= self.options.episode_decisions
+        return self._seen(), rewards, self.decisions >= self.options.episode_decisions
+
+    @property
+    def trace_s(self) -> F64:
+        """Trace time of every env now, (N,)."""
+        ticks = self.simulator.observation.tick[: self.num_envs]
+        return self._start_s[: self.num_envs] + ticks * self.setting.control.tick_s
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copies of every array that changes, by name.
@@ -229,7 +246,7 @@ class Stepper:
         debt = float(rng.normal(0.0, _DEBT_SD)) if options.random_start else 0.0
         for m in copies:
             self._place(m, scale, debt)
-        self.knobs[n] = 0.0
+        self.knobs[n] = self.acted[n] = 0.0
         self.decisions[n] = 0
         self.episode_return[n] = 0.0
 
@@ -257,6 +274,21 @@ class Stepper:
         for planned in self.plan:
             planned[m] = 0
         self.plan.batch_size[m] = 1
+
+    def _seen(self) -> F32:
+        """What the policy sees of every env, (N, D)."""
+        count = self.num_envs
+        if self.options.action == "knobs":
+            return self.encoded[:count].copy()
+        return seen_for(
+            self.options.action,
+            self.setting,
+            self.rule_arrays,
+            MpcState._make(field[:count] for field in self.rule_state),
+            ObservationArrays._make(field[:count] for field in self.simulator.observation),
+            self.encoded[:count],
+            self.acted[:count],
+        )
 
     def _encode(self, lo: int, hi: int) -> None:
         from controller.kernels.encode import encode

@@ -20,7 +20,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from controller.arrays import F64, Bool
 from controller.errors import ScenarioError, mismatch
-from controller.rule_arrays import NUM_KNOBS
 from envs.stepper import EnvOptions, Stepper
 from envs.world import World
 
@@ -39,7 +38,7 @@ class ServingVecEnv(VecEnv):
         threads: Threads that share the envs; results do not depend on it.
 
     Raises:
-        ScenarioError: There are more worlds than envs.
+        ScenarioError: There are more worlds than envs, or their actions differ in size.
     """
 
     def __init__(
@@ -60,11 +59,16 @@ class ServingVecEnv(VecEnv):
             Stepper(one, size, options, _seed_of(seed, index), inner)
             for index, (one, size) in enumerate(zip(worlds, sizes, strict=True))
         )
+        first = self.steppers[0]
+        for stepper in self.steppers[1:]:
+            if (stepper.action_space, stepper.observation_space) != (first.action_space, first.observation_space):
+                what = f"as many variants and pools as in {first.setting.scenario.name} for action '{options.action}'"
+                raise ScenarioError(mismatch(stepper.setting.scenario.name, what, stepper.setting.shape[:2]))
         self._firsts = np.cumsum([0, *sizes])
         self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(worlds) > 1 else None
         self.render_mode = None
-        super().__init__(num_envs, self.steppers[0].observation_space, self.steppers[0].action_space)
-        self._knobs: F64 = np.zeros((num_envs, NUM_KNOBS))
+        super().__init__(num_envs, first.observation_space, first.action_space)
+        self._actions: F64 = np.zeros((num_envs, *(first.action_space.shape or ())))
         self._started_s = time.monotonic()
 
     def reset(self) -> F32:
@@ -72,8 +76,8 @@ class ServingVecEnv(VecEnv):
         return np.concatenate([stepper.reset() for stepper in self.steppers])
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Takes the knobs of the next step, (N, K) in [-1, 1]."""
-        self._knobs = np.clip(np.asarray(actions, np.float64), -1.0, 1.0)
+        """Takes the actions of the next step, (N, A) in [-1, 1]: knobs, or what `EnvOptions.action` says."""
+        self._actions = np.clip(np.asarray(actions, np.float64), -1.0, 1.0)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Runs one decision in every env; an env whose episode ended is reset at once."""
@@ -89,7 +93,7 @@ class ServingVecEnv(VecEnv):
     def _step(self, index: int) -> tuple[F32, F64, Bool, list[dict[str, Any]]]:
         """One decision in the envs of one world."""
         stepper, first = self.steppers[index], self._firsts[index]
-        observation, rewards, ended = stepper.step(self._knobs[first : first + stepper.num_envs])
+        observation, rewards, ended = stepper.step(self._actions[first : first + stepper.num_envs])
         infos: list[dict[str, Any]] = [{} for _ in range(stepper.num_envs)]
         if ended.any():
             last = observation.copy()

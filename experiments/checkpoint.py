@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from controller.errors import UsageError
-from experiments.ppo import KnobPpo
+from experiments.ppo import FromRule
 
 CHECKPOINT_VERSION = 1
 
@@ -35,7 +35,7 @@ class Restorable(Protocol):
         """Goes on from a snapshot."""
 
 
-def take(model: KnobPpo, selection: Mapping[str, Any], config_sha256: str) -> dict[str, Any]:
+def take(model: FromRule, selection: Mapping[str, Any], config_sha256: str) -> dict[str, Any]:
     """The state of a training between two rollouts, in memory; later steps do not change it."""
     assert model.env is not None
     if not isinstance(model.env, Restorable):
@@ -54,12 +54,13 @@ def take(model: KnobPpo, selection: Mapping[str, Any], config_sha256: str) -> di
         "numpy_random": [str(kind), torch.from_numpy(np.array(keys)), int(position), int(has_gauss), float(cached)],
         "last_observation": torch.from_numpy(np.array(model._last_obs)),  # noqa: SLF001 - as above
         "last_starts": torch.from_numpy(np.array(model._last_episode_starts)),  # noqa: SLF001 - as above
+        "memory": _memory(model),
         "envs": {name: torch.from_numpy(array) for name, array in model.env.snapshot().items()},
         "selection": dict(selection),
     }
 
 
-def put(model: KnobPpo, state: Mapping[str, Any]) -> None:
+def put(model: FromRule, state: Mapping[str, Any]) -> None:
     """Brings a freshly made model, and its environments, to a checkpoint."""
     assert model.env is not None
     assert isinstance(model.env, Restorable)
@@ -71,6 +72,9 @@ def put(model: KnobPpo, state: Mapping[str, Any]) -> None:
     model.env.restore({name: tensor.numpy() for name, tensor in state["envs"].items()})
     model._last_obs = state["last_observation"].numpy()  # noqa: SLF001 - as above
     model._last_episode_starts = state["last_starts"].numpy()  # noqa: SLF001 - as above
+    if state["memory"]:
+        actor, critic = (tuple(one.clone() for one in pair) for pair in state["memory"])
+        model._last_lstm_states = type(model._last_lstm_states)(actor, critic)  # type: ignore[attr-defined] # noqa: SLF001 - as above
     kind, keys, position, has_gauss, cached = state["numpy_random"]
     np.random.set_state((kind, keys.numpy(), position, has_gauss, cached))  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch_random"])
@@ -113,6 +117,12 @@ def read(path: Path, config_sha256: str) -> dict[str, Any]:
             f"{path}: expected a checkpoint of the same settings, got one of others; start anew without --resume"
         )
     return dict(state)
+
+
+def _memory(model: FromRule) -> list[Any]:
+    """What a recurrent learner remembers of each env, of actor and critic; nothing of any other."""
+    states = getattr(model, "_last_lstm_states", None)
+    return [] if states is None else [[one.clone() for one in pair] for pair in states]
 
 
 def _copied(value: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controller.arrays import ObservationArrays
+from controller.arrays import F64, ObservationArrays
 from controller.config import parse_config
 from controller.errors import UsageError, mismatch
 from controller.policies.predictive import MpcPolicy, MpcSettings
@@ -24,6 +24,36 @@ CLAIRVOYANT = "experiments.clairvoyant:ClairvoyantMpc"
 
 HORIZON_S = 200.0
 """How far ahead it is told, control seconds: a launch with its load."""
+
+
+class RatesAhead:
+    """What such a rule is told.
+
+    Args:
+        world: Whose rate is told.
+        horizon_s: How far ahead, in seconds of control time, > 0.
+    """
+
+    def __init__(self, world: World, horizon_s: float = HORIZON_S) -> None:
+        self._bin_s = world.bin_s
+        self._now_rps = world.rate_rps.sum(axis=0)
+        # The bin that a moment lies in and every one that begins within the horizon.
+        self._bins = max(1, int(np.ceil(horizon_s / world.setting.scenario.speed / world.bin_s - 1e-9))) + 1
+        self._most_rps = largest_ahead(self._now_rps, self._bins)
+
+    def told(self, at_s: F64, end_s: F64) -> tuple[F64, F64]:
+        """The rate at moments of the trace and the largest within the horizon, requests/s, (N,) each.
+
+        Args:
+            at_s: (N,) trace time.
+            end_s: (N,) trace time from which nothing is told: in a world of several traces another's follows there.
+        """
+        bins = np.minimum((at_s / self._bin_s + 1e-9).astype(np.int64), len(self._now_rps) - 1)
+        end_bins = np.rint(end_s / self._bin_s).astype(np.int64)
+        most_rps = self._most_rps[bins]
+        for n in np.flatnonzero(bins + self._bins > end_bins):
+            most_rps[n] = self._now_rps[bins[n] : max(end_bins[n], bins[n] + 1)].max()
+        return self._now_rps[bins], most_rps
 
 
 class ClairvoyantMpc(MpcPolicy):
@@ -51,13 +81,8 @@ class ClairvoyantMpc(MpcPolicy):
         if not horizon_s > 0:
             raise UsageError(mismatch("horizon_s", "a number of seconds > 0", horizon_s))
         self._begin_s = world.start_s(cells)
-        self._bin_s = world.bin_s
-        self._now_rps = world.rate_rps.sum(axis=0)
-        # The bin that a moment lies in and every one that begins within the horizon, none behind the cell's end: in a
-        # world of several traces what follows there is another's.
-        self._bins = max(1, int(np.ceil(horizon_s / world.setting.scenario.speed / world.bin_s - 1e-9))) + 1
-        self._most_rps = largest_ahead(self._now_rps, self._bins)
-        self._end_bin = np.rint((self._begin_s + world.cell_s) / world.bin_s).astype(np.int64)
+        self._end_s = self._begin_s + world.cell_s
+        self._rates = RatesAhead(world, horizon_s)
         super().__init__(world.setting, settings, name=name)
         self.interval_ticks = 1
 
@@ -73,12 +98,7 @@ class ClairvoyantMpc(MpcPolicy):
         if count != len(self._begin_s):
             raise UsageError(mismatch("observation", f"{len(self._begin_s)} envs, one for each cell", count))
         at_s = self._begin_s + observation.tick * self.setting.control.tick_s
-        bins = np.minimum((at_s / self._bin_s + 1e-9).astype(np.int64), len(self._now_rps) - 1)
-        self.state.told[:, 0] = self._now_rps[bins]
-        self.state.told[:, 1] = self._most_rps[bins]
-        for n in np.flatnonzero(bins + self._bins > self._end_bin):
-            rest = self._now_rps[bins[n] : max(self._end_bin[n], bins[n] + 1)]
-            self.state.told[n, 1] = rest.max()
+        self.state.told[:, 0], self.state.told[:, 1] = self._rates.told(at_s, self._end_s)
 
 
 def policy_in(world: World, cells: Sequence[Cell], choice: str | PolicySpec | Policy) -> Policy:

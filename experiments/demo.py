@@ -62,6 +62,7 @@ def demo(out: Path, say: Say, *, is_live: bool = True, progress: TrainProgress |
     say(f"1/3 learning on days {_days(run, 'train')} of the generated trace, choosing on {_days(run, 'validation')}")
     began_s = time.monotonic()
     training = train(run, out / "train", progress=progress)
+    assert training.best is not None  # knobs are learned, which are exported
     seconds["train"] = time.monotonic() - began_s
     say(f"learned in {seconds['train']:.0f} s")
     say(f"2/3 comparing with rules on days {_days(run, 'test')}, which nothing has seen")

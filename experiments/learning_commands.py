@@ -17,38 +17,48 @@ if TYPE_CHECKING:
 @click.argument("run_file", metavar="RUN.yaml")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Decisions per seed, in place of train.steps.")
 @click.option("--out", metavar="DIR", help="Run folder.  [default: runs/train/NAME]")
+@click.option("--ablation", "ablations", multiple=True, metavar="NAME", help="Change laid over the run; repeatable.")
 @click.option("--resume", is_flag=True, help="Go on with the training in the run folder.")
-def train(run_file: str, steps: int | None, out: str | None, resume: bool) -> int:
+def train(run_file: str, steps: int | None, out: str | None, ablations: tuple[str, ...], resume: bool) -> int:
     """Learn a policy and export it as one file.
 
     Tunes the rule first, then learns to turn its knobs; what is best on the validation days is exported. Ctrl-C leaves
-    a checkpoint, and so does a kill; --resume ends with the same policy as if nothing had happened.
+    a checkpoint, and so does a kill; --resume ends with the same policy as if nothing had happened. An --ablation is a
+    file, or one of experiments/configs/ablations: no-warm-start, no-forecaster, evolution, recurrent, residual, direct,
+    per-option; the last four are judged only.
 
     \b
     Example:
       provisor train RUN.yaml --steps 200000 --out runs/train/first
       provisor train RUN.yaml --steps 200000 --out runs/train/first --resume
+      provisor train RUN.yaml --steps 200000 --ablation residual
       provisor evaluate --scenario demo --policy mpc --policy runs/train/first/policy.provisor
     """
-    from experiments.run_config import load_run
+    from experiments.ablations import ablated_run
+    from experiments.train import RULE
     from experiments.train import train as run_training
 
-    run = load_run(run_file)
+    run = ablated_run(run_file, ablations)
     folder = Path(out) if out else Path("runs/train") / run.name
     try:
         with _training_progress(run.scenario) as progress:
             found = run_training(run, folder, resume=resume, steps=steps, progress=progress)
     except KeyboardInterrupt:
-        click.echo(f"stopped; continue with: provisor train {run_file} --out {folder} --resume", err=True)
+        changed = "".join(f" --ablation {one}" for one in ablations)
+        click.echo(f"stopped; continue with: provisor train {run_file}{changed} --out {folder} --resume", err=True)
         raise
     for one in found.policies:
+        if one.path is None:
+            compared = f"{abs(one.gain):.2%} {'better' if one.gain > 0.0 else 'worse'} than the rule on validation"
+            click.echo(f"seed {one.seed}: {compared}; nothing is exported of this learner or action")
+            continue
         what = (
             f"{one.gain:.2%} better than the rule on validation"
-            if one.steps
+            if one.gain > 0.0
             else "no better than the rule: it is exported"
         )
         click.echo(f"seed {one.seed}: {what} ({one.path})")
-    click.echo(f"policy {found.best}")
+    click.echo(f"policy {found.best}" if found.best is not None else f"rule {folder / RULE}")
     return EXIT_DONE
 
 

@@ -42,7 +42,7 @@ class Selection:
 
     rule: Score
     best: Score
-    best_steps: int  # 0: the rule
+    best_steps: int  # 0: the rule, or what training began with
     best_tensors: dict[str, NDArray[np.float32]]
     best_dial: float = 1.0
     dial: float = 1.0  # the one that suits the present weights
@@ -110,7 +110,7 @@ def offer_validated(
         beside = validate(tensors, other)
         if beside.value < score.value:
             score, selection.dial = beside, other
-    selection.offer(steps, tensors, score, config.validation.least_gain)
+    selection.offer(steps, tensors, score, config.least_gain)
     if progress is not None:
         progress.validated(steps, score, selection.rule)
     return score

@@ -53,14 +53,16 @@ def stretched(world: World, count: int, length_s: float, seed: int) -> StretchWo
     rng = np.random.default_rng([seed, 0x57E7])
     # Begins are spread over what leaves room for a whole stretch; equal shares, a random place in each.
     places = (np.arange(count) + rng.random(count)) / count
-    starts_s = [world.episode_start(float(place), 0.0, length_s)[0] for place in places]
-    begins_s = tuple(float(np.floor(start_s / control.tick_s) * control.tick_s) for start_s in starts_s)
     market_s = (0.0, world.spot_share.shape[1] * world.spot_gap_s)
     spans_s, parts = (market_s,) * count, ((world.trace_name, 0),) * count
     if isinstance(world, JointWorld):
-        cells = [int(place * len(world.days)) for place in places]
-        spans_s = tuple(world.spot_spans_s[cell] for cell in cells)
-        parts = tuple(world.parts[cell] for cell in cells)
+        found = [world.stretch_start(float(place), length_s) for place in places]
+        starts_s = [start_s for _, start_s in found]
+        spans_s = tuple(world.spot_spans_s[cell] for cell, _ in found)
+        parts = tuple(world.parts[cell] for cell, _ in found)
+    else:
+        starts_s = [world.episode_start(float(place), 0.0, length_s)[0] for place in places]
+    begins_s = tuple(float(np.floor(start_s / control.tick_s) * control.tick_s) for start_s in starts_s)
     inherited = {one.name: getattr(world, one.name) for one in fields(World)} | {"days": tuple(range(1, count + 1))}
     return StretchWorld(**inherited, begins_s=begins_s, spot_spans_s=spans_s, parts=parts, length_s=length_s)
 

@@ -27,6 +27,7 @@ from envs.world import World, build_world
 from experiments.base_rule import BaseRule, make_base_rule
 from experiments.judging import Judge
 from experiments.objective import Score
+from experiments.rival_forms import note_rival, rival_policy
 from experiments.run_config import RunConfig
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -56,8 +57,8 @@ class TrainedPolicy:
     """One seed's result."""
 
     seed: int
-    path: Path
-    steps: int  # decisions seen by the exported weights; 0: the rule
+    path: Path | None  # of the policy file; None: of this form nothing is exported
+    steps: int  # decisions seen by the exported weights; 0: the rule, or a clone that PPO did not improve
     score: Score
     rule: Score
 
@@ -72,7 +73,7 @@ class Training:
     """What a run of `provisor train` came to."""
 
     policies: tuple[TrainedPolicy, ...]
-    best: Path  # copy of the policy that is best on validation
+    best: Path | None  # copy of the policy that is best on validation; None: of this form nothing is exported
     base: BaseRule
 
 
@@ -84,7 +85,8 @@ def train(
     Args:
         run: The run; its scenario's training and validation days are used.
         out: Run folder: `run.json`, `base/`, `seed-N/` with checkpoint and TensorBoard files, `policy-seed-N.provisor`,
-            `rule.provisor`, the tuned rule alone, and `policy.provisor`, the best by validation.
+            `rule.provisor`, the tuned rule alone, and `policy.provisor`, the best by validation. Of what is not
+            exported (`TrainConfig.is_exported`), `seed-N/rival.json` and `seed-N/rival.npz` in place of policy files.
         resume: Go on with what is in the folder.
         steps: Decisions per seed in place of the configured ones.
         progress: Told what goes on.
@@ -112,6 +114,8 @@ def train(
     policies = [_train_one(run, worlds, held_out, base, seed, out, resume, progress) for seed in config.seeds]
     save_policy_file(out / RULE, _rule_content(run, worlds[0], base))
     best = min(policies, key=lambda one: one.score.value)
+    if best.path is None:
+        return Training(tuple(policies), None, base)
     shutil.copyfile(best.path, out / f".{BEST}")
     (out / f".{BEST}").replace(out / BEST)
     return Training(tuple(policies), out / BEST, base)
@@ -168,21 +172,45 @@ def _train_one(
     rule = judge.score(lambda setting: MpcPolicy(setting, base.settings, base.forecast))
 
     def validate(tensors: Tensors, dial: float) -> Score:
+        if not config.is_exported:
+            return judge.score(lambda setting: rival_policy(setting, config, base, tensors, dial))
         content = new_content(run, worlds[0], base, tensors, seed=seed, dial=dial)
         return judge.score(lambda setting: LearnedPolicy(setting, content))
 
     if progress is not None:
         progress.stage(f"seed {seed}", config.steps)
+    digest, folder = settings_digest(run, base), out / f"seed-{seed}"
+    metrics: dict[str, Any] = {}
+    start = None
+    if config.warm_start == "clone":
+        from experiments.cloning import clone_seed
+
+        if progress is not None:
+            progress.stage(f"seed {seed}: cloning the rule that sees ahead", config.clone.rounds)
+        clone = clone_seed(worlds, held_out, config, base, seed, folder, config_sha256=digest, resume=resume)
+        start, metrics["clone"] = clone.tensors, clone.report
     env = training_env(worlds, config, base, seed)
     try:
-        digest = settings_digest(run, base)
-        learn = train_seed if config.learner == "ppo" else evolve_seed
-        selection = learn(
-            env, config, seed, out / f"seed-{seed}", validate, config_sha256=digest, resume=resume, progress=progress
-        )
+        if config.learner == "evolution":
+            selection = evolve_seed(
+                env, config, seed, folder, validate, config_sha256=digest, resume=resume, progress=progress
+            )
+        else:
+            selection = train_seed(
+                env,
+                config,
+                seed,
+                folder,
+                validate,
+                config_sha256=digest,
+                rule=rule,
+                start=start,
+                resume=resume,
+                progress=progress,
+            )
     finally:
         env.close()
-    metrics = {
+    metrics |= {
         "validation": {
             "policy": _plain(selection.best),
             "rule": _plain(rule),
@@ -191,6 +219,9 @@ def _train_one(
         "forecast": base.forecast_report,
         "tuning": base.tuning_report,
     }
+    if not config.is_exported:
+        note_rival(folder, config, selection.best_tensors, selection.best_steps, metrics)
+        return TrainedPolicy(seed, None, selection.best_steps, selection.best, selection.rule)
     content = new_content(
         run,
         worlds[0],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from controller.config import StrictModel
+from controller.forms import Form
 from controller.policies.predictive import MpcSettings
 from experiments.objective import ObjectiveConfig
 from experiments.quantile_fit import FitConfig
@@ -88,6 +90,26 @@ class PpoConfig(StrictModel):
         return self.num_envs * self.rollout_decisions
 
 
+class CloneConfig(StrictModel):
+    """Behaviour cloning of the rule that is told the rate to come (`experiments.cloning`), before PPO begins."""
+
+    rounds: int = Field(default=2, ge=1, le=10, description="collections; from the second on the clone so far acts")
+    decisions: int = Field(default=120, ge=1, description="of each env and collection")
+    horizon_s: float = Field(default=200.0, gt=0, description="how far ahead the teacher is told the largest rate")
+    headroom: float | None = Field(
+        default=None,
+        ge=0.3,
+        le=3.0,
+        description="the teacher's capacity over what it is told; default: so that the median target is 0 and the "
+        "clone buys about as much as the rule, at better times",
+    )
+    epochs: int = Field(default=30, ge=1, le=1000)
+    batch_size: int = Field(default=512, ge=16)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    huber: float = Field(default=0.3, gt=0, description="errors of a knob above this count linearly")
+
+
 class EvolutionConfig(StrictModel):
     """Evolution strategies on a linear knob policy; the population is `ppo.num_envs`, one episode each."""
 
@@ -127,9 +149,20 @@ class TrainConfig(StrictModel):
     steps: int = Field(default=1_500_000, ge=1, description="decisions per seed")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     suite: SuiteTraining | None = None
-    learner: Literal["ppo", "evolution"] = Field(
-        default="ppo", description="evolution strategies on a linear policy are the rival learner"
+    learner: Literal["ppo", "evolution", "recurrent_ppo"] = Field(
+        default="ppo",
+        description="evolution strategies on a linear policy are the rival learner; `recurrent_ppo` has an LSTM before "
+        "the network (an ablation, not exported; needs the `study` extra)",
     )
+    action: Form = Field(
+        default="knobs",
+        description="what the network sets: `residual` adds to the rule's capacity by pool, `direct` sets it by "
+        "option, `per_option` scores the options that the rule chooses from (ablations, not exported)",
+    )
+    warm_start: Literal["none", "clone"] = Field(
+        default="none", description="PPO begins with the rule itself, or with a clone of the rule that sees ahead"
+    )
+    clone: CloneConfig = CloneConfig()
     episode_decisions: int = Field(default=120, ge=2)
     twin: bool = Field(default=True, description="subtract the reward of the rule under the same randomness")
     randomise_dial: bool = True
@@ -156,9 +189,32 @@ class TrainConfig(StrictModel):
     objective: ObjectiveConfig = ObjectiveConfig()
 
     @property
+    def is_exported(self) -> bool:
+        """Whether what is learned is written as a policy file; rivals in form are judged only."""
+        return self.action == "knobs" and self.learner != "recurrent_ppo"
+
+    @property
+    def least_gain(self) -> float:
+        """Share by which weights must beat the rule to be selected; rivals are shown at their best, however bad."""
+        return self.validation.least_gain if self.is_exported else -math.inf
+
+    @property
     def hidden(self) -> tuple[int, ...]:
         """Widths of the hidden layers of what is learned; none of a linear policy."""
         return self.ppo.hidden if self.learner == "ppo" else ()
+
+    @model_validator(mode="after")
+    def _clone_is_of_use(self) -> TrainConfig:
+        if self.warm_start == "clone" and (self.learner != "ppo" or self.action != "knobs"):
+            what = f"learner '{self.learner}' with action '{self.action}'"
+            raise ValueError(f"warm_start: expected 'none' for {what}, got 'clone'")
+        return self
+
+    @model_validator(mode="after")
+    def _action_is_learned(self) -> TrainConfig:
+        if self.action != "knobs" and self.learner != "ppo":
+            raise ValueError(f"action: expected 'knobs' for learner '{self.learner}', got '{self.action}'")
+        return self
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> TrainConfig:

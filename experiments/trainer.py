@@ -14,8 +14,9 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from experiments import checkpoint
-from experiments.ppo import KnobPpo, zero_tensors
-from experiments.selection import Progress, Selection, Validate, offer_validated
+from experiments.objective import Score
+from experiments.ppo import FromRule, KnobPpo
+from experiments.selection import Progress, Selection, Tensors, Validate, offer_validated
 from experiments.train_config import TrainConfig
 
 
@@ -27,6 +28,8 @@ def train_seed(
     validate: Validate,
     *,
     config_sha256: str,
+    rule: Score | None = None,
+    start: Tensors | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     stop_after_rollouts: int | None = None,
@@ -38,8 +41,10 @@ def train_seed(
         config: Settings.
         seed: Of weights and exploration.
         folder: Holds `checkpoint.pt` and TensorBoard's files.
-        validate: Deterministic evaluation of a knob network at a dial on the validation days.
+        validate: Deterministic evaluation of a network at a dial on the validation days.
         config_sha256: Identifies the settings; a checkpoint of others is refused.
+        rule: The rule's score; None: that of a network of zeros, whose knobs are the rule.
+        start: Network to begin with, which is offered to the selection too; None: zeros, the rule itself.
         resume: Go on from the checkpoint in `folder`, if there is one.
         progress: Told of every rollout and validation.
         stop_after_rollouts: Stop, as an interruption would, after this many rollouts of this call.
@@ -52,19 +57,20 @@ def train_seed(
         KeyboardInterrupt: As given, after the checkpoint was written.
     """
     path = folder / "checkpoint.pt"
-    model = KnobPpo(env, config.ppo, seed, config.steps)
+    model = learner(env, config, seed)
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     if resume and path.exists():
         held = checkpoint.read(path, config_sha256)
         checkpoint.put(model, held)
         selection = Selection.of(held["selection"])
     else:
-        sizes = [space.shape for space in (env.observation_space, env.action_space)]
-        assert sizes[0] is not None
-        assert sizes[1] is not None
-        zero = zero_tensors(sizes[0][0], config.ppo.hidden, sizes[1][0])
-        rule = validate(zero, 1.0)
-        selection = Selection(rule, rule, 0, zero)
+        nothing = {name: np.zeros_like(array) for name, array in model.tensors().items()}
+        first = validate(nothing, 1.0)
+        selection = Selection(first if rule is None else rule, first, 0, nothing)
+        if start is not None:
+            model.put_tensors(start)
+            offer_validated(selection, 0, start, validate, config, progress)
+            selection.since_best = 0  # nothing has been learned yet that patience could be lost with
         held = {}
     rollouts = 0
     try:
@@ -93,18 +99,31 @@ def train_seed(
     return selection
 
 
+def learner(env: VecEnv, config: TrainConfig, seed: int) -> FromRule:
+    """The algorithm that the settings name."""
+    if config.learner == "recurrent_ppo":
+        from experiments.recurrent_ppo import RecurrentKnobPpo
+
+        return RecurrentKnobPpo(env, config.ppo, seed, config.steps)
+    if config.action == "per_option":
+        from experiments.option_ppo import OptionPpo
+
+        return OptionPpo(env, config.ppo, seed, config.steps)
+    return KnobPpo(env, config.ppo, seed, config.steps)
+
+
 def _validate(
-    model: KnobPpo, selection: Selection, validate: Validate, config: TrainConfig, progress: Progress | None
+    model: FromRule, selection: Selection, validate: Validate, config: TrainConfig, progress: Progress | None
 ) -> None:
     if model.rollouts_done <= config.ppo.burn_in_rollouts:
         return  # the actor has not moved
-    score = offer_validated(selection, int(model.num_timesteps), model.knob_tensors(), validate, config, progress)
+    score = offer_validated(selection, int(model.num_timesteps), model.tensors(), validate, config, progress)
     for name, value in (("value", score.value), ("cost_usd", score.cost_usd), ("dial", selection.dial)):
         model.logger.record(f"validation/{name}", value)
     model.logger.record("validation/gain", 1.0 - score.value / selection.rule.value)
     model.logger.dump(model.num_timesteps)
 
 
-def _mean_return(model: KnobPpo) -> float:
+def _mean_return(model: FromRule) -> float:
     episodes = model.ep_info_buffer or ()
     return float(np.mean([episode["r"] for episode in episodes])) if episodes else math.nan

@@ -32,14 +32,17 @@ class TrainingEnv(ServingVecEnv):
             stepper.restore({name.removeprefix(own): one for name, one in arrays.items() if name.startswith(own)})
 
 
-def training_env(world: World | Sequence[World], config: TrainConfig, base: BaseRule, seed: int) -> TrainingEnv:
-    """The environments that a seed is trained in, of one world or divided among several."""
+def training_env(
+    world: World | Sequence[World], config: TrainConfig, base: BaseRule, seed: int, *, twin: bool | None = None
+) -> TrainingEnv:
+    """The environments that a seed is trained in, of one world or of several; `twin` replaces the config's."""
     options = EnvOptions(
         episode_decisions=config.episode_decisions,
         miss_weight=config.miss_weight,
         accuracy_weight=config.accuracy_weight,
-        twin=config.twin,
+        twin=config.twin if twin is None else twin,
         randomise_dial=config.randomise_dial,
+        action=config.action,
         base=base.settings,
         forecast=base.forecast,
     )

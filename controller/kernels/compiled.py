@@ -45,3 +45,6 @@ allocating: Callable[..., Any] = cached(**_WITH_MEMORY)
 
 allocating_inner: Callable[..., Any] = _njit(**_WITH_MEMORY, **_WITHOUT_WRAPPERS)
 """As `inner`, for what makes arrays."""
+
+merged: Callable[..., Any] = _njit(**_WITH_MEMORY, forceinline=True, **_WITHOUT_WRAPPERS)
+"""A function called in one place of another, which may allocate: its arguments would all pass by the stack."""

@@ -19,18 +19,11 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.cascade import clear_cascade
-from controller.kernels.compiled import allocating, allocating_inner, inner, kernel
+from controller.kernels.compiled import allocating, allocating_inner, inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
-from controller.kernels.provision import (
-    cheapest_mix,
-    hold_machines,
-    open_pools,
-    probe_pools,
-    rank_variants,
-    whole_replicas,
-)
+from controller.kernels.placing import place_one
+from controller.kernels.provision import cheapest_mix, open_pools
 from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import FLOOR_MARGIN, class_weights
 from controller.plan import Reason
@@ -69,10 +62,7 @@ RESERVE = 0.5
 """A debt above this share of what the best variant could repay by the end of the day is repaid at full accuracy."""
 
 _FOLLOW = int(Reason.FOLLOW_DEMAND)
-_PREEMPTION = int(Reason.COVER_PREEMPTION)
-_HOLD = int(Reason.HOLD_SCALE_IN)
 _DEBT = int(Reason.ACCURACY_DEBT)
-_OVERFLOW = int(Reason.OVERFLOW)
 _UNAVAILABLE = int(Reason.POOL_UNAVAILABLE)
 
 
@@ -171,47 +161,17 @@ def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[fl
 
 
 @kernel
-def class_slack(
-    allowed: Bool,
-    market: I64,
-    service_s: F64,
-    network_s: F64,
-    batch_size: I64,
-    replicas: I64,
-    slo_s: F64,
-    n: int,
-    c: int,
-) -> float:
-    """Seconds that a request may wait: its SLO less the slowest service among the planned machine options.
-
-    Where none is planned, the fastest option that the class may use counts.
-    """
-    slowest_s, fastest_s = -1.0, np.inf
-    for v in range(allowed.shape[1]):
-        for p in range(allowed.shape[2]):
-            if not allowed[c, v, p]:
-                continue
-            taken_s = service_s[v, p, batch_size[v, p]] + network_s[c, v, p]
-            fastest_s = min(fastest_s, taken_s)
-            if replicas[n, v, p] > 0 and market[p] != SERVERLESS:
-                slowest_s = max(slowest_s, taken_s)
-    taken_s = slowest_s if slowest_s >= 0.0 else fastest_s
-    return max(0.0, slo_s[c] - taken_s) if taken_s < np.inf else 0.0
+def overflow_and_hold(settings: MpcArrays, knobs: F64, dial: F64, n: int) -> tuple[float, float]:
+    """Share of the requests with a long wait that go to serverless, and the time constant of scale-in, s."""
+    log_odds = LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + dial_log_odds(dial, n)
+    return (
+        shifted(settings.overflow_fraction, log_odds),
+        scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN)),
+    )
 
 
-@kernel
-def serving_rps(market: I64, ready: I64, doomed: I64, rps: F64, n: int) -> float:
-    """Capacity of the machines that serve, those under notice included, requests/s."""
-    total = 0.0
-    for v in range(rps.shape[0]):
-        for p in range(rps.shape[1]):
-            if market[p] != SERVERLESS:
-                total += (ready[n, v, p] + doomed[n, v, p]) * rps[v, p]
-    return total
-
-
-@allocating_inner
-def mpc_one(
+@merged
+def propose_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
     limits: LimitArrays,
@@ -224,8 +184,11 @@ def mpc_one(
     obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
-) -> None:
-    """Writes env n's plan.
+    usd: F64,
+    weights: F64,
+    capacity: F64,
+) -> tuple[float, float]:
+    """Writes what the rule would buy for env n before it is rounded to machines, and what batches its plan has.
 
     Args:
         cat: Catalog.
@@ -238,8 +201,14 @@ def mpc_one(
         dial: (N,) value of a miss relative to the rule's own; 1 leaves it as it is.
         state: State of the rule, updated.
         obs: Observation.
-        plan: Plan, written.
+        plan: Plan; reasons, batches and shares are written.
         n: Env.
+        usd: (V, P) $ per request that options are chosen by: those of the settings, or others in their place.
+        weights: (C,) share of each class in the demand, written.
+        capacity: (V, P) requests/s wanted of each option, zeros before, written.
+
+    Returns:
+        The rate now and the capacity that is needed in all, requests/s.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     value_of_miss = dial_log_odds(dial, n)
@@ -247,8 +216,6 @@ def mpc_one(
     spot_share = shifted(settings.spot_share, LOGIT * knob(knobs, n, SPOT_SHARE))
     over_provision = max(1.0, scaled(settings.over_provision, OVER_FACTOR * knob(knobs, n, OVER_PROVISION)))
     base_part = shifted(settings.on_demand_floor, LOGIT * knob(knobs, n, ON_DEMAND_SHARE))
-    fraction = shifted(settings.overflow_fraction, LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + value_of_miss)
-    scale_in_s = scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN))
     tilt = settings.accuracy_tilt * knob(knobs, n, ACCURACY_TILT)
 
     plan.reasons[n] = _FOLLOW
@@ -261,12 +228,10 @@ def mpc_one(
     rps = told_rate(state.told, n, rps, state.growth[n])
     log_odds = np.log(settings.quantile / (1.0 - settings.quantile)) + value_of_miss
     grown = rps * np.exp(min(5.0, quantile_at(forecast.levels, state.growth[n], log_odds)))
-    weights = np.empty(num_classes)
     class_weights(wl, obs, n, weights)
 
     is_open = state.is_open
     open_pools(obs.available, obs.ready, n, state.trusted, is_open)
-    capacity = np.zeros((num_variants, num_pools))
     cost = np.empty(num_variants)
     mix = np.empty(num_variants)
     used, taken = np.zeros(num_pools), np.empty(num_pools)
@@ -281,7 +246,7 @@ def mpc_one(
         total_rps += need[c]
     prices = np.empty((num_variants, num_pools))
     for c in range(num_classes):
-        whole_prices(settings.usd, settings.rps, settings.near_floor, need, c, prices)
+        whole_prices(usd, settings.rps, settings.near_floor, need, c, prices)
         least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
         target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
@@ -313,37 +278,33 @@ def mpc_one(
                             used[p] += np.ceil(taken[p] / settings.rps[v, p] - 1e-6)  # no machine runs two variants
                     if is_blocked:
                         plan.reasons[n] |= _UNAVAILABLE
-    ranked = np.empty(num_variants, np.int64)
-    rank_variants(cat.accuracy, ranked)
-    whole_replicas(
-        wl.allowed, settings.rps, cat.market, limits.pool_max, is_open, obs.ready, obs.starting, n,
-        capacity, ranked, plan.replicas,
-    )  # fmt: skip
-    probe_pools(
-        wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,
-        is_open, settings.spot_spread, plan.replicas,
-    )  # fmt: skip
-    keep = np.exp(-ctl.tick_s / scale_in_s) if scale_in_s > 0.0 else 0.0
-    if hold_machines(cat.market, obs.ready, obs.starting, n, keep, state.held, ranked, plan.replicas):
-        plan.reasons[n] |= _HOLD
-    plan.need_rps[n] = total_rps
-    ready_rps = serving_rps(cat.market, obs.ready, obs.doomed, settings.rps, n)
-    for c in range(num_classes):
-        slack_s = class_slack(
-            wl.allowed, cat.market, cat.service_s, wl.network_s, settings.batch_size, plan.replicas, wl.slo_s, n, c
-        )
-        plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-        plan.overflow_fraction[n, c] = fraction
-        plan.hedge_after_s[n, c] = np.inf
-        clear_cascade(plan, n, c)
-        room = settings.shed_slack * slack_s * weights[c] * max(ready_rps, rps)
-        plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
-    for p in range(num_pools):
-        for v in range(num_variants):
-            if obs.doomed[n, v, p] > 0:
-                plan.reasons[n] |= _PREEMPTION
-    if fraction > 0.0 and ready_rps < rps:
-        plan.reasons[n] |= _OVERFLOW
+    return rps, total_rps
+
+
+@allocating_inner
+def mpc_one(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    ctl: ControlArrays,
+    settings: MpcArrays,
+    forecast: ForecastArrays,
+    knobs: F64,
+    dial: F64,
+    state: MpcState,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+) -> None:
+    """Writes env n's plan; arguments as of `propose_one`."""
+    weights, capacity = np.empty(wl.share.shape[0]), np.zeros(cat.usable.shape)
+    rps, total_rps = propose_one(
+        cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, settings.usd, weights, capacity
+    )
+    fraction, scale_in_s = overflow_and_hold(settings, knobs, dial, n)
+    place_one(
+        cat, wl, limits, ctl, settings, state, obs, plan, n, capacity, weights, rps, total_rps, fraction, scale_in_s
+    )
 
 
 @allocating

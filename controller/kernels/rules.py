@@ -23,7 +23,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import allocating, allocating_inner, inner, kernel
-from controller.kernels.mpc import class_slack
+from controller.kernels.placing import class_slack
 from controller.kernels.provision import probe_pools, rank_variants, whole_replicas
 from controller.kernels.rates import class_weights
 from controller.kernels.rival_autoscalers import note_planned, scale_groups

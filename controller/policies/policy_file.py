@@ -72,7 +72,7 @@ class TrainingRecord(StrictModel):
     train_days: tuple[int, int]
     validation_days: tuple[int, int]
     seeds: tuple[int, ...]
-    steps: int = Field(ge=0, description="decisions seen by the selected weights; 0: the rule itself")
+    steps: int = Field(ge=0, description="decisions seen by the selected weights; 0: the rule itself, or a clone")
     details: dict[str, JsonValue] = Field(default_factory=dict)
 
 

@@ -224,7 +224,7 @@ class SolvedPolicy(ABC):
 
     def _write(self, obs: ObservationArrays, n: int, demand: Demand, replicas: I64) -> None:
         """Puts the plan of env n into force until the next one."""
-        from controller.kernels.mpc import class_slack, serving_rps
+        from controller.kernels.placing import class_slack, serving_rps
         from controller.kernels.provision import hold_machines, probe_pools
 
         setting, settings, plan = self.setting, self.settings, self._held

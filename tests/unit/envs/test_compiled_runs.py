@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from controller.forms import FORMS, form_size
+from controller.policies.forms import FormPolicy
 from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.policies.registry import make_policy
@@ -13,6 +15,8 @@ from envs.world import WorldChoice, build_world
 from experiments.clairvoyant import ClairvoyantMpc
 from experiments.rollout import begin, new_simulator, prepare, roll
 from tests.networks import make_content
+
+pytestmark = pytest.mark.timeout(300)  # every rule's kernels may have to be compiled first
 
 TICKS = 45
 
@@ -31,12 +35,32 @@ def policies(world):
         yield make_policy(kind, world.setting)
 
 
-def test_compiled_runs_come_to_what_the_loop_comes_to(world):
+class Swaying:
+    """An actor that says something else every time."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def reset(self, num_envs):
+        self.looks = 0
+
+    def act(self, seen):
+        self.looks += 1
+        return np.random.default_rng(self.looks).uniform(-1.2, 1.2, (len(seen), self.size))
+
+
+def forms(world):
+    for form in FORMS:
+        yield FormPolicy(world.setting, None, None, form, Swaying(form_size(form, world.setting.shape)), name=form)
+
+
+def check_runs(world, policies):
+    """Runs policies both ways and returns how many there were."""
     cells = world.cells((0,))
     start = prepare(world, cells)
     simulator, other = new_simulator(world, len(cells)), new_simulator(world, len(cells))
     tried = 0
-    for policy in policies(world):
+    for policy in policies:
         begin(world, start, simulator)
         assert run_compiled(policy, simulator, TICKS), policy.name
         tally = roll(world, start, policy, ticks=TICKS, simulator=other)
@@ -45,7 +69,15 @@ def test_compiled_runs_come_to_what_the_loop_comes_to(world):
         np.testing.assert_allclose(simulator.totals.spend_usd, tally.spend_usd, rtol=1e-12, err_msg=policy.name)
         np.testing.assert_array_equal(simulator.observe().ready, other.observe().ready, policy.name)
         tried += 1
-    assert tried == len(SCHEMES) + 3
+    return tried
+
+
+def test_compiled_runs_come_to_what_the_loop_comes_to(world):
+    assert check_runs(world, policies(world)) == len(SCHEMES) + 3
+
+
+def test_compiled_runs_of_other_forms_of_action_come_to_what_the_loop_comes_to(world):
+    assert check_runs(world, forms(world)) == len(FORMS)
 
 
 def test_policies_with_a_method_of_their_own_are_left_to_the_loop(world):

@@ -86,3 +86,13 @@ def test_half_a_day_cannot_be_joined(make_setting: Callable) -> None:
     one = world(make_setting, (1,), 1.0)
     with pytest.raises(ScenarioError, match="whole days"):
         join_worlds([replace(one, rate_rps=one.rate_rps[:, :700])])
+
+
+def test_traces_of_one_day_and_of_many_are_met_equally_often(make_setting: Callable) -> None:
+    joint = join_worlds([world(make_setting, (1,), 1.0), world(make_setting, (1, 2, 3, 4), 5.0)])
+    places = (np.arange(800) + 0.5) / 800
+    starts_s = np.array([joint.episode_start(float(at), 0.0, 7200.0)[0] for at in places])
+    cells = np.searchsorted(joint.begins_s, starts_s, side="right") - 1
+    # Half of the episodes are of the first trace's only day; the other half are an eighth for each of four days.
+    assert np.bincount(cells).tolist() == [400, 100, 100, 100, 100]
+    assert [joint.stretch_start(at, 0.0)[0] for at in (0.0, 0.2, 0.5, 1.0)] == [0, 1, 2, 4]

@@ -190,3 +190,40 @@ def test_truncated_checkpoint_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UsageError, match="whole checkpoint"):
         run(tmp_path, tiny_config(steps=64), resume=True)
+
+
+def test_training_begins_with_the_network_it_is_given_and_offers_it(tmp_path):
+    # A network of tanh units that answers 0.9 x: nearly the best answer, x, before anything is learned.
+    config = tiny_config(steps=64, validation=ValidationConfig(every_rollouts=2))
+    start = {"knobs.0.weight": np.zeros((8, 2), np.float32), "knobs.1.weight": np.zeros((8, 8), np.float32)}
+    start |= {"knobs.2.weight": np.zeros((1, 8), np.float32), "knobs.2.bias": np.zeros(1, np.float32)}
+    start |= {"knobs.0.bias": np.zeros(8, np.float32), "knobs.1.bias": np.zeros(8, np.float32)}
+    start["knobs.0.weight"][0, 0] = start["knobs.1.weight"][0, 0] = 0.1
+    start["knobs.2.weight"][0, 0] = 90.0
+    selection = train_seed(
+        MatchEnv(config.ppo.num_envs, 3), config, 3, tmp_path, match_error, config_sha256="a" * 64, start=start
+    )
+    assert selection.curve[0][0] == 0
+    assert selection.best.value < 0.02 * selection.rule.value
+    assert (selection.best_steps, selection.since_best) == (0, 0)
+    assert same_tensors(selection.best_tensors, start)
+    assert final_state(tmp_path)["policy"]["action_net.weight"][0, 0] == 90.0  # frozen during burn-in
+
+
+def test_a_recurrent_learner_resumes_with_what_it_remembers(tmp_path):
+    pytest.importorskip("sb3_contrib")
+    config = tiny_config(steps=64 * 3, learner="recurrent_ppo")
+
+    def recurrent(folder, **changes):
+        env = MatchEnv(config.ppo.num_envs, 3)
+        score = Score(1.0, 1.0, 0.0, 0.0, (0.0,), (1.0,))
+        return train_seed(env, config, 3, folder, lambda *_: score, config_sha256="a" * 64, **changes)
+
+    recurrent(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        recurrent(tmp_path / "parts", stop_after_rollouts=1)
+    recurrent(tmp_path / "parts", resume=True)
+    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    assert one["memory"]
+    assert one["memory"][0][0].equal(other["memory"][0][0])
+    assert all(one["policy"][name].equal(other["policy"][name]) for name in one["policy"])

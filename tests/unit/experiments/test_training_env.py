@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from controller.forms import FORMS, seen_size
 from controller.policies.predictive import MpcSettings
 from controller.rule_arrays import NUM_KNOBS
 from controller.scenario import load_scenario
@@ -21,7 +22,12 @@ def make_env():
     ppo = PpoConfig(num_envs=3, rollout_decisions=2, batch_size=6)
     config = TrainConfig(episode_decisions=4, ppo=ppo)
     # The same envs twice over: what is kept of several worlds is put back to each.
-    return lambda seed: training_env([world, world], config, BaseRule(MpcSettings(), None, {}, {}), seed)
+    base = BaseRule(MpcSettings(), None, {}, {})
+
+    def make(seed, action="knobs"):
+        return training_env([world, world], config.model_copy(update={"action": action}), base, seed)
+
+    return make
 
 
 def play(env, actions):
@@ -54,3 +60,28 @@ def test_snapshot_is_not_changed_by_what_follows(make_env):
         np.array_equal(snapshot[name], before[name], equal_nan=before[name].dtype.kind == "f") for name in before
     )
     assert any(not np.array_equal(snapshot[name], array) for name, array in env.snapshot().items())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rewards_are_against_the_rule_and_zero_is_the_rule_but_for_direct(make_env, form):
+    env = make_env(2, form)
+    seen = env.reset()
+    assert seen.shape == (3, seen_size(form, env.steppers[0].setting.shape))
+    assert env.observation_space.contains(seen[0])
+    nothing = np.zeros((3, *env.action_space.shape), np.float32)
+    rewards = np.stack([env.step(nothing)[1] for _ in range(3)])
+    assert rewards.any() == (form == "direct")
+
+
+def test_a_restored_environment_of_another_form_repeats_what_followed(make_env):
+    rng = np.random.default_rng(0)
+    one, other = make_env(4, "per_option"), make_env(4, "per_option")
+    actions = rng.uniform(-1, 1, (6, 3, *one.action_space.shape)).astype(np.float32)
+    one.reset()
+    play(one, actions[:2])
+    snapshot = one.snapshot()
+    expected = play(one, actions[2:])
+    other.reset()
+    other.restore(snapshot)
+    for first, second in zip(expected, play(other, actions[2:]), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,65 @@
+"""An ablation changes what it names and nothing else."""
+
+import pytest
+
+from controller.errors import ConfigError, UsageError
+from experiments.ablations import ablated_run, ablation_names
+
+RUN = """
+name: own
+scenario: tiny
+train:
+  steps: 77
+  warm_start: clone
+  base: {headroom: 1.5}
+  ppo: {num_envs: 8, batch_size: 64}
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+    return path
+
+
+def test_every_shipped_ablation_makes_a_run_of_its_own(run_file):
+    plain = ablated_run(run_file, [])
+    assert plain.name == "own"
+    found = {name: ablated_run(run_file, [name]) for name in ablation_names()}
+    assert {"no-warm-start", "no-forecaster", "evolution", "recurrent", "residual", "direct", "per-option"} <= set(
+        found
+    )
+    for name, run in found.items():
+        assert run.name == f"own-{name}"
+        assert (run.train.steps, run.train.ppo) == (77, plain.train.ppo)
+        assert name == "warm-start" or run.train != plain.train
+    assert {name for name, run in found.items() if not run.train.is_exported} == {
+        "recurrent",
+        "residual",
+        "direct",
+        "per-option",
+    }
+
+
+def test_mappings_are_merged_field_by_field_and_in_order(run_file, tmp_path):
+    later = tmp_path / "more.yaml"
+    later.write_text("train: {base: {quantile: 0.5}, steps: 5}\n")
+    run = ablated_run(run_file, ["no-forecaster", str(later)])
+    assert run.name == "own-no-forecaster-more"
+    base = run.train.base
+    assert (base.headroom, base.forecaster, base.quantile, run.train.steps) == (1.5, "persistence", 0.5, 5)
+    assert not run.train.fit_forecaster
+
+
+def test_what_does_not_fit_together_is_refused_by_name(run_file, tmp_path):
+    with pytest.raises(UsageError, match="ablation: expected a file or one of direct, evolution"):
+        ablated_run(run_file, ["nonsense"])
+    with pytest.raises(ConfigError, match="action: expected 'knobs' for learner 'evolution', got 'residual'"):
+        ablated_run(run_file, ["residual", "evolution"])
+    with pytest.raises(ConfigError, match="warm_start: expected 'none'.*got 'clone'"):
+        ablated_run(run_file, ["residual", "warm-start"])
+    listed = tmp_path / "list.yaml"
+    listed.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="a mapping"):
+        ablated_run(run_file, [str(listed)])
