@@ -58,10 +58,10 @@ class LeaderboardRow(StrictModel):
     promise_kept: bool
     floors_missed: int
     shed_share: float
-    capacity_changes_per_hour: float
-    flaps_per_hour: float
+    capacity_changes_per_hour: float | None = Field(description="as flaps and share of the rule, None if not watched")
+    flaps_per_hour: float | None
     preemptions_per_day: float
-    rule_share: float
+    rule_share: float | None
     command: str = Field(description="computes this row anew from nothing")
 
 
@@ -139,10 +139,10 @@ class Leaderboard:
             promise_kept=all(one.promise_kept for one in own),
             floors_missed=sum(one.floors_missed for one in own),
             shed_share=_mean([one.shed_share for one in own]),
-            capacity_changes_per_hour=_mean([one.capacity_changes_per_hour for one in own]),
-            flaps_per_hour=_mean([one.flaps_per_hour for one in own]),
+            capacity_changes_per_hour=_known(_mean([one.capacity_changes_per_hour for one in own])),
+            flaps_per_hour=_known(_mean([one.flaps_per_hour for one in own])),
             preemptions_per_day=_mean([one.preemptions_per_day for one in own]),
-            rule_share=_mean([one.rule_share for one in own]),
+            rule_share=_known(_mean([one.rule_share for one in own])),
             command=self._command(key.text),
         )
 
@@ -152,9 +152,7 @@ class Leaderboard:
         return [result for member in members for result in self._own_of(case, member)]
 
     def _own_of(self, case: Case, member: Member) -> list[CellResult]:
-        points = member.points
-        index = points.own[0] * points.shape[1] + points.own[1]
-        return self._results(case, member, index)
+        return self._results(case, member, member.own)
 
     def _results(self, case: Case, member: Member, index: int) -> list[CellResult]:
         return [self._finished[cell_key(cell)] for cell in self.plan.cells_at(member, index, case)]
