@@ -42,6 +42,12 @@ class Member:
 
     policy: PolicyChoice
     points: Points
+    is_watched: bool = True  # at its own point
+
+    @property
+    def own(self) -> int:
+        """Index of its own point."""
+        return self.points.own[0] * self.points.shape[1] + self.points.own[1]
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,11 @@ class Plan:
         return [k for k, p in enumerate(points) if is_full or p.attainment == own[0] or p.accuracy == own[1]]
 
     def cells_at(self, member: Member, index: int, case: Case) -> list[BenchmarkCell]:
-        """Cells of a member at one of its points, by random seed."""
+        """Cells of a member at one of its points, by random seed; of its other points only totals are wanted."""
         policy = with_settings(member.policy, member.points.points[index].settings)
-        config = self.config
+        config, world, is_watched = self.config, self.worlds[case], member.is_watched and index == member.own
         return [
-            BenchmarkCell(world=self.worlds[case], policy=policy, seed=seed, hours=config.hours)
+            BenchmarkCell(world=world, policy=policy, seed=seed, hours=config.hours, is_watched=is_watched)
             for seed in config.seeds
         ]
 
@@ -131,7 +137,8 @@ class Plan:
             policies = [placed(entry.selected, scenario)]
         else:
             policies = members_of(entry, scenario)
-        return [Member(policy, points_of(policy, self._dials(entry, policy))) for policy in policies]
+        is_watched = self.config.watched is None or name in self.config.watched
+        return [Member(policy, points_of(policy, self._dials(entry, policy)), is_watched) for policy in policies]
 
     def _dials(self, entry: PolicyEntry, policy: PolicyChoice) -> Dials | None:
         dials = self.config.dials.get(kind_of(policy)) if entry.dials is None else entry.dials

@@ -96,6 +96,11 @@ class BenchmarkConfig(StrictModel):
         description="points of two dials that are run: all, or the two lines through the policy's own, see "
         "`experiments.separable`",
     )
+    watched: tuple[str, ...] | None = Field(
+        default=None,
+        description="rows whose own points are run tick by tick, so that flaps, changes of capacity and times are "
+        "known; default: all; other points never are",
+    )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
     block_days: int | None = Field(default=None, ge=1, description="per block; default: the cube root of the days")
 
@@ -120,6 +125,9 @@ class BenchmarkConfig(StrictModel):
                 raise ValueError(mismatch(what, f"another name than '{taken}', which rows of their own have", taken))
         single = [entry.name for entry in self.entries if entry.policy is not None]
         single += [entry.name + SELECTED for entry in self.entries if entry.selected is not None]
+        for name in self.watched or ():
+            if name not in names:
+                raise ValueError(mismatch("watched", f"one of {list(names)}", name))
         for reference in self.compared_to:
             if reference not in single:
                 raise ValueError(mismatch("references", f"one of {single} (single policies)", reference))

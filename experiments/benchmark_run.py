@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from experiments.benchmark import CELLS, Case, FinishedCells, Plan, note_run, row_error, run_cells, with_own
-from experiments.benchmark_config import load_benchmark
-from experiments.leaderboard import Leaderboard, LeaderboardRow, RowKey, reference_of, row_keys
+from experiments.benchmark_config import BenchmarkConfig, load_benchmark
+from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import Timing, write_leaderboard
+from experiments.row_keys import RowKey, reference_of, row_keys
 from experiments.worker import Workers
 
 
@@ -16,7 +17,7 @@ class BenchmarkRun:
     """One run.
 
     Args:
-        config: File; None: the shipped one.
+        config: File, or what one holds; None: the shipped one.
         quick: In minutes.
         policies: Added to the file's.
         traces: In place of the file's, where there are any.
@@ -29,7 +30,7 @@ class BenchmarkRun:
 
     def __init__(
         self,
-        config: str | Path | None = None,
+        config: str | Path | BenchmarkConfig | None = None,
         *,
         quick: bool = False,
         policies: Iterable[str] = (),
@@ -37,7 +38,8 @@ class BenchmarkRun:
         scenarios: Iterable[str] = (),
         out: str | Path | None = None,
     ) -> None:
-        self.plan = Plan(with_own(load_benchmark(config, quick=quick), policies, traces, scenarios))
+        loaded = config if isinstance(config, BenchmarkConfig) else load_benchmark(config, quick=quick)
+        self.plan = Plan(with_own(loaded, policies, traces, scenarios))
         self.directory = Path(out) if out else Path("runs") / self.plan.config.name
         self.finished = FinishedCells(self.directory / CELLS)
 
@@ -75,9 +77,10 @@ class BenchmarkRun:
     def write(self, keys: Sequence[RowKey], command: Callable[[str], str]) -> tuple[list[LeaderboardRow], list[Path]]:
         """Rows, and the files of the leaderboard."""
         rows = self.rows(keys, command)
-        return rows, write_leaderboard(rows, self._timings(), self.directory, self.plan.config.name)
+        return rows, write_leaderboard(rows, self.timings(), self.directory, self.plan.config.name)
 
-    def _timings(self) -> list[Timing]:
+    def timings(self) -> list[Timing]:
+        """How long the cells of own points took; all must be finished."""
         board = Leaderboard(self.plan, self.finished, str)
         timings = []
         for case in self.plan.worlds:

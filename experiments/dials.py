@@ -19,6 +19,7 @@ from controller.config import StrictModel, load_object
 from controller.errors import ConfigError, mismatch
 from controller.policies.policy_file import load_policy_file
 from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
+from experiments.clairvoyant import CLAIRVOYANT
 
 LEARNED_KIND = "mpc"
 """A policy file turns the knobs of this rule and has its dials."""
@@ -62,13 +63,16 @@ class Dials(StrictModel):
 _CAPACITY = (0.8, 0.9, 1.15, 1.35, 1.6)
 _LOAD = (0.62, 0.74, 0.87, 1.1, 1.25)  # the inverse: a smaller load per replica is more capacity
 
+# The value of a miss ends where every request that would be late overflows; capacity alone does more.
+_MPC = Dial(
+    setting="miss_multiplier",
+    factors=(0.1, 0.3, 3.0, 10.0),
+    then=Continuation(setting="headroom", factors=(1.3, 1.8)),
+)
+
 ATTAINMENT: dict[str, Dial] = {
-    # The value of a miss ends where every request that would be late overflows; capacity alone does more.
-    "mpc": Dial(
-        setting="miss_multiplier",
-        factors=(0.1, 0.3, 3.0, 10.0),
-        then=Continuation(setting="headroom", factors=(1.3, 1.8)),
-    ),
+    "mpc": _MPC,
+    CLAIRVOYANT: _MPC,
     "util_aware": Dial(setting="target_utilisation", factors=_LOAD),
     "infaas": Dial(setting="load_threshold", factors=_LOAD),
     "ribbon": Dial(setting="capacity", factors=_CAPACITY),

@@ -22,9 +22,10 @@ from controller.arrays import F64
 from controller.config import StrictModel
 from experiments.benchmark import Case, FinishedCells, Member, Plan
 from experiments.benchmark_cells import CellResult, DayResult, cell_key
-from experiments.benchmark_config import ALL, MEAN, PROMISE
+from experiments.benchmark_config import PROMISE
 from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
 from experiments.operating_point import OperatingPoint, operating_point
+from experiments.row_keys import RowKey, reference_of
 from experiments.run_config import PolicyChoice, policy_labels
 from experiments.separable import separated
 from experiments.statistics import bootstrap, interquartile_mean, relative_difference
@@ -58,18 +59,18 @@ class LeaderboardRow(StrictModel):
     promise_kept: bool
     floors_missed: int
     shed_share: float
-    capacity_changes_per_hour: float
-    flaps_per_hour: float
+    capacity_changes_per_hour: float | None = Field(description="as flaps and share of the rule, None if not watched")
+    flaps_per_hour: float | None
     preemptions_per_day: float
-    rule_share: float
+    rule_share: float | None
     command: str = Field(description="computes this row anew from nothing")
 
 
 @dataclass(frozen=True, eq=False)
-class _AtTarget:
-    """A policy at a target on one trace."""
+class AtTarget:
+    """A policy at a target on one trace, beside another at the same target."""
 
-    difference: F64  # (S, D) parts in the relative difference of costs
+    difference: F64  # (S, D) parts in the relative difference of costs; NaN where one of the two cannot reach it
     cost_usd: float
     attainment: float
     accuracy: float
@@ -97,7 +98,7 @@ class Leaderboard:
     def row(self, key: RowKey) -> LeaderboardRow:
         """One row."""
         cases, reference = key.cases(self.plan), reference_of(self.plan, key.target)
-        found = [self._at_target(case, key.policy, key.target) for case in cases]
+        found = [self.against(case, key.policy, reference, key.target) for case in cases]
         own = [self._own(case, key.policy) for case in cases]
         missing = [one.reason for one in found if one.status == "not reachable"]
         names = [f"{case.scenario}/{case.trace}: " if len(cases) > 1 else "" for case in cases]
@@ -139,12 +140,23 @@ class Leaderboard:
             promise_kept=all(one.promise_kept for one in own),
             floors_missed=sum(one.floors_missed for one in own),
             shed_share=_mean([one.shed_share for one in own]),
-            capacity_changes_per_hour=_mean([one.capacity_changes_per_hour for one in own]),
-            flaps_per_hour=_mean([one.flaps_per_hour for one in own]),
+            capacity_changes_per_hour=_known(_mean([one.capacity_changes_per_hour for one in own])),
+            flaps_per_hour=_known(_mean([one.flaps_per_hour for one in own])),
             preemptions_per_day=_mean([one.preemptions_per_day for one in own]),
-            rule_share=_mean([one.rule_share for one in own]),
+            rule_share=_known(_mean([one.rule_share for one in own])),
             command=self._command(key.text),
         )
+
+    def against(self, case: Case, policy: str, reference: str, target: str) -> AtTarget:
+        """A policy on one trace, its cost relative to another's, both at a target.
+
+        Args:
+            case: The trace.
+            policy: Name of a row.
+            reference: A single policy.
+            target: One of the plan's, by whose own point both are held, or the promise.
+        """
+        return self._at_target(case, policy, reference, target)
 
     def own_results(self, case: Case, policy: str) -> list[CellResult]:
         """Results of all members of a policy at their own points."""
@@ -152,9 +164,7 @@ class Leaderboard:
         return [result for member in members for result in self._own_of(case, member)]
 
     def _own_of(self, case: Case, member: Member) -> list[CellResult]:
-        points = member.points
-        index = points.own[0] * points.shape[1] + points.own[1]
-        return self._results(case, member, index)
+        return self._results(case, member, member.own)
 
     def _results(self, case: Case, member: Member, index: int) -> list[CellResult]:
         return [self._finished[cell_key(cell)] for cell in self.plan.cells_at(member, index, case)]
@@ -186,8 +196,8 @@ class Leaderboard:
         workload = self.plan.world(case).setting.workload
         return promised_target(sweep, workload.attainment_target, workload.accuracy_floor)
 
-    def _found_at_target(self, case: Case, policy: str, target_name: str) -> _AtTarget:
-        reference, target = reference_of(self.plan, target_name), self._target(case, target_name)
+    def _found_at_target(self, case: Case, policy: str, reference: str, target_name: str) -> AtTarget:
+        target = self._target(case, target_name)
         base_sweep = self._sweep(case, reference, 0)
         base = place_at(base_sweep, target)
         base_cost = daily_cost(base_sweep, base, target)
@@ -210,7 +220,7 @@ class Leaderboard:
         if base.status == "not reachable":
             status, reasons = "not reachable", [*reasons, f"the reference {reference}: {base.reason}"]
         known = np.isfinite(daily).all() and np.isfinite(base_cost).all()
-        return _AtTarget(
+        return AtTarget(
             difference=relative_difference(daily, base_cost) if known else np.full(daily.shape, np.nan),
             cost_usd=float(interquartile_mean(daily.mean(axis=1))),
             attainment=float(interquartile_mean(np.array([1.0 - one.miss_share.max() for one in places]))),
@@ -223,44 +233,6 @@ class Leaderboard:
         members = self.plan.members(policy, case.scenario)
         days = [[day for result in self._own_of(case, one) for day in result.days] for one in members]
         return operating_point(self.plan.world(case).setting, days)
-
-
-@dataclass(frozen=True)
-class RowKey:
-    """Which row."""
-
-    scenario: str
-    trace: str
-    policy: str
-    target: str
-
-    @property
-    def text(self) -> str:
-        """As `--only` takes it."""
-        return f"{self.scenario}/{self.trace}/{self.policy}@{self.target}"
-
-    def cases(self, plan: Plan) -> list[Case]:
-        """What the row is about."""
-        return [
-            case for case in plan.worlds if self.scenario in (ALL, case.scenario) and self.trace in (MEAN, case.trace)
-        ]
-
-
-def row_keys(plan: Plan) -> list[RowKey]:
-    """All rows: by scenario, trace, target and policy; means where there are several traces or scenarios."""
-    config = plan.config
-    scenarios = list(dict.fromkeys(case.scenario for case in plan.worlds))
-    traces = list(dict.fromkeys(case.trace for case in plan.worlds))
-    places = [(s, t) for s in scenarios for t in (*traces, *([MEAN] if len(traces) > 1 else []))]
-    if len(scenarios) > 1:
-        places.append((ALL, MEAN))
-    targets = (*config.compared_to, PROMISE)
-    return [RowKey(s, t, p, target) for s, t in places for target in targets for p in config.row_names]
-
-
-def reference_of(plan: Plan, target: str) -> str:
-    """The policy that costs are relative to at a target."""
-    return plan.config.compared_to[0] if target == PROMISE else target
 
 
 def _called(policy: PolicyChoice) -> str:

@@ -150,8 +150,8 @@ def _own_points(rows: Sequence[LeaderboardRow], slowest: dict[tuple[str, str], f
                 "kept" if row.promise_kept else "broken",
                 str(row.floors_missed),
                 f"{100 * row.shed_share:.3f}",
-                f"{row.capacity_changes_per_hour:.1f}",
-                f"{100 * row.rule_share:.1f}",
+                _UNKNOWN if row.capacity_changes_per_hour is None else f"{row.capacity_changes_per_hour:.1f}",
+                _UNKNOWN if row.rule_share is None else f"{100 * row.rule_share:.1f}",
                 _UNKNOWN if timing is None else f"{timing:.3f}",
             ]
         )

@@ -1,8 +1,9 @@
 """What a policy came to at its own point of its dials on one trace, pooled over days and random seeds.
 
 `promise_kept` says whether every class is at its target over all days; `floors_missed` counts days and classes whose
-accuracy lies below the floor. Of a group of training seeds every number is the interquartile mean over its members, but
-for these two: each member must keep the promise, and the floors missed are those of all.
+accuracy lies below the floor. What only watched cells know is NaN where one was not watched. Of a group of training
+seeds every number is the interquartile mean over its members, but for these two: each member must keep the promise,
+and the floors missed are those of all.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ def operating_point(setting: Setting, members: Sequence[Sequence[DayResult]]) ->
     accuracy = _mean_accuracy(accuracy_sum, answered)
     is_short = accuracy < workload.accuracy_floor - _SAME
 
-    def share(value: Callable[[DayResult], float], of: Callable[[DayResult], float] | None = None) -> float:
-        """Of totals, or per day."""
+    def share(value: Callable[[DayResult], float | None], of: Callable[[DayResult], float] | None = None) -> float:
+        """Of totals, or per day; NaN where one is not known."""
         ratios = [
-            sum(map(value, days)) / (len(days) if of is None else max(sum(map(of, days)), 1e-9)) for days in members
+            sum(_number(value(day)) for day in days) / (len(days) if of is None else max(sum(map(of, days)), 1e-9))
+            for days in members
         ]
         return float(interquartile_mean(np.array(ratios)))
 
@@ -78,6 +80,10 @@ def operating_point(setting: Setting, members: Sequence[Sequence[DayResult]]) ->
         preemptions_per_day=share(lambda day: day.preemptions),
         rule_share=share(lambda day: day.ruled_ticks, lambda day: day.ticks),
     )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _mean_accuracy(accuracy_sum: F64, answered: F64) -> F64:

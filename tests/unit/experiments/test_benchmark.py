@@ -19,9 +19,10 @@ from controller.policies.registry import POLICIES
 from controller.rule_arrays import NUM_KNOBS
 from controller.scenario import load_scenario
 from experiments.benchmark import CELLS, FinishedCells, Plan
-from experiments.benchmark_cells import CellResult, cell_key, run_cell
+from experiments.benchmark_cells import BenchmarkCell, CellResult, WorldSource, cell_key, run_cell
 from experiments.benchmark_config import BenchmarkConfig, PolicyEntry, load_benchmark, members_of, trace_label
 from experiments.benchmark_run import BenchmarkRun
+from experiments.clairvoyant import CLAIRVOYANT
 from experiments.fanout import open_workers
 from experiments.ppo import zero_tensors
 from traces.generator import generate
@@ -191,6 +192,29 @@ def test_policy_files_of_a_group_are_swept_by_the_settings_of_their_rule(tmp_pat
     assert len((tmp_path / "out" / CELLS).read_text().splitlines()) == 2 * 3 * 2
 
 
+@pytest.mark.parametrize("policy", ["mpc", "paragon", "infadapter", CLAIRVOYANT])
+def test_a_cell_that_nobody_watches_comes_to_the_same(policy: str) -> None:
+    world = WorldSource(scenario="tiny", days=(2, 3))
+    watched = BenchmarkCell(world=world, policy=policy, seed=3, hours=0.25)
+    unwatched = watched.model_copy(update={"is_watched": False})
+    assert cell_key(watched) != cell_key(unwatched)
+    unknown = {"flaps": None, "capacity_changes": None, "ruled_ticks": None}
+    seen, totals = run_cell(watched), run_cell(unwatched)
+    assert [day.model_copy(update=unknown) for day in seen.days] == list(totals.days)
+    assert all(None not in (day.flaps, day.capacity_changes, day.ruled_ticks) for day in seen.days)
+    assert (seen.decide_ms_p99 is None, totals.decide_ms_p99 is None) == (False, True)
+
+
+def test_own_points_are_watched_and_others_are_not() -> None:
+    config = BenchmarkConfig(scenarios=("tiny",), policies=("mpc", "paragon"), watched=("mpc",))
+    plan = Plan(config)
+    (case,) = plan.worlds
+    by_name = {name: plan.members(name, "tiny")[0] for name in config.row_names}
+    for name, member in by_name.items():
+        watched = [k for k in plan.run_points(member) for cell in plan.cells_at(member, k, case) if cell.is_watched]
+        assert watched == ([member.own] if name == "mpc" else [])
+
+
 def test_a_key_names_all_that_a_result_depends_on() -> None:
     def key(policy: str = "mpc", **changes) -> str:
         fields = {"scenarios": ("tiny",), "days": (2, 3), "policies": (policy,), **changes}
@@ -236,6 +260,7 @@ def test_finished_cells_are_on_the_disk_at_once(tmp_path: Path) -> None:
         ({"policies": [{"name": "a", "members": ["mpc"]}], "references": ["a"]}, "single policies"),
         ({"dials": {"mpc": {"attainment": {"setting": "headroom"}, "accuracy": {"setting": "headroom"}}}}, "another"),
         ({"polices": ["mpc"]}, "did you mean 'policies'"),
+        ({"watched": ["paragon"]}, "watched: expected one of"),
     ],
 )
 def test_wrong_files_are_named(tmp_path: Path, changes: dict, message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller import cli
-from experiments import sim_to_live_record, simulator_checks
+from experiments import record, simulator_checks
 from experiments.checks import Check, at_least, at_most, show_checks, write_checks
 
 
@@ -35,7 +35,7 @@ def test_the_exit_code_is_the_verdict_where_it_was_asked_for(
     holds: bool, words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(simulator_checks, "checks", lambda say: iter([Check("x", "1", "2", holds)]))
-    monkeypatch.setattr(sim_to_live_record, "read_record", lambda: ("kept", [Check("y", "1", "1", True)]))
+    monkeypatch.setattr(record, "read_record", lambda: ("kept", [Check("y", "1", "1", True)]))
     assert cli.main(["experiment", "simulator", "--out", str(tmp_path), *words]) == code
 
 
@@ -43,16 +43,16 @@ def test_without_a_comparison_with_live_runs_the_check_falls_short(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(simulator_checks, "checks", lambda say: iter([Check("x", "1", "2", True)]))
-    monkeypatch.setattr(sim_to_live_record, "read_record", lambda: None)
+    monkeypatch.setattr(record, "read_record", lambda: None)
     assert cli.main(["experiment", "simulator", "--out", str(tmp_path), "--check"]) == 1
     assert "never measured" in capsys.readouterr().out
 
 
 def test_a_comparison_is_kept_with_commit_and_date(tmp_path: Path) -> None:
     path = tmp_path / "records" / "kept.json"
-    assert sim_to_live_record.read_record(path) is None
-    sim_to_live_record.write_record([at_most("busy: p50", 0.2, 0.1)], {"repeats": 3}, path)
-    title, found = sim_to_live_record.read_record(path) or ("", [])
+    assert record.read_record(path) is None
+    record.write_record([at_most("busy: p50", 0.2, 0.1)], {"repeats": 3}, path)
+    title, found = record.read_record(path) or ("", [])
     assert found == [at_most("busy: p50", 0.2, 0.1)]
     assert "as measured on 20" in title
 

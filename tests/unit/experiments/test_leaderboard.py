@@ -7,9 +7,10 @@ from experiments.benchmark import Case, Plan
 from experiments.benchmark_cells import CellResult, DayResult, cell_key
 from experiments.benchmark_config import BenchmarkConfig, PolicyEntry
 from experiments.dials import Dial, Dials
-from experiments.leaderboard import Leaderboard, LeaderboardRow, RowKey, row_keys
+from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import as_csv, difference_text, render
 from experiments.operating_point import operating_point
+from experiments.row_keys import RowKey, row_keys
 
 NO_DIALS = Dials()
 TWO_POINTS = Dials(attainment=Dial(setting="miss_multiplier", factors=(2.0,)))

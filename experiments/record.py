@@ -1,4 +1,4 @@
-"""The last full comparison of live runs with the simulator, kept beside the code with its commit and date."""
+"""What takes too long to be measured at every check: its last result, kept beside the code with its commit and date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECORD = Path(__file__).with_name("records") / "sim_to_live.json"
 
 
 def write_record(checks: Sequence[Check], how: dict[str, Any], path: Path = RECORD) -> None:
-    """Keeps a comparison.
+    """Keeps what was measured.
 
     Args:
         checks: All of its values.
@@ -29,10 +29,10 @@ def write_record(checks: Sequence[Check], how: dict[str, Any], path: Path = RECO
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def read_record(path: Path = RECORD) -> tuple[str, list[Check]] | None:
-    """Title and values of the comparison kept; None where none was made."""
+def read_record(path: Path = RECORD, what: str = "live against simulated") -> tuple[str, list[Check]] | None:
+    """Title and values of what was kept; None where nothing was."""
     if not path.exists():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
-    title = f"live against simulated, as measured on {record['date']} at commit {str(record['commit'])[:12]}"
+    title = f"{what}, as measured on {record['date']} at commit {str(record['commit'])[:12]}"
     return title, [Check(**row) for row in record["checks"]]

@@ -1,0 +1,298 @@
+"""What the evidence must show, value beside bar.
+
+Costs are compared at equal attainment and accuracy: at what the tuned rule `mpc` itself came to on a trace, which all
+others are set to by their dials; and where a rival cannot get there, at what that rival came to. The *hardest* rival is
+the one against which least is saved; a rival that misses twice what is promised, or more, is listed and not judged, for
+what it saves it takes from its users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.arrays import F64
+from experiments.benchmark import Case
+from experiments.benchmark_config import SELECTED
+from experiments.checks import Check, at_least, at_most
+from experiments.evidence_files import GENERALIST, LEAST_SEEDS, PUBLISHED, RULE, TOLD
+from experiments.evidence_plan import GENERALIST_SELECTED, GENERALIST_ZERO, LEARNED, LEARNED_SELECTED, ZERO
+from experiments.leaderboard import Leaderboard
+from experiments.row_keys import RowKey, case_keys, overall_key
+from experiments.statistics import Interval, bootstrap, interquartile_mean, mean_over_traces
+
+PUBLISHED_SAVING, RULE_SAVING, GAP_CLOSED = 20.0, 5.0, 40.0  # percent
+WORST_TRACE, HELD_OUT_LOSS, RULE_SHARE = 2.0, 2.0, 5.0  # percent
+ATTAINMENT = 99.0  # percent
+LEAST_JUDGED = 0.98
+"""Attainment of a rival below which its cost says nothing."""
+
+EVIDENCE = "provisor experiment evidence"
+_AGAIN = f"{EVIDENCE} --check"
+
+
+@dataclass(frozen=True, eq=False)
+class Versus:
+    """A policy against a rival on every trace.
+
+    Attributes:
+        policy: Name of a row.
+        rival: A single policy.
+        strata: By trace each day's part in the relative difference of costs, (S, D).
+        targets: By trace whose attainment and accuracy both are held to; None where they cannot meet.
+        reasons: Why, where they cannot.
+        interval: Of the mean over traces.
+    """
+
+    policy: str
+    rival: str
+    cases: tuple[Case, ...]
+    strata: list[F64]
+    targets: list[str | None]
+    reasons: list[str]
+    interval: Interval
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they meet on every trace."""
+        return None not in self.targets
+
+    @property
+    def by_case(self) -> F64:
+        """Relative cost on each trace, NaN where they do not meet."""
+        return np.array([interquartile_mean(one.mean(axis=1)) for one in self.strata])
+
+    @property
+    def by_seed(self) -> F64:
+        """Relative cost of each training seed, mean over traces."""
+        return np.asarray(np.mean([one.mean(axis=1) for one in self.strata], axis=0))
+
+
+def versus(board: Leaderboard, policy: str, rival: str, beside: str | None = None) -> Versus:
+    """Compares a policy with a rival, on each trace at the first target that both, and `beside`, can reach.
+
+    Args:
+        board: Whose plan has the rule and the rival among its references.
+        policy: Name of a row.
+        rival: Costs are relative to its.
+        beside: Another row that has to be there too, so that both can be set against the rival at the same target.
+    """
+    config, cases = board.plan.config, tuple(board.plan.worlds)
+    wanted = [name for name in dict.fromkeys((RULE, rival)) if name in config.references]
+    strata: list[F64] = []
+    targets: list[str | None] = []
+    reasons: list[str] = []
+    for case in cases:
+        tried = [(target, board.against(case, policy, rival, target)) for target in wanted]
+        met = [
+            (target, found)
+            for target, found in tried
+            if np.isfinite(found.difference).all()
+            and (beside is None or np.isfinite(board.against(case, beside, rival, target).difference).all())
+        ]
+        target, found = met[0] if met else (None, tried[-1][1])
+        targets.append(target)
+        strata.append(found.difference if met else np.full(found.difference.shape, np.nan))
+        if not met:
+            reasons.append(f"{case.scenario}/{case.trace}: {_brief(found.reason)}")
+    interval = bootstrap(strata, block=config.block_days, resamples=config.resamples)
+    return Versus(policy, rival, cases, strata, targets, reasons, interval)
+
+
+def published_checks(board: Leaderboard) -> Iterator[Check]:
+    """Check 1: against the best published scheme."""
+    rivals = [name for name in PUBLISHED if name in board.plan.config.references]
+    found, _ = _saving_checks(board, "1", "best published scheme", rivals, PUBLISHED_SAVING)
+    yield from found
+
+
+def rule_checks(board: Leaderboard) -> Iterator[Check]:
+    """Check 2: against the strongest tuned rule, and how much of its gap to clairvoyance is closed."""
+    rivals = board.plan.config.references
+    checks, found = _saving_checks(board, "2", "strongest tuned rule", rivals, RULE_SAVING)
+    yield from checks
+    if found is None:
+        return
+    yield _gap_check(board, found.rival)
+    by_case = found.by_case
+    worst = int(np.argmax(by_case))
+    case = found.cases[worst]
+    what = f"2: worst of {len(by_case)} traces against {found.rival}: {case.scenario}/{case.trace}"
+    loss = 100.0 * float(by_case[worst])
+    yield Check(what, f"{loss:+.1f} %", f"<= +{WORST_TRACE:g} %", loss <= WORST_TRACE, _AGAIN)
+    yield from beside_checks(board, "2", LEARNED_SELECTED, ZERO, found.rival)
+
+
+def held_out_checks(board: Leaderboard) -> Iterator[Check]:
+    """Check 3: the generalist on what it was not trained on, against the rule tuned there."""
+    found = versus(board, GENERALIST, RULE)
+    (case,) = dict.fromkeys(case.scenario for case in found.cases)
+    traces = ", ".join(one.trace for one in found.cases)
+    what = f"3: generalist on {case}/{traces}, zero-shot, against {RULE} tuned there{_seeds_text(board, found)}"
+    holds = found.is_known and 100.0 * found.interval.estimate <= HELD_OUT_LOSS
+    yield Check(what, _signed(found), f"<= +{HELD_OUT_LOSS:g} %", holds, _AGAIN)
+    yield from beside_checks(board, "3", GENERALIST_SELECTED, GENERALIST_ZERO, RULE)
+
+
+def promise_checks(board: Leaderboard) -> Iterator[Check]:
+    """Check 4: attainment and floors of the selected policy on every trace, at its own point."""
+    reference = board.plan.config.compared_to[0]
+    for key, case in zip(case_keys(board.plan, LEARNED_SELECTED, reference), board.plan.worlds, strict=True):
+        row, everyone = board.row(key), board.row(RowKey(key.scenario, key.trace, LEARNED, reference))
+        workload = board.plan.world(case).setting.workload
+        floors = dict(zip(row.accuracy_by_class, workload.accuracy_floor.tolist(), strict=True))
+        short = [
+            f"{name} {value:.4f} < {floors[name]:g}"
+            for name, value in row.accuracy_by_class.items()
+            if value is not None and value < floors[name] - 1e-9
+        ]
+        least = 100.0 * min(row.attainment_by_class.values())
+        floors_text = "floors met" if not short else f"floors missed: {', '.join(short)}"
+        seeds = "all seeds keep the promise" if everyone.promise_kept else "not all seeds keep it"
+        yield Check(
+            f"4: attainment of the worst class and floors, {key.scenario}/{key.trace} ({seeds})",
+            f"{least:.3f} %, {floors_text}",
+            f">= {ATTAINMENT:g} %, floors met",
+            least >= ATTAINMENT and not short,
+            row.command,
+        )
+
+
+def seed_checks(board: Leaderboard, policy: str, command: Callable[[str], str]) -> Iterator[Check]:
+    """Whether there are enough training seeds.
+
+    Args:
+        board: Of the policies.
+        policy: A group.
+        command: Scenario to what trains its group.
+    """
+    for scenario in dict.fromkeys(case.scenario for case in board.plan.worlds):
+        count = len(board.plan.members(policy, scenario))
+        yield at_least(f"training seeds of {policy} on {scenario}", count, LEAST_SEEDS, command=command(scenario))
+
+
+def solved_checks(board: Leaderboard, rivals: Sequence[str]) -> Iterator[Check]:
+    """Against rules that solve programs: as check 2, each by itself."""
+    for name in rivals:
+        found = versus(board, LEARNED, name)
+        yield _saving_check(f"2: saving against {name}, which {_came_to(board, name)}", found, RULE_SAVING)
+
+
+def beside_checks(board: Leaderboard, number: str, policy: str, zero: str, rule: str) -> Iterator[Check]:
+    """Share of ticks on which the named rule drove, and what the rule inside costs without its network."""
+    rows = [board.row(key) for key in case_keys(board.plan, policy, board.plan.config.compared_to[0])]
+    most = max(rows, key=lambda row: float("inf") if row.rule_share is None else row.rule_share)
+    share = float("nan") if most.rule_share is None else 100.0 * most.rule_share
+    what = f"{number}: share of ticks on the rule, worst trace ({most.scenario}/{most.trace})"
+    yield at_most(what, share, RULE_SHARE, " %", most.command)
+    found = versus(board, zero, rule)
+    yield Check(f"{number}: {zero} against {rule}", _signed(found), "printed beside", holds=True, command=_AGAIN)
+
+
+def gap_closed(ours: Sequence[F64], told: Sequence[F64]) -> list[F64]:
+    """Each day's part in the share of a gap that is closed.
+
+    Its mean over traces, as `bootstrap` takes it, is r = ours / told, both relative to the rule whose gap it is; the
+    value of a day is r + (ours - r told) / told's mean, the ratio's linear form.
+
+    Args:
+        ours: By trace (S seeds, D days), parts in the relative difference of our costs to the rule's.
+        told: By trace (1, D), likewise of the rule that is told what comes; their mean is below 0.
+    """
+    of = float(np.mean([one.mean() for one in told]))
+    share = mean_over_traces(ours) / of
+    return [share + (mine - share * its) / of for mine, its in zip(ours, told, strict=True)]
+
+
+def hardest(board: Leaderboard, rivals: Sequence[str]) -> tuple[list[Versus], list[str]]:
+    """The learned policy against those of the rivals that are judged, hardest first; and the others' names.
+
+    A rival that it cannot be compared with is among the first, for nobody knows how hard it is.
+    """
+    own = {name: board.row(overall_key(board.plan, name, name)).own_attainment for name in rivals}
+    judged = [name for name in rivals if own[name] >= LEAST_JUDGED]
+    found = [versus(board, LEARNED, name) for name in judged]
+    found.sort(key=lambda one: (one.is_known, -one.interval.estimate if one.is_known else 0.0))
+    return found, [name for name in rivals if name not in judged]
+
+
+def _saving_checks(
+    board: Leaderboard, number: str, what: str, rivals: Sequence[str], bar: float
+) -> tuple[list[Check], Versus | None]:
+    """The saving against the hardest rival, and that comparison; None where there is none."""
+    found, others = hardest(board, rivals)
+    known = [one for one in found if one.is_known]
+    unknown = [f"{one.rival}: {one.reasons[0]}" for one in found if not one.is_known]
+    apart = [f"{name} {_came_to(board, name)}" for name in others]
+    notes = "".join(f"; {'; '.join(part)}" for part in (unknown, apart) if part)
+    all_compared = Check(
+        f"{number}: rivals compared at equal attainment and accuracy{notes}",
+        f"{len(known)} of {len(found)}",
+        f"all that attain >= {100 * LEAST_JUDGED:g} %",
+        bool(known) and not unknown,
+        _AGAIN,
+    )
+    if not known:
+        return [all_compared], None
+    one = known[0]
+    met = sum(target == RULE for target in one.targets)
+    where = f"{met} of {len(one.targets)} traces at what {RULE} came to"
+    label = f"{number}: saving against the {what}, {one.rival}, which {_came_to(board, one.rival)}; {where}"
+    return [all_compared, _saving_check(f"{label}{_seeds_text(board, one)}", one, bar)], one
+
+
+def _saving_check(what: str, found: Versus, bar: float) -> Check:
+    """A saving with its interval, which must exclude 0."""
+    wanted = f">= {bar:g} %, interval above 0"
+    if not found.is_known:
+        return Check(what, f"not comparable: {found.reasons[0]}", wanted, holds=False, command=_AGAIN)
+    one = found.interval
+    measured = f"{-100 * one.estimate:.1f} % [{-100 * one.high:.1f}, {-100 * one.low:.1f}]"
+    return Check(what, measured, wanted, -100.0 * one.estimate >= bar and one.high < 0.0, _AGAIN)
+
+
+def _gap_check(board: Leaderboard, rule: str) -> Check:
+    what, bar = f"2: gap of {rule} to the clairvoyant closed", f">= {GAP_CLOSED:g} %, interval above 0"
+    if TOLD not in board.plan.config.row_names:
+        return Check(what, "the clairvoyant is missing", bar, holds=False, command=_AGAIN)
+    ours, told = versus(board, LEARNED, rule, beside=TOLD), versus(board, TOLD, rule, beside=LEARNED)
+    if not told.is_known:
+        return Check(what, f"not comparable: {told.reasons[0]}", bar, holds=False, command=_AGAIN)
+    room = -100.0 * told.interval.estimate
+    if room <= 0.0:
+        return Check(what, f"no gap: the clairvoyant saves {room:.2f} %", bar, holds=False, command=_AGAIN)
+    config = board.plan.config
+    found = bootstrap(gap_closed(ours.strata, told.strata), block=config.block_days, resamples=config.resamples)
+    bounds = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    measured = f"{100 * found.estimate:.1f} % {bounds} of {room:.1f} %"
+    return Check(what, measured, bar, 100 * found.estimate >= GAP_CLOSED and found.low > 0.0, _AGAIN)
+
+
+def _came_to(board: Leaderboard, name: str) -> str:
+    row = board.row(overall_key(board.plan, name, name))
+    accuracy = "" if row.own_accuracy is None else f" at accuracy {100 * row.own_accuracy:.2f} %"
+    return f"attains {100 * row.own_attainment:.2f} %{accuracy} for {row.own_cost_usd:.2f} $/day"
+
+
+def _seeds_text(board: Leaderboard, found: Versus) -> str:
+    """Range over the seeds, and the selected policy, where they can be compared."""
+    if not found.is_known:
+        return ""
+    low, high = 100 * float(found.by_seed.min()), 100 * float(found.by_seed.max())
+    selected = versus(board, found.policy + SELECTED, found.rival)
+    return f"; cost by seed {low:+.1f} to {high:+.1f} % ({len(found.by_seed)} seeds), selected {_signed(selected)}"
+
+
+def _signed(found: Versus) -> str:
+    if not found.is_known:
+        return f"not comparable: {found.reasons[0]}"
+    one = found.interval
+    return f"{100 * one.estimate:+.1f} % [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+
+
+def _brief(reason: str) -> str:
+    """The first of the reasons that a group's members have."""
+    first, *others = reason.split(", ")
+    return f"{first} (and {len(others)} more)" if others else first

@@ -1,0 +1,292 @@
+"""The files that evidence is computed from: where they lie, what makes them, and whether they can be believed.
+
+All are kept with the code: settings found by `provisor tune` with the summary of their study, and policy files found by
+`provisor train`. A file that is not there, or that says of itself that it was made otherwise, is a `Problem` with the
+command that makes it; nothing here raises, since a missing file is a result that falls short and no mistake of use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.config import parse_config
+from controller.errors import ProvisorError, UsageError, mismatch
+from controller.policies.policy_file import PolicyContent, load_policy_file
+from controller.policies.registry import read_spec, settings_model
+from controller.scenario import DayRange, Scenario, load_scenario
+from experiments.clairvoyant import CLAIRVOYANT
+from experiments.suite import HELD_OUT, split_of_day, suite_trace
+from experiments.variation import vary
+from experiments.world_ref import ALL_TRACES
+
+ROOT = Path(__file__).parent
+"""Folder of the package: all paths below are under it."""
+
+PUBLISHED = (
+    "reactive", "util_aware", "exascale", "mixed", "paragon", "mark", "infaas", "ray_serve", "hpa", "spothedge",
+    "tributary", "ribbon",
+)  # fmt: skip
+"""Schemes tuned in the levers that they were published with."""
+
+RULE = "mpc"
+OTHERS = ("paragon_plus", RULE)
+"""Rules beside them that decide in microseconds."""
+
+SOLVED = ("infadapter", "rolling_milp")
+"""Rules that solve a program every minute: hours, so run under `--full` alone."""
+
+TOLD = "clairvoyant"
+GENERALIST = "generalist"
+LEAST_SEEDS = 10
+
+HELD_OUT_TRACE = next(iter(HELD_OUT))
+HELD_OUT_NAME = "held-out"
+HELD_OUT_BASE, HELD_OUT_SEED, HELD_OUT_INDEX = "suite-cpu", 1995, 0
+"""The catalog kept out of training: this variation of this scenario. No training may draw with this seed."""
+
+HELD_OUT_TRIALS = 1000
+_HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on together
+_NUM_TRIALS = {RULE: "--until-gain 0.005", TOLD: "--until-gain 0.005"} | dict.fromkeys(SOLVED, "--trials 50")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that is missing or cannot be believed."""
+
+    file: str
+    why: str
+    command: str  # makes it
+
+    @property
+    def text(self) -> str:
+        """On a line."""
+        return f"{self.file}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """The files of a package folder.
+
+    Args:
+        root: Holds `tuned/`, `policies/` and `configs/`.
+    """
+
+    root: Path = ROOT
+
+    def settings(self, name: str, scenario: str) -> Path:
+        """Tuned settings of a rule on a scenario."""
+        return self.root / "tuned" / Path(scenario).stem / f"{name}.yaml"
+
+    def policies(self, learner: str) -> Path:
+        """Pattern of the files of a learner: a scenario's name, or `GENERALIST`."""
+        return self.root / "policies" / learner / "policy-seed-*.provisor"
+
+    def held_out_scenario(self) -> Path:
+        """The scenario file of the catalog kept out of training."""
+        return self.root / "configs" / f"{HELD_OUT_NAME}.yaml"
+
+    def training_run(self, learner: str) -> Path:
+        """What `provisor train` takes to make a learner's files."""
+        return self.root / "configs" / f"{learner}.yaml"
+
+    def policy_files(self, learner: str) -> list[Path]:
+        """The files of a learner in order of their seeds; those that are not readable too."""
+        pattern = self.policies(learner)
+        return sorted(pattern.parent.glob(pattern.name), key=lambda path: (len(path.name), path.name))
+
+    def settings_problem(self, name: str, scenario: str) -> Problem | None:
+        """What is wrong with tuned settings; None: nothing.
+
+        Args:
+            name: Kind, or `TOLD` for the rule that is told what comes.
+            scenario: Name, or path of the held-out scenario.
+        """
+        path = self.settings(name, scenario)
+        try:
+            why = next(_settings_faults(path, CLAIRVOYANT if name == TOLD else name), None)
+            if why is None and Path(scenario).stem == HELD_OUT_NAME:
+                trials = int(_summary(path)["trials"]["total"])
+                if trials < HELD_OUT_TRIALS:
+                    why = mismatch("trials", f"at least {HELD_OUT_TRIALS}", trials)
+        except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
+            why = _said(error)
+        return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
+
+    def policies_problem(self, learner: str) -> Problem | None:
+        """What is wrong with a learner's files, the first that is; None: nothing.
+
+        Args:
+            learner: As for `policies`.
+        """
+        files = self.policy_files(learner)
+        command = self.training_command(learner)
+        if not files:
+            return Problem(self._shown(self.policies(learner)), "missing", command)
+        try:
+            why = self._drawn_fault() if learner == GENERALIST else None
+        except (ProvisorError, OSError) as error:
+            why = _said(error)
+        if why is not None:
+            return Problem(self._shown(self.training_run(learner)), why, command)
+        seeds: dict[tuple[int, ...], Path] = {}
+        for path in files:
+            try:
+                content = load_policy_file(path)
+                why = next(_training_faults(content, learner), None)
+            except (ProvisorError, OSError) as error:
+                return Problem(self._shown(path), _said(error), command)
+            twin = seeds.setdefault(content.manifest.training.seeds, path)
+            if why is None and twin != path:
+                why = mismatch("training.seeds", f"another seed than {twin.name}", content.manifest.training.seeds)
+            if why is not None:
+                return Problem(self._shown(path), why, command)
+        return None
+
+    def held_out_problem(self) -> Problem | None:
+        """What is wrong with the held-out scenario's file; None: nothing."""
+        path = self.held_out_scenario()
+        command = f"python -m experiments.evidence_files > {self._shown(path)}"
+        if not path.exists():
+            return Problem(self._shown(path), "missing", command)
+        try:
+            is_it = load_scenario(path) == held_out_variation()
+        except ProvisorError as error:
+            return Problem(self._shown(path), _said(error), command)
+        return None if is_it else Problem(self._shown(path), "not the variation that is held out", command)
+
+    def tuning_command(self, name: str, scenario: str) -> str:
+        """Makes tuned settings."""
+        folder = self._shown(self.settings(name, scenario).parent)
+        policy = f"{CLAIRVOYANT} --name {TOLD}" if name == TOLD else name
+        if Path(scenario).stem == HELD_OUT_NAME:
+            days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
+            held_out = self._shown(self.held_out_scenario())
+            return f"provisor tune {held_out} {days} --policy {policy} --trials {HELD_OUT_TRIALS} --commit-to {folder}"
+        effort = _NUM_TRIALS.get(name, "--trials 300")
+        return f"provisor tune {scenario} --suite --policy {policy} {effort} --commit-to {folder}"
+
+    def training_command(self, learner: str) -> str:
+        """Makes a learner's files."""
+        run, out = self._shown(self.training_run(learner)), f"runs/train/{learner}"
+        folder = self._shown(self.policies(learner).parent)
+        return f"provisor train {run} --out {out} && cp {out}/policy-seed-*.provisor {folder}/"
+
+    def _drawn_fault(self) -> str | None:
+        """Whether the generalist's run draws the catalog that is held out; None: it does not, or there is no run."""
+        from experiments.run_config import load_run
+
+        path = self.training_run(GENERALIST)
+        suite = load_run(path).train.suite if path.exists() else None
+        # A run draws with its seed to train and with the next one to validate.
+        if suite is None or HELD_OUT_SEED not in (suite.seed, suite.seed + 1):
+            return None
+        return mismatch("train.suite.seed", f"none that draws with {HELD_OUT_SEED}, which is held out", suite.seed)
+
+    def _shown(self, path: Path) -> str:
+        """A path as it is called in a checkout."""
+        return str(path.relative_to(self.root.parent))
+
+
+def selected_by_validation(files: list[Path]) -> Path:
+    """Of a learner's files, the one whose policy was best on the validation days.
+
+    Args:
+        files: At least one, without a problem.
+    """
+    return min(files, key=lambda path: _validation_value(load_policy_file(path)))
+
+
+def held_out_variation() -> Scenario:
+    """The scenario kept out of training."""
+    drawn = vary(load_scenario(HELD_OUT_BASE), HELD_OUT_SEED, HELD_OUT_INDEX)
+    return drawn.model_copy(update={"name": HELD_OUT_NAME, "description": "A catalog that no policy was trained on."})
+
+
+def held_out_text() -> str:
+    """The scenario kept out of training, as its file holds it."""
+    import yaml
+
+    fields = held_out_variation().model_dump(mode="json", exclude_unset=True)
+    head = (
+        f"# Held out of all training: variation {HELD_OUT_INDEX} of {HELD_OUT_BASE} under seed {HELD_OUT_SEED} "
+        "(experiments/evidence_files.py writes it).\n"
+    )
+    return head + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return found
+
+
+def _settings_faults(path: Path, kind: str) -> Iterator[str]:
+    """Why settings cannot be believed."""
+    if not path.exists():
+        yield "missing"
+        return
+    spec = read_spec(str(path))
+    if spec.kind != kind:
+        yield mismatch("kind", kind, spec.kind)
+        return
+    parse_config(spec.settings, settings_model(kind), str(path))
+    if not path.with_suffix(".json").exists():
+        yield f"no summary of its study ({path.with_suffix('.json').name}) beside it"
+        return
+    summary = _summary(path)
+    if summary["policy"]["kind"] != kind or summary["settings"] != spec.settings:
+        yield f"not the settings that its study found ({path.with_suffix('.json').name})"
+    for world in summary["worlds"]:
+        trace, day = world.get("suite_trace"), int(world["day"])
+        if trace is not None and split_of_day(trace, day) == "test":
+            yield f"tuned on day {day} of {trace}, which is a test day"
+
+
+def _training_faults(content: PolicyContent, learner: str) -> Iterator[str]:
+    """Why a policy file is none of a learner's."""
+    training = content.manifest.training
+    scenario, _, trace = training.scenario.partition(".")
+    if learner != GENERALIST and scenario != learner:
+        yield mismatch("training.scenario", learner, training.scenario)
+    traces = [name for name in training.trace.split("+") if name in ALL_TRACES]
+    if learner == GENERALIST and HELD_OUT_TRACE in (trace, *traces):
+        yield mismatch("training.trace", f"no {HELD_OUT_TRACE}, which is held out", training.trace)
+    if learner == GENERALIST and content.manifest.catalog != "any":
+        yield mismatch("catalog", "any", content.manifest.catalog)
+    test = _test_days(scenario, trace)
+    for name, days in (("train_days", training.train_days), ("validation_days", training.validation_days)):
+        if test is not None and days[0] <= test[1] and test[0] <= days[1]:
+            yield mismatch(f"training.{name}", f"no test day ({test[0]}:{test[1]})", f"{days[0]}:{days[1]}")
+    try:
+        _validation_value(content)
+    except UsageError as error:
+        yield str(error)
+
+
+def _test_days(scenario: str, trace: str) -> DayRange | None:
+    """Test days of what a policy was trained on; None where nobody knows it."""
+    if trace in ALL_TRACES:
+        return suite_trace(trace).splits.test
+    try:
+        return load_scenario(scenario).splits.test
+    except ProvisorError:
+        return None
+
+
+def _validation_value(content: PolicyContent) -> float:
+    validation: Any = content.manifest.metrics.get("validation")
+    try:
+        return float(validation["policy"]["value"])
+    except (TypeError, KeyError, ValueError):
+        raise UsageError(mismatch("metrics.validation.policy.value", "a number", validation)) from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+if __name__ == "__main__":
+    print(held_out_text(), end="")  # noqa: T201 - what the module is run for

@@ -1,0 +1,41 @@
+"""Files that evidence is computed from, made in a moment: settings of no study, random networks."""
+
+import json
+
+import yaml
+
+from controller.compile import compile_scenario
+from controller.policies.policy_file import PolicyContent, save_policy_file
+from controller.scenario import load_scenario
+from tests.networks import make_content
+
+
+def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summary):
+    """Settings with the summary of their study, on a training day."""
+    path = artefacts.settings(name, scenario)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"headroom": 1.2} if given is None else given
+    path.write_text(yaml.safe_dump({"kind": kind, "name": name, "settings": settings}))
+    study = {
+        "policy": {"kind": kind, "name": name},
+        "settings": settings,
+        "worlds": [{"suite_trace": "twitter", "day": 11}],
+        "trials": {"total": 300},
+    }
+    path.with_suffix(".json").write_text(json.dumps({**study, **summary}))
+    return path
+
+
+def put_policy(artefacts, learner, seed, value=1.0, scale=0.0, **record):
+    """A policy that says it was trained on a scenario's training days."""
+    setting = compile_scenario(load_scenario("tiny"))
+    content = make_content(setting, scale)
+    manifest = content.manifest
+    told = {"scenario": learner, "train_days": (1, 1), "validation_days": (2, 2), "seeds": (seed,), **record}
+    metrics = {} if value is None else {"validation": {"policy": {"value": value}}}
+    changed = manifest.model_copy(
+        update={"training": manifest.training.model_copy(update=told), "metrics": metrics, "catalog": "any"}
+    )
+    path = artefacts.policies(learner).with_name(f"policy-seed-{seed}.provisor")
+    save_policy_file(path, PolicyContent(changed, content.tensors))
+    return path

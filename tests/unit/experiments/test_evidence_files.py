@@ -1,0 +1,166 @@
+"""Files that evidence is computed from are believed only if they are what they say, and never the cause of a crash."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.clairvoyant import CLAIRVOYANT
+from experiments.evidence_files import (
+    GENERALIST,
+    HELD_OUT_SEED,
+    RULE,
+    TOLD,
+    Artefacts,
+    held_out_text,
+    held_out_variation,
+    selected_by_validation,
+)
+from tests.evidence_artefacts import put_policy, put_settings
+
+
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Artefacts:
+    return Artefacts(tmp_path / "experiments")
+
+
+def test_settings_with_their_study_are_believed(artefacts: Artefacts) -> None:
+    put_settings(artefacts, RULE, RULE)
+    put_settings(artefacts, TOLD, CLAIRVOYANT)
+    assert artefacts.settings_problem(RULE, "suite-cpu") is None
+    assert artefacts.settings_problem(TOLD, "suite-cpu") is None
+
+
+def test_missing_settings_name_the_file_and_what_makes_it(artefacts: Artefacts) -> None:
+    found = artefacts.settings_problem("paragon", "suite-gpu")
+    assert found is not None
+    assert found.text == "experiments/tuned/suite-gpu/paragon.yaml: missing"
+    assert found.command == (
+        "provisor tune suite-gpu --suite --policy paragon --trials 300 --commit-to experiments/tuned/suite-gpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({"worlds": [{"suite_trace": "twitter", "day": 14}]}, "tuned on day 14 of twitter, which is a test day"),
+        ({"settings": {"headroom": 1.3}}, "not the settings that its study found"),
+        ({"policy": {"kind": "paragon", "name": "mpc"}}, "not the settings that its study found"),
+        ({"worlds": 3}, "not iterable"),
+    ],
+)
+def test_settings_that_their_study_contradicts_are_refused(artefacts: Artefacts, summary: dict, message: str) -> None:
+    put_settings(artefacts, RULE, RULE, **summary)
+    found = artefacts.settings_problem(RULE, "suite-cpu")
+    assert found is not None
+    assert message in found.why
+
+
+def test_settings_of_another_kind_broken_or_without_study_are_refused(artefacts: Artefacts) -> None:
+    path = put_settings(artefacts, RULE, "paragon")
+    found = artefacts.settings_problem(RULE, "suite-cpu")
+    assert found is not None
+    assert "kind: expected mpc, got 'paragon'" in found.why
+    path.write_text(yaml.safe_dump({"kind": RULE, "settings": {"headrom": 1.2}}))
+    found = artefacts.settings_problem(RULE, "suite-cpu")
+    assert found is not None
+    assert "did you mean 'headroom'" in found.why
+    put_settings(artefacts, RULE, RULE).with_suffix(".json").unlink()
+    found = artefacts.settings_problem(RULE, "suite-cpu")
+    assert found is not None
+    assert "no summary of its study" in found.why
+
+
+def test_the_rule_of_the_held_out_catalog_needs_its_trials(artefacts: Artefacts) -> None:
+    scenario = str(artefacts.held_out_scenario())
+    put_settings(artefacts, RULE, RULE, scenario)
+    found = artefacts.settings_problem(RULE, scenario)
+    assert found is not None
+    assert "trials: expected at least 1000, got 300" in found.why
+    assert "--trace nasa" in found.command
+    put_settings(artefacts, RULE, RULE, scenario, trials={"total": 1000})
+    assert artefacts.settings_problem(RULE, scenario) is None
+
+
+def test_policies_of_a_scenario_are_believed_and_the_best_by_validation_selected(artefacts: Artefacts) -> None:
+    for seed, value in ((0, 0.9), (1, 0.8), (10, 0.85)):
+        put_policy(artefacts, "tiny", seed, value)
+    assert artefacts.policies_problem("tiny") is None
+    files = artefacts.policy_files("tiny")
+    assert [path.stem for path in files] == ["policy-seed-0", "policy-seed-1", "policy-seed-10"]
+    assert selected_by_validation(files) == files[1]
+
+
+@pytest.mark.parametrize(
+    ("learner", "record", "message"),
+    [
+        ("tiny", {"train_days": (1, 3)}, "training.train_days: expected no test day (3:3), got '1:3'"),
+        ("tiny", {"validation_days": (3, 3)}, "training.validation_days"),
+        ("tiny", {"scenario": "demo"}, "training.scenario: expected tiny"),
+        ("tiny", {"scenario": "tiny.twitter", "train_days": (10, 14)}, "no test day (14:17)"),
+        (GENERALIST, {"scenario": "suite-cpu.twitter", "trace": "twitter+nasa"}, "no nasa, which is held out"),
+        (GENERALIST, {"scenario": "suite-cpu.nasa", "trace": "x"}, "no nasa, which is held out"),
+    ],
+)
+def test_policies_trained_on_what_they_are_tested_on_are_refused(
+    artefacts: Artefacts, learner: str, record: dict, message: str
+) -> None:
+    put_policy(artefacts, learner, 0, **record)
+    found = artefacts.policies_problem(learner)
+    assert found is not None
+    assert message in found.why
+    assert found.file == f"experiments/policies/{learner}/policy-seed-0.provisor"
+    assert f"provisor train experiments/configs/{learner}.yaml" in found.command
+
+
+def test_policies_that_are_missing_damaged_twice_the_same_seed_or_never_validated_are_refused(
+    artefacts: Artefacts,
+) -> None:
+    found = artefacts.policies_problem("tiny")
+    assert found is not None
+    assert found.why == "missing"
+    path = put_policy(artefacts, "tiny", 0)
+    path.write_bytes(path.read_bytes()[:-10])
+    found = artefacts.policies_problem("tiny")
+    assert found is not None
+    assert "expected" in found.why
+    put_policy(artefacts, "tiny", 0)
+    put_policy(artefacts, "tiny", 1, seeds=(0,))
+    found = artefacts.policies_problem("tiny")
+    assert found is not None
+    assert "another seed than policy-seed-0.provisor" in found.why
+    put_policy(artefacts, "tiny", 1, value=None)
+    found = artefacts.policies_problem("tiny")
+    assert found is not None
+    assert "metrics.validation.policy.value" in found.why
+
+
+def test_the_shipped_held_out_scenario_is_the_variation_that_is_named() -> None:
+    shipped = Artefacts()
+    assert shipped.held_out_problem() is None
+    assert shipped.held_out_scenario().read_text() == held_out_text()
+    assert f"seed {HELD_OUT_SEED}" in held_out_text()
+
+
+def test_another_held_out_scenario_is_refused(artefacts: Artefacts) -> None:
+    path = artefacts.held_out_scenario()
+    found = artefacts.held_out_problem()
+    assert found is not None
+    assert found.why == "missing"
+    path.parent.mkdir(parents=True)
+    path.write_text(held_out_text().replace(f"mean_rps: {held_out_variation().mean_rps}", "mean_rps: 20.0"))
+    found = artefacts.held_out_problem()
+    assert found is not None
+    assert found.why == "not the variation that is held out"
+
+
+def test_a_generalist_whose_run_draws_the_held_out_catalog_is_refused(artefacts: Artefacts) -> None:
+    put_policy(artefacts, GENERALIST, 0, scenario="tiny")
+    run = artefacts.training_run(GENERALIST)
+    run.parent.mkdir(parents=True)
+    for seed, is_drawn in ((HELD_OUT_SEED - 2, False), (HELD_OUT_SEED - 1, True), (HELD_OUT_SEED, True)):
+        run.write_text(yaml.safe_dump({"train": {"suite": {"variations": 2, "seed": seed}}}))
+        found = artefacts.policies_problem(GENERALIST)
+        assert (found is not None) == is_drawn
+    assert found is not None
+    assert found.file == "experiments/configs/generalist.yaml"
