@@ -12,7 +12,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import allocating
+from controller.kernels.compiled import kernel
 from controller.kernels.guard import guard_one
 from controller.kernels.mpc import mpc_one
 from controller.kernels.reconcile import reconcile_one
@@ -20,7 +20,7 @@ from controller.kernels.split import split_one
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 
 
-@allocating
+@kernel
 def settle(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -40,7 +40,7 @@ def settle(
         split_one(cat, wl, ctl, obs, plan, n, shares)
 
 
-@allocating
+@kernel
 def decide_mpc(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -17,7 +17,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import allocating, allocating_inner, kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.forecast import NUM_FEATURES, NUM_INPUTS, forecast_one
 from controller.kernels.mpc import accuracy_span, dial_log_odds, knob, needed_accuracy
 from controller.kernels.quantiles import quantile_at
@@ -50,7 +50,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0.0 else 0.0
 
 
-@allocating_inner
+@inner
 def _put_demand(
     ctl: ControlArrays,
     settings: MpcArrays,
@@ -74,7 +74,7 @@ def _put_demand(
     return at, max(rps, LEAST_SHARE * settings.prior_rps, 1e-9), np.exp(min(5.0, own))
 
 
-@allocating_inner
+@inner
 def _put_promises(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -145,7 +145,7 @@ def _put_promises(
     return at, mean[3]
 
 
-@allocating_inner
+@inner
 def _put_capacity(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -215,7 +215,7 @@ def _put_capacity(
     return at, ready[0], machines
 
 
-@allocating_inner
+@inner
 def _put_money(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -268,7 +268,7 @@ def _put_money(
     return _put(out, n, at, _ratio(obs.spend_usd[n, SERVERLESS_USE], spent))
 
 
-@allocating_inner
+@inner
 def encode_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -322,7 +322,7 @@ def encode_one(
     return _put(out, n, at, dial_log_odds(dial, n))
 
 
-@allocating
+@kernel
 def encode(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, ControlArrays, ObservationArrays
-from controller.kernels.compiled import allocating, kernel
+from controller.kernels.compiled import kernel
 from controller.kernels.quantiles import growth_quantiles
 from controller.rule_arrays import RATE_TICKS, ForecastArrays
 
@@ -246,7 +246,7 @@ def rate_now(ctl: ControlArrays, arrivals: F64, known: int, prior_rps: float) ->
     return (total / ctl.tick_s + prior_rps * (RATE_TICKS - seen)) / RATE_TICKS
 
 
-@allocating
+@kernel
 def forecast_one(
     ctl: ControlArrays,
     forecast: ForecastArrays,

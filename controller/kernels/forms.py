@@ -21,7 +21,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.forms import DIRECT, PER_OPTION, RESIDUAL
-from controller.kernels.compiled import allocating, kernel, merged
+from controller.kernels.compiled import kernel, merged
 from controller.kernels.mpc import dial_log_odds, knob, overflow_and_hold, propose_one
 from controller.kernels.placing import place_one
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
@@ -180,7 +180,7 @@ def form_one(
     )
 
 
-@allocating
+@kernel
 def plan_forms(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -21,7 +21,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade, has_valid_cascade
 from controller.kernels.collage import clear_collage, has_valid_collage
-from controller.kernels.compiled import allocating, allocating_inner, inner, kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
 
@@ -180,7 +180,7 @@ def _on_demand(market: I64, replicas: I64, n: int) -> int:
     return total
 
 
-@allocating_inner
+@inner
 def _raise_to_minima(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64
 ) -> None:
@@ -288,7 +288,7 @@ def _cut_pool(
         excess -= taken
 
 
-@allocating_inner
+@inner
 def guard_one(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int
 ) -> None:
@@ -324,7 +324,7 @@ def guard_one(
             _slow_drain(cat, limits, obs, plan, n, p, lacking)
 
 
-@allocating
+@kernel
 def guard(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -18,14 +18,14 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import allocating
+from controller.kernels.compiled import kernel
 from controller.kernels.encode import encode_one
 from controller.kernels.mpc import mpc_one
 from controller.kernels.network import NetworkArrays, forward
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 
 
-@allocating
+@kernel
 def look(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -70,7 +70,7 @@ def look(
             forward(net, seen, n, own)
 
 
-@allocating
+@kernel
 def look_and_plan(
     cat: CatalogArrays,
     wl: WorkloadArrays,

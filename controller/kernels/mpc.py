@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import allocating, allocating_inner, inner, kernel, merged
+from controller.kernels.compiled import inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.placing import place_one
@@ -281,7 +281,7 @@ def propose_one(
     return rps, total_rps
 
 
-@allocating_inner
+@inner
 def mpc_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -307,7 +307,7 @@ def mpc_one(
     )
 
 
-@allocating
+@kernel
 def mpc(
     cat: CatalogArrays,
     wl: WorkloadArrays,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.arrays import F64, I64
-from controller.kernels.compiled import allocating
+from controller.kernels.compiled import kernel
 
 
 class NetworkArrays(NamedTuple):
@@ -19,7 +19,7 @@ class NetworkArrays(NamedTuple):
     biases: F64  # of layer after layer
 
 
-@allocating
+@kernel
 def forward(net: NetworkArrays, seen: NDArray[np.float32], n: int, out: F64) -> None:
     """Writes the network's output for env n to `out[n]`: tanh within, clipped to [-1, 1] at the end.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, Bool
-from controller.kernels.compiled import allocating, kernel
+from controller.kernels.compiled import kernel
 
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
@@ -72,7 +72,7 @@ def _sticky(wanted: float, existing: int) -> int:
     return max(0, int(np.ceil(min(wanted - SLACK_REPLICAS, 1e9))))
 
 
-@allocating
+@kernel
 def whole_replicas(
     allowed: Bool,
     rps: F64,

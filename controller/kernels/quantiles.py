@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64
-from controller.kernels.compiled import allocating, kernel
+from controller.kernels.compiled import kernel
 from controller.rule_arrays import ForecastArrays
 
 
@@ -21,7 +21,7 @@ def _layer(inputs: F64, weight: F64, bias: F64, out: F64) -> None:
             out[j] += value * weight[i, j]
 
 
-@allocating
+@kernel
 def growth_quantiles(forecast: ForecastArrays, inputs: F64, out: F64) -> None:
     """Writes the quantiles of log(largest rate over the horizon / rate now), (Q,), rising with the level."""
     scaled = inputs * forecast.input_scale

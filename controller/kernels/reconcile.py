@@ -19,7 +19,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
-from controller.kernels.compiled import allocating, allocating_inner, inner
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -102,7 +102,7 @@ def _swap_in_pool(
                     spare[c] -= count * rps
 
 
-@allocating_inner
+@inner
 def reconcile_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -212,7 +212,7 @@ def _drain(
             actions.drain[n, v, p] = count
 
 
-@allocating
+@kernel
 def reconcile(
     cat: CatalogArrays,
     wl: WorkloadArrays,

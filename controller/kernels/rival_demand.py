@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
-from controller.kernels.compiled import allocating_inner, inner, kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import history_sum, peak_rate
 from controller.rival_arrays import (
     EXASCALE,
@@ -59,7 +59,7 @@ def line_forecast(
     return (total / count + moment / spread * (middle + ahead_ticks)) / ctl.tick_s
 
 
-@allocating_inner
+@inner
 def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
     """Largest over median arrivals per tick, all classes, over the last `window_ticks`; 1 with fewer than 3 ticks."""
     count = min(window_ticks, obs.tick[n], obs.history.shape[2])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.arrays import F64, SPOT, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
-from controller.kernels.compiled import allocating_inner, inner
+from controller.kernels.compiled import inner
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.mpc import accuracy_span, needed_accuracy
 from controller.kernels.provision import cheapest_mix
@@ -36,7 +36,7 @@ class Bought(NamedTuple):
     cover_rps: F64  # (V,) bought on demand for spot that is not ready
 
 
-@allocating_inner
+@inner
 def class_mix(
     kind: int,
     cat: CatalogArrays,
@@ -129,7 +129,7 @@ def _cover(
     return cover
 
 
-@allocating_inner
+@inner
 def place(
     kind: int,
     cat: CatalogArrays,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, SPOT, CatalogArrays, ObservationArrays
-from controller.kernels.compiled import allocating_inner, inner
+from controller.kernels.compiled import inner
 from controller.kernels.rival_spot import surviving_rps
 from controller.rival_arrays import RivalArrays, RivalState
 
@@ -139,7 +139,7 @@ def spread_over_zones(
         total += settings.rps[v, best]
 
 
-@allocating_inner
+@inner
 def buy_greedily(
     cat: CatalogArrays,
     settings: RivalArrays,

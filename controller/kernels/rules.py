@@ -22,7 +22,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.cascade import clear_cascade
-from controller.kernels.compiled import allocating, allocating_inner, inner, kernel
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.placing import class_slack
 from controller.kernels.provision import probe_pools, rank_variants, whole_replicas
 from controller.kernels.rates import class_weights
@@ -75,7 +75,7 @@ def _cool_down(state: RivalState, n: int, v: int, p: int, wanted: int, cooldown_
     return state.target[n, v, p] > wanted
 
 
-@allocating_inner
+@inner
 def _need(
     kind: int,
     cat: CatalogArrays,
@@ -203,7 +203,7 @@ def _keep_to_own(
             plan.shares[n, c, settings.variant[c], p] /= total
 
 
-@allocating_inner
+@inner
 def scheme_one(
     kind: int,
     cat: CatalogArrays,
@@ -266,7 +266,7 @@ def scheme_one(
     state.decisions[n] += 1
 
 
-@allocating
+@kernel
 def scheme(
     kind: int,
     cat: CatalogArrays,

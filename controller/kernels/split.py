@@ -15,7 +15,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.collage import collage_split
-from controller.kernels.compiled import allocating, allocating_inner, inner
+from controller.kernels.compiled import inner, kernel
 from controller.kernels.rates import SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate, own_capacity
 from controller.kernels.workflow import workflow_split
@@ -140,7 +140,7 @@ def _cascade_split(
     return True
 
 
-@allocating_inner
+@inner
 def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     """Writes serving options (v * P + p) by falling accuracy, catalog order within a variant; returns how many."""
     num_variants, num_pools = serving.shape
@@ -161,7 +161,7 @@ def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     return count
 
 
-@allocating_inner
+@inner
 def split_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -235,7 +235,7 @@ def split_one(
     load_accurate(cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options, shares)
 
 
-@allocating
+@kernel
 def split(
     cat: CatalogArrays,
     wl: WorkloadArrays,

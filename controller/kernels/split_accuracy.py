@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, Bool, CatalogArrays, WorkloadArrays
-from controller.kernels.compiled import allocating_inner, inner
+from controller.kernels.compiled import inner
 
 MOST_UTILISATION = 0.85
 """Up to this share of its capacity an option may be loaded above the common utilisation to repay accuracy."""
@@ -22,7 +22,7 @@ def own_capacity(wl: WorkloadArrays, serving: F64, c: int) -> float:
     return capacity
 
 
-@allocating_inner
+@inner
 def fill_from_the_top(
     wl: WorkloadArrays,
     n: int,
@@ -129,7 +129,7 @@ def even_out(
             shares[n, c, v, p] = (1.0 - part) * shares[n, c, v, p] + part * even_share
 
 
-@allocating_inner
+@inner
 def load_accurate(
     cat: CatalogArrays,
     wl: WorkloadArrays,
