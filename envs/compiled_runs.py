@@ -6,7 +6,6 @@ costs it five calls with some two hundred arrays each. Both ways give the same w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +21,6 @@ from controller.rival_arrays import SCHEMES
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 from envs.kernels.scratch import Scratch
 from envs.simulator import Simulator
-
-RunTicks = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ def put(model: FromRule, state: Mapping[str, Any]) -> None:
     model._last_episode_starts = state["last_starts"].numpy()  # noqa: SLF001 - as above
     if state["memory"]:
         actor, critic = (tuple(one.clone() for one in pair) for pair in state["memory"])
-        model._last_lstm_states = type(model._last_lstm_states)(actor, critic)  # type: ignore[attr-defined] # noqa: SLF001 - as above
+        model._last_lstm_states = type(model._last_lstm_states)(actor, critic)  # type: ignore[attr-defined]  # noqa: SLF001 - a memory that is part of the state
     kind, keys, position, has_gauss, cached = state["numpy_random"]
     np.random.set_state((kind, keys.numpy(), position, has_gauss, cached))  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch_random"])

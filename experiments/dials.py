@@ -224,9 +224,9 @@ def _bounds(metadata: Sequence[object]) -> tuple[float, float]:
         if isinstance(one, annotated_types.Ge):
             low = float(one.ge)  # type: ignore[arg-type] # bounds of numbers are numbers
         elif isinstance(one, annotated_types.Gt):
-            low = float(one.gt) + 1e-3  # type: ignore[arg-type] # as above
+            low = float(one.gt) + 1e-3  # type: ignore[arg-type]  # bounds of settings are numbers
         elif isinstance(one, annotated_types.Le):
-            high = float(one.le)  # type: ignore[arg-type] # as above
+            high = float(one.le)  # type: ignore[arg-type]  # bounds of settings are numbers
         elif isinstance(one, annotated_types.Lt):
-            high = float(one.lt) - 1e-3  # type: ignore[arg-type] # as above
+            high = float(one.lt) - 1e-3  # type: ignore[arg-type]  # bounds of settings are numbers
     return low, high

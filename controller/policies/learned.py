@@ -89,24 +89,7 @@ class LearnedPolicy(MpcPolicy):
         from controller.kernels.learned import look
 
         setting = self.setting
-        look(
-            setting.catalog,
-            setting.workload,
-            setting.control,
-            self.arrays,
-            self.forecast,
-            self._network,
-            self._due(observation),
-            self.knobs,
-            self.dial,
-            self.state,
-            observation,
-            self._plan,
-            self._seen,
-            self._own,
-            0,
-            len(observation.tick),
-        )
+        look(setting.catalog, setting.workload, setting.control, *self._arguments(observation))
         self.knobs[...] = self._own if self._forced is None else self._forced
         self._forced = None
 
@@ -117,11 +100,16 @@ class LearnedPolicy(MpcPolicy):
         if self._forced is not None:
             return super().decide(observation)
         setting = self.setting
-        look_and_plan(
-            setting.catalog,
-            setting.workload,
-            setting.limits,
-            setting.control,
+        look_and_plan(setting.catalog, setting.workload, setting.limits, setting.control, *self._arguments(observation))
+        return self._plan
+
+    def raw_output(self) -> F64:
+        """The network's knobs of the last plan, (N, K)."""
+        return self._own.copy()
+
+    def _arguments(self, observation: ObservationArrays) -> tuple[Any, ...]:
+        """What both kernels take after the setting."""
+        return (
             self.arrays,
             self.forecast,
             self._network,
@@ -136,11 +124,6 @@ class LearnedPolicy(MpcPolicy):
             0,
             len(observation.tick),
         )
-        return self._plan
-
-    def raw_output(self) -> F64:
-        """The network's knobs of the last plan, (N, K)."""
-        return self._own.copy()
 
     def _due(self, observation: ObservationArrays) -> Bool:
         """Where the network looks now, (N,)."""

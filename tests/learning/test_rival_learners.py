@@ -38,7 +38,7 @@ class Guess(VecEnv):
         self.right = np.zeros((NUM_ENVS, actions))
 
     def look(self):
-        raise NotImplementedError
+        raise NotImplementedError  # each guessing game below shows something else
 
     def reset(self):
         self.age = 0
