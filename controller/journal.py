@@ -1,8 +1,9 @@
 """The journal of a run: every observation and every decision, line by line, so that the run can be decided again.
 
 Two ideas are needed to read it. The first line holds what the decision path was built from (scenario, catalog, policy);
-each further line is one tick of one env. And arrays are stored as their difference from the empty array of their kind,
-as `[[flat indices], [values]]`, which is short and exact: JSON gives every float back bit by bit.
+each further line is one tick of one env, or an event between two ticks. And arrays are stored as their difference from
+the empty array of their kind, as `[[flat indices], [values]]`, which is short and exact: JSON gives every float back
+bit by bit.
 
 Wall-clock timings of the decisions lie beside the journal, never in it, so that equal simulated runs give equal
 journals. What a live run measured of the world (`controller.measurements`) is in it; no decision reads that. Deciding
@@ -17,7 +18,6 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
@@ -26,9 +26,8 @@ from pydantic import Field, JsonValue
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
 from controller.config import StrictModel, parse_config, versions
 from controller.errors import ConfigError, InputError, mismatch
-from controller.journal_codec import EmptyArrays, as_json, decode, decode_array, encode, encode_array, next_history
+from controller.journal_codec import EmptyArrays, decode, decode_array, next_history
 from controller.measurements import WindowMeasurements, read_measurements
-from controller.plan import reason_texts
 
 SCHEMA: Final = 1
 
@@ -81,109 +80,19 @@ class JournalTick(NamedTuple):
     measured: WindowMeasurements | None = None  # of a live run that measured; None in any other journal
 
 
+class JournalEvent(NamedTuple):
+    """What happened between two ticks: a change of mode, of the policy, of preferences, a receipt of a decision."""
+
+    line: int
+    after: int  # ticks journalled before it
+    kind: str
+    fields: dict[str, JsonValue]
+
+
 def timings_path(journal: Path) -> Path:
     """The side file of a journal's wall-clock timings."""
     name = journal.name.removesuffix(".gz").removesuffix(".jsonl")
     return journal.with_name(f"{name}.timings.jsonl")
-
-
-class JournalWriter:
-    """Writes a journal tick by tick; each line is handed to the system before `write` returns."""
-
-    def __init__(self, path: Path | str, header: JournalHeader, env: int = 0) -> None:
-        """Starts a journal.
-
-        Args:
-            path: File to write, replaced if it exists; compressed where the name ends in `.gz`.
-            header: First line.
-            env: The env whose ticks are written.
-
-        Raises:
-            JournalError: The file cannot be written.
-        """
-        self.path = Path(path)
-        self._env = env
-        self._empty = EmptyArrays(header.shape)
-        self._history: F64 | None = None
-        self._ticks = 0
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = _open(self.path, "wb")
-            self._timings = timings_path(self.path).open("wb")
-        except OSError as error:
-            raise JournalError(
-                f"{path}: expected a file that can be written, got: {error.strerror or error}"
-            ) from error
-        self._line(self._stream, header.model_dump(mode="json"))
-
-    def write(
-        self,
-        observation: ObservationArrays,
-        raw: F64,
-        plan: PlanArrays,
-        actions: ActionArrays,
-        shares: F64,
-        predicted: Mapping[str, float] | None = None,
-        timings_s: Mapping[str, float] | None = None,
-        measured: WindowMeasurements | None = None,
-    ) -> None:
-        """Appends one tick.
-
-        Args:
-            observation: What was seen; arrays of N envs, of which the writer's env is kept. Likewise below.
-            raw: Raw policy output, (N, K).
-            plan: Plan after the guard.
-            actions: Actions towards it.
-            shares: Shares of traffic, (N, C, V, P).
-            predicted: What the decision is expected to lead to, by name.
-            timings_s: Wall-clock seconds by name, for the side file.
-            measured: What a live run measured in the window observed; a simulated run has nothing to measure.
-        """
-        env = self._env
-        line: dict[str, Any] = {"n": self._ticks, "observation": self._observation(observation)}
-        line["raw"] = [as_json(x) for x in raw[env].tolist()]
-        line["plan"] = encode(plan, env, self._empty.plan)
-        line["actions"] = encode(actions, env, self._empty.actions)
-        line["shares"] = encode_array(shares[env], np.zeros_like(shares[env]))
-        line["reasons"] = reason_texts(int(plan.reasons[env]))
-        if predicted is not None:
-            line["predicted"] = {name: as_json(float(value)) for name, value in predicted.items()}
-        if measured is not None:
-            line["measured"] = measured.as_json()
-        self._line(self._stream, line)
-        if timings_s is not None:
-            self._line(self._timings, {"n": self._ticks, **timings_s})
-        self._ticks += 1
-
-    def close(self) -> None:
-        """Ends both files; may be called twice."""
-        self._stream.close()
-        self._timings.close()
-
-    def __enter__(self) -> JournalWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _observation(self, observation: ObservationArrays) -> dict[str, Any]:
-        """The observation without its history where that follows from the arrivals written so far."""
-        encoded = encode(observation, self._env, self._empty.observation)
-        encoded.pop("history", None)
-        actual = np.asarray(observation.history[self._env], np.float64)
-        expected = next_history(self._history, observation, self._env)
-        if expected is None or not np.array_equal(expected, actual):
-            # First tick, or a tick was not journalled: the reader cannot rebuild it.
-            encoded["history"] = encode_array(actual, np.zeros_like(actual)) or [[], []]
-        self._history = actual.copy()
-        return encoded
-
-    @staticmethod
-    def _line(stream: IO[bytes], value: Mapping[str, Any]) -> None:
-        stream.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-        stream.flush()
 
 
 class Journal:
@@ -209,7 +118,16 @@ class Journal:
             raise JournalError(str(error)) from error
 
     def ticks(self) -> Iterator[JournalTick]:
-        """Every whole tick, in order.
+        """Every whole tick, in order; warns and raises as `records` does."""
+        return (record for record in self.records() if isinstance(record, JournalTick))
+
+    def events(self, kind: str | None = None) -> Iterator[JournalEvent]:
+        """Every event, or those of one kind, in order; warns and raises as `records` does."""
+        events = (record for record in self.records() if isinstance(record, JournalEvent))
+        return (event for event in events if kind is None or event.kind == kind)
+
+    def records(self) -> Iterator[JournalTick | JournalEvent]:
+        """Every whole tick and event, in order.
 
         Warns:
             TruncatedJournalWarning: The last line was cut; it is left out.
@@ -221,20 +139,25 @@ class Journal:
         history: F64 | None = None
         values = self._values()
         next(values)
-        for count, (number, value) in enumerate(values):
+        count = 0
+        for number, value in values:
             where = f"{self.path}, line {number}"
             try:
+                if "event" in value:
+                    yield JournalEvent(number, int(value["after"]), str(value["event"]), dict(value["fields"]))
+                    continue
                 if value["n"] != count:
                     raise JournalError(mismatch(f"{where}, n", f"tick {count}", value["n"]))
                 tick, history = _read_tick(number, value, empty, history)
             except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
                 raise JournalError(f"{where}: expected a tick, got damaged fields ({error!r})") from error
+            count += 1
             yield tick
 
     def _values(self) -> Iterator[tuple[int, Any]]:
         """Line numbers from 1 and parsed lines; a cut last line is left out with a warning."""
         try:
-            stream = _open(self.path, "rb")
+            stream = open_journal(self.path, "rb")
         except OSError as error:
             raise JournalError(f"{self.path}: expected a readable journal, got: {error.strerror or error}") from error
         number = 0
@@ -261,7 +184,8 @@ class Journal:
                 yield number, value
 
 
-def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+def open_journal(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    """A journal's bytes, compressed where the name ends in `.gz`."""
     if path.suffix != ".gz":
         return path.open(mode)
     # No time of writing in the archive: equal runs are equal byte by byte. Its `flush` ends a whole block.

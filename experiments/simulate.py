@@ -9,7 +9,8 @@ from pathlib import Path
 from controller.arrays import ObservationArrays
 from controller.config import write_run_header
 from controller.errors import UsageError, mismatch
-from controller.journal import JournalHeader, JournalWriter
+from controller.journal import JournalHeader
+from controller.journal_writer import JournalWriter
 from controller.loop import Decision
 from controller.replay import make_header
 from controller.scenario import load_scenario

@@ -21,7 +21,8 @@ import ray
 
 from controller.arrays import BILL_TERMS, F64, I64
 from controller.compile import Setting
-from controller.journal import JournalHeader, JournalWriter
+from controller.journal import JournalHeader
+from controller.journal_writer import JournalWriter
 from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
 from serving.actuator import RayServe

@@ -14,11 +14,11 @@ from controller.journal import (
     JournalError,
     JournalHeader,
     JournalTick,
-    JournalWriter,
     TruncatedJournalWarning,
     timings_path,
 )
 from controller.journal_codec import EmptyArrays, decode, encode
+from controller.journal_writer import JournalWriter
 
 SHAPE = (2, 3, 2)
 
@@ -254,3 +254,56 @@ def test_a_cascade_comes_back_and_a_journal_of_before_has_none():
     read = decode(json.loads(json.dumps(encode(plan, 0, empty))), empty)
     for name, written, back in zip(plan._fields, plan, read, strict=True):
         np.testing.assert_array_equal(back, written, err_msg=name)
+
+
+def test_events_lie_between_the_ticks_and_change_none(tmp_path: Path) -> None:
+    ticks = sample_ticks(2)
+    with JournalWriter(tmp_path / "run.jsonl", header()) as journal:
+        journal.event("mode", {"to": "shadow"})
+        journal.write(*ticks[0])
+        journal.event("receipt", {"n": 0, "cost_usd": 0.25})
+        journal.write(*ticks[1])
+    read = Journal(tmp_path / "run.jsonl")
+    for tick, original in zip(read.ticks(), ticks, strict=True):
+        assert_same(tick, original)
+    assert [(event.after, event.kind) for event in read.events()] == [(0, "mode"), (1, "receipt")]
+    assert [event.fields for event in read.events("receipt")] == [{"n": 0, "cost_usd": 0.25}]
+    assert [type(record).__name__ for record in read.records()] == [
+        "JournalEvent",
+        "JournalTick",
+        "JournalEvent",
+        "JournalTick",
+    ]
+
+
+def test_a_journal_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    ticks = sample_ticks(3)
+    path = written(tmp_path / "run.jsonl", ticks[:2])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    with JournalWriter(path, header(), is_continuing=True) as journal:
+        for tick in ticks[1:]:
+            journal.write(*tick)
+    for tick, original in zip(Journal(path).ticks(), ticks, strict=True):
+        assert_same(tick, original)
+
+
+def test_a_journal_that_is_not_there_yet_is_begun(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "run.jsonl", header(), is_continuing=True) as journal:
+        journal.write(*sample_ticks(1)[0])
+    assert len(list(Journal(tmp_path / "run.jsonl").ticks())) == 1
+
+
+def test_a_journal_of_another_run_is_not_continued(tmp_path: Path) -> None:
+    path = written(tmp_path / "run.jsonl", sample_ticks(1))
+    before = path.read_bytes()
+    other = header().model_copy(update={"policy_name": "another"})
+    with pytest.raises(JournalError, match="policy_name: expected that of the run that goes on, got 'static'"):
+        JournalWriter(path, other, is_continuing=True)
+    assert path.read_bytes() == before
+
+
+def test_a_compressed_journal_is_not_continued(tmp_path: Path) -> None:
+    path = written(tmp_path / "run.jsonl.gz", sample_ticks(1))
+    with pytest.raises(JournalError, match="expected a plain file to continue"):
+        JournalWriter(path, header(), is_continuing=True)

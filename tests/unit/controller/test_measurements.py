@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from controller.arrays import empty_actions, empty_observation, empty_plan
-from controller.journal import Journal, JournalError, JournalHeader, JournalWriter
+from controller.journal import Journal, JournalError, JournalHeader
+from controller.journal_writer import JournalWriter
 from controller.measurements import ServiceSample, Span, WindowMeasurements, evenly
 
 SHAPE = (2, 3, 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from controller.arrays import empty_actions, empty_observation, empty_plan
 from controller.compile import Setting
-from controller.journal import JournalWriter
+from controller.journal_writer import JournalWriter
 from controller.measurements import ServiceSample, Span, WindowMeasurements
 from controller.replay import make_header
 from tests.tiny import tiny_setting

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal import JournalWriter, MeasuredSpans
+from controller.journal import MeasuredSpans
+from controller.journal_writer import JournalWriter
 from controller.policies.registry import PolicySpec
 from controller.replay import make_header
 from envs.world import Cell
