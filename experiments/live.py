@@ -42,6 +42,7 @@ class LiveOptions:
     port: int = 8000
     metrics_port: int = 0
     is_dry_run: bool = False
+    has_local_nodes: bool = False
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
 

@@ -33,6 +33,13 @@ OWN_TRACE = "scenario"
 @click.option(
     "--model", "models", multiple=True, metavar="VARIANT=module:callable", help="Your own model of a variant."
 )
+@click.option(
+    "--nodes",
+    type=click.Choice(["emulated", "local"]),
+    default="emulated",
+    show_default=True,
+    help="What an instance is: an entry in the ledger, or a Ray node of this machine.",
+)
 @click.option("--dry-run", is_flag=True, help="Decide and journal, apply nothing after the first fleet.")
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
@@ -50,6 +57,7 @@ def serve(
     port: int,
     metrics_port: int,
     models: tuple[str, ...],
+    nodes: str,
     dry_run: bool,
     out: str | None,
 ) -> int:
@@ -66,12 +74,15 @@ def serve(
       provisor serve RUN.yaml --port 8080
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
+    from controller.errors import UsageError
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
     from experiments.run_config import load_run
     from experiments.serve import serve as run_live
     from experiments.show_live import parse_models, show_live
 
+    if nodes == "local" and address is not None:
+        raise UsageError("--nodes local: expected a Ray that is started here, got --address; its nodes are its own")
     run = load_run(run_file) if run_file else None
     choice = WorldChoice() if run is None else run.choice
     if replay is not None and replay != OWN_TRACE:
@@ -93,6 +104,7 @@ def serve(
         port=port,
         metrics_port=metrics_port,
         is_dry_run=dry_run,
+        has_local_nodes=nodes == "local",
         out=Path(out or "runs/serve"),
         models=parse_models(models),
     )
