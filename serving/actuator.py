@@ -104,6 +104,17 @@ class RayServe:
         """Replicas that take requests, by option."""
         return self.fleet.counts(Phase.SERVING, Phase.DOOMED).reshape(-1)
 
+    def targets(self) -> dict[str, int]:
+        """Replicas that Serve shall hold, by deployment."""
+        counts = self.fleet.targets().reshape(-1)
+        return {name: int(counts[option]) for option, name in self._layout.names.items()}
+
+    def rules(self) -> Rules | None:
+        """The routers' rules with what serves now; None before the first decision."""
+        if self._rules is None:
+            return None
+        return Rules(**{**vars(self._rules), "serving": self.serving(), "target": self._coming()})
+
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
         if self._is_dry_run and self._rules is not None:
@@ -182,8 +193,7 @@ class RayServe:
         return True
 
     async def _set_targets(self) -> None:
-        counts = self.fleet.targets().reshape(-1)
-        targets = {name: int(counts[option]) for option, name in self._layout.names.items()}
+        targets = self.targets()
         now_s = self._now_s()
         is_due = now_s - self._asserted_s >= _ASSERT_S
         changed = {name: n for name, n in targets.items() if is_due or self._targets.get(name) != n}
@@ -196,8 +206,7 @@ class RayServe:
         serving = self.serving()
         if self._rules is None or (self._sent_serving is not None and np.array_equal(serving, self._sent_serving)):
             return
-        rules = Rules(**{**vars(self._rules), "serving": serving, "target": self._coming()})
-        await asyncio.wait_for(self._router.set_rules.remote(rules), _CALL_TIMEOUT_S)
+        await asyncio.wait_for(self._router.set_rules.remote(self.rules()), _CALL_TIMEOUT_S)
         self._sent_serving = serving
 
     def is_settled(self) -> bool:

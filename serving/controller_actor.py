@@ -38,11 +38,12 @@ from serving.fleet import Fleet
 from serving.local_nodes import LocalNodes
 from serving.market import Market
 from serving.metrics import ObservationBuilder
-from serving.rules import router_tables
+from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
+from serving.rules import Rules, router_tables
 from serving.supervisor import Supervisor
 from serving.tasks import end_task
 
-NAME, NAMESPACE = "ServingController", "provisor"
+NAME, NAMESPACE = CONTROLLER_NAME, CONTROLLER_NAMESPACE
 
 _FOLLOW_S = 0.2
 _SETTLE_TIMEOUT_S = 120.0
@@ -126,6 +127,7 @@ class ServingController:
         self._late_s = 0.0
         self._last: list[str] = []
         self._restarts = 0
+        self._decided_at_s = 0.0
         if ray.get_runtime_context().was_current_actor_reconstructed:
             # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
             handle: Any = ray.get_runtime_context().current_actor
@@ -237,6 +239,14 @@ class ServingController:
             "loop_error": self._loop_error(),
         }
 
+    async def rules(self) -> Rules | None:
+        """What the routers go by; for a router that was started anew. None before the first decision."""
+        return self._world.rules()
+
+    async def targets(self) -> dict[str, Any]:
+        """Replicas that every deployment shall have, and when that was decided (seconds since the epoch)."""
+        return {"at_s": self._decided_at_s, "app": self._spec.app, "targets": self._world.targets()}
+
     async def journal_bytes(self) -> Mapping[str, bytes]:
         """The journal and its timings by file name, for a creator on another machine."""
         from controller.journal import timings_path
@@ -301,6 +311,7 @@ class ServingController:
                 measured=self._world.last_measurements(),
             )
         self._world.apply(decision.actions, decision.plan, decision.shares)
+        self._decided_at_s = time.time()
         self._publish(observation, decision)
         self._away += not await self._world.follow()
 
