@@ -286,7 +286,7 @@ def new_content(
 
 def settings_digest(run: RunConfig, base: BaseRule) -> str:
     """Identifies what a checkpoint was made with; a run is not resumed under other settings."""
-    settings = run.model_dump(mode="json", exclude={"out", "policies", "seeds", "days"})
+    settings = run.model_dump(mode="json", exclude={"out", "policies", "seeds", "days", "trust"})
     digest = hashlib.sha256(json.dumps([settings, base.settings.model_dump(mode="json")], sort_keys=True).encode())
     for array in base.forecast:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -47,7 +47,10 @@ class RayServe:
         fleet: The ledger.
         builder: Of observations.
         clock: Seconds since the start of the run.
-        is_dry_run: Decisions are not carried out: the first one's rules let the first fleet answer, and stay.
+
+    Attributes:
+        is_holding: Decisions are not carried out: the first one's rules let the first fleet answer, and what is in
+            force when it is set stays.
     """
 
     def __init__(
@@ -58,7 +61,6 @@ class RayServe:
         fleet: Fleet,
         builder: ObservationBuilder,
         clock: Callable[[], float],
-        is_dry_run: bool,
     ) -> None:
         self.fleet = fleet
         self.stale_ticks = 0
@@ -67,7 +69,7 @@ class RayServe:
         self._app = app
         self._builder = builder
         self._now_s = clock
-        self._is_dry_run = is_dry_run
+        self.is_holding = False
         self._shape = setting.shape[:2]
         self._controller: Any = None
         self._router = ray_compat.deployment_handle(ROUTER, app)
@@ -98,9 +100,9 @@ class RayServe:
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
-        if self._is_dry_run and self._rules is not None:
+        if self.is_holding and self._rules is not None:
             return
-        if not self._is_dry_run:
+        if not self.is_holding:
             self.fleet.apply(actions, self._now_s())
         # Numbered by wall clock at first, so that a controller that takes over is newer than the one before it.
         sequence = time.time_ns() if self._rules is None else self._rules.sequence + 1
@@ -140,7 +142,7 @@ class RayServe:
         """Brings Serve, router and ledger together; False where one of them is away, to be tried again.
 
         Args:
-            is_first: The fleet that a run begins with is brought up, in a dry run too.
+            is_first: The fleet that a run begins with is brought up, also where decisions are held.
         """
         try:
             if self._controller is None:
@@ -149,7 +151,7 @@ class RayServe:
             self._step(states)
             # The router first: nothing may be sent to a replica that is about to be told to go.
             await self._inform_router()
-            if is_first or not self._is_dry_run:
+            if is_first or not self.is_holding:
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
             self._kill(states)
         except AWAY:

@@ -13,6 +13,7 @@ import hmac
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ from controller.trust.store import MOST_BYTES
 
 _MOST_JSON_BYTES = 1 << 20
 _SOCKET_TIMEOUT_S = 10.0
+_DRAIN_TIMEOUT_S = 1.0
 
 Hook = Callable[[dict[str, JsonValue]], Mapping[str, JsonValue]]
 """Takes the JSON object of a request and returns that of the answer; raises `InputError` for wrong content."""
@@ -161,9 +163,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         self._is_read = method == "GET"
         status, fields = self._outcome(method)
-        if not self._is_read:
-            # A client that is still sending would see a reset connection in place of the answer.
-            self.rfile.read(min(self._length() or 0, _MOST_JSON_BYTES))
         body = json.dumps(fields).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -174,6 +173,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = True
+        if not self._is_read:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Takes in what a refused client still sends: it would see a reset connection in place of the answer."""
+        self.connection.settimeout(_DRAIN_TIMEOUT_S)
+        with suppress(OSError):
+            self.rfile.read(min(self._length() or 0, _MOST_JSON_BYTES))
 
     def _outcome(self, method: str) -> tuple[int, dict[str, JsonValue]]:
         try:

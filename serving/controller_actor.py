@@ -12,7 +12,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from controller.arrays import BILL_TERMS, F64, I64
 from controller.compile import Setting
 from controller.journal import JournalHeader
 from controller.journal_writer import JournalWriter
-from controller.loop import Decision, DecisionLoop
+from controller.loop import Decision
 from controller.plan import actions_of
+from controller.trust.candidate import warm
+from controller.trust.desk import run_files
+from controller.trust.mode import Mode
 from serving.actuator import RayServe
 from serving.app import Layout
 from serving.exposition import MetricsServer, controller_families
@@ -32,8 +35,8 @@ from serving.fleet import Fleet
 from serving.market import Market
 from serving.metrics import ObservationBuilder
 from serving.rules import router_tables
-from serving.supervisor import Supervisor
 from serving.tasks import end_task
+from serving.trusted import Trusted, TrustSpec
 
 NAME, NAMESPACE = "ServingController", "provisor"
 
@@ -58,7 +61,7 @@ class ControllerSpec:
     header: JournalHeader
     journal_path: str  # on the machine of the actor; empty for a temporary file
     metrics_port: int  # 0 for none
-    is_dry_run: bool
+    trust: TrustSpec = field(default_factory=TrustSpec)
 
 
 class ServingController:
@@ -75,13 +78,15 @@ class ServingController:
         self._began_s = time.monotonic()
         self._fleet = Fleet(spec.setting.catalog, spec.market, spec.seed, spec.setting.control.retry_after_s)
         builder = ObservationBuilder(spec.setting, spec.history)
-        self._world = RayServe(spec.setting, spec.layout, spec.app, self._fleet, builder, self._now_s, spec.is_dry_run)
+        self._world = RayServe(spec.setting, spec.layout, spec.app, self._fleet, builder, self._now_s)
         self._tables = router_tables(spec.setting)
         self._folder = tempfile.TemporaryDirectory(prefix="provisor-")
         self._journal_path = Path(spec.journal_path or Path(self._folder.name) / "journal.jsonl")
-        self._supervisor = Supervisor(
-            DecisionLoop(spec.setting, self._policy(spec.policy)), DecisionLoop(spec.setting, self._policy(spec.rule))
+        self._trusted = Trusted(
+            spec.setting, self._journal_path.parent, spec.policy, spec.policy_file, spec.rule, spec.trust
         )
+        self._supervisor = self._trusted.supervisor
+        self._world.is_holding = spec.trust.mode is Mode.REPLAY
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
@@ -104,9 +109,8 @@ class ServingController:
         began_s = time.monotonic()
         self._began_s = began_s
         self._fleet.begin(self._spec.initial_replicas, 0.0)
-        for loop in (self._supervisor.policy, self._supervisor.rule):
-            loop.decide(self._world.blank_observation())
-            loop.reset(1)
+        for loop in self._trusted.loops():
+            warm(loop, self._world.blank_observation())
         while not (await self._world.follow(is_first=True) and self._world.is_settled()):
             if time.monotonic() - began_s > _SETTLE_TIMEOUT_S:
                 raise TimeoutError(f"the first replicas did not come up within {_SETTLE_TIMEOUT_S:g} s")
@@ -125,6 +129,7 @@ class ServingController:
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
+        self._trusted.serve_admin(self._facts)
         self._task = asyncio.create_task(self._run())
         self._follower = asyncio.create_task(self._follow())
         return wall_s
@@ -134,7 +139,10 @@ class ServingController:
         for task in (self._task, self._follower):
             if task is not None:
                 await end_task(task)
+        self._trusted.close()
         if self._journal is not None:
+            for event in self._supervisor.close():
+                self._journal.event(*event)
             self._journal.close()
         self._metrics.close()
         return await self.status()
@@ -142,45 +150,44 @@ class ServingController:
     # Readings
 
     async def status(self) -> dict[str, Any]:
-        """What a person asks first."""
-        supervisor, observation = self._supervisor, self._world.last_observation()
-        return {
-            "now_s": self._now_s(),
-            "ticks": supervisor.ticks,
-            "rule_ticks": supervisor.rule_ticks,
-            "policy_fault": supervisor.fault,
-            "stale_ticks": self._world.stale_ticks,
-            "serve_away": self._away,
-            "latest_tick_s": self._late_s,
-            "is_dry_run": self._spec.is_dry_run,
-            "last_actions": self._last,
-            "serving": self._fleet_counts(),
-            "decide_s": list(supervisor.decide_s),
-            "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
-            "loop_error": self._loop_error(),
-        }
+        """What a person asks first, and the seconds of every decision."""
+        return {**self._facts(), "decide_s": list(self._supervisor.decide_s)}
+
+    async def admin_url(self) -> str:
+        """Where the admin API listens; empty where there is none."""
+        port, admin = self._trusted.admin_port, self._spec.trust.admin
+        if admin is None or not port:
+            return ""
+        util: Any = ray.util  # its functions have no types
+        host = util.get_node_ip_address() if admin.host in ("0.0.0.0", "::") else admin.host
+        return f"http://{host}:{port}"
 
     async def journal_bytes(self) -> Mapping[str, bytes]:
         """The journal and its timings by file name, for a creator on another machine."""
         from controller.journal import timings_path
 
         files = (self._journal_path, timings_path(self._journal_path))
-        return {file.name: file.read_bytes() for file in files if file.exists()}
+        named = {file.name: file for file in files if file.exists()} | run_files(self._journal_path.parent)
+        return {name: file.read_bytes() for name, file in named.items()}
 
     # The loop
 
     def _now_s(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _policy(self, policy: Any) -> Any:
-        from controller.policies.registry import make_policy
-
-        content = self._spec.policy_file
-        if content is not None and policy == self._spec.policy:
-            file = Path(self._folder.name) / Path(str(policy)).name
-            file.write_bytes(content)
-            policy = str(file)
-        return make_policy(policy, self._spec.setting)
+    def _facts(self) -> dict[str, Any]:
+        observation = self._world.last_observation()
+        return {
+            **self._supervisor.status(),
+            "now_s": self._now_s(),
+            "stale_ticks": self._world.stale_ticks,
+            "serve_away": self._away,
+            "latest_tick_s": self._late_s,
+            "last_actions": self._last,
+            "serving": self._fleet_counts(),
+            "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
+            "loop_error": self._loop_error(),
+        }
 
     async def _run(self) -> None:
         tick_s = self._spec.setting.control.tick_s
@@ -195,9 +202,12 @@ class ServingController:
 
     async def _decide(self, observation: Any) -> None:
         began_s = time.perf_counter()
-        decision = self._supervisor.decide(observation, self._world.stale_ticks)
+        verdict = self._supervisor.decide(observation, self._world.stale_ticks)
+        decision = verdict.decision
         decided_s = time.perf_counter() - began_s
         if self._journal is not None:
+            for event in verdict.events:
+                self._journal.event(*event)
             timings = {"decide_s": decided_s, "now_s": self._now_s()}
             self._journal.write(
                 observation,
@@ -208,8 +218,10 @@ class ServingController:
                 timings_s=timings,
                 measured=self._world.last_measurements(),
             )
+        self._world.is_holding = verdict.mode is Mode.REPLAY
         self._world.apply(decision.actions, decision.plan, decision.shares)
         self._publish(observation, decision)
+        self._trusted.desk.after_tick()
         self._away += not await self._world.follow()
 
     async def _follow(self) -> None:
@@ -225,7 +237,8 @@ class ServingController:
             "ticks": float(self._supervisor.ticks),
             "rule_ticks": float(self._supervisor.rule_ticks),
             "stale_ticks": float(self._world.stale_ticks),
-            "is_dry_run": float(self._spec.is_dry_run),
+            "is_trusted": float(self._supervisor.probation.is_trusted),
+            **{f"mode_{mode}": float(self._supervisor.mode is mode) for mode in Mode},
             "decide_seconds": self._supervisor.decide_s[-1],
         }
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))

@@ -24,7 +24,7 @@ class Windows:
     """
 
     def __init__(self, lengths: Sequence[int], width: int) -> None:
-        self._lengths = tuple(lengths)
+        self._lengths = tuple(sorted(set(lengths)))
         self._rows: F64 = np.zeros((max(lengths), width))
         self._sums: dict[int, F64] = {length: np.zeros(width) for length in lengths}
         self._at = 0

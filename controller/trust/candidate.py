@@ -105,6 +105,20 @@ class Candidate:
         return Answer(None, {alarm: self.fault}, is_lost=True)
 
 
+def warm(loop: DecisionLoop, blank: ObservationArrays) -> PlanArrays:
+    """Lets a loop decide once, so that all it runs on a tick is compiled, and reset; returns what it planned.
+
+    Args:
+        loop: Of one env.
+        blank: An observation of nothing.
+    """
+    if isinstance(loop.policy, KnowsItsInputs) and loop.policy.input_range is not None:
+        loop.policy.features(blank)
+    plan = loop.decide(blank).plan
+    loop.reset(1)
+    return plan
+
+
 def is_ours(policy: object) -> bool:
     """Whether a policy's code is compiled and shipped with this program, and so runs without a deadline.
 

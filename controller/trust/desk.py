@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from controller.arrays import ObservationArrays, PlanArrays, empty_observation
+from controller.arrays import PlanArrays, empty_observation
 from controller.compile import Setting
 from controller.errors import InputError, PolicyFileError, ProvisorError, RunError
 from controller.loop import DecisionLoop
+from controller.trust.candidate import warm
 from controller.trust.mode import Mode, read_mode
 from controller.trust.store import FOLDER, PolicyEntry, PolicyStore, entry_of
 from controller.trust.supervisor import Supervisor
@@ -212,11 +213,9 @@ def warm_loop(
     """
     try:
         loop = DecisionLoop(setting, store.make(entry, setting))
-        blank: ObservationArrays = empty_observation(1, setting.shape)
-        decision = loop.decide(blank)
+        plan = warm(loop, empty_observation(1, setting.shape))
         if check is not None:
-            check(decision.plan)
-        loop.reset(1)
+            check(plan)
     except ProvisorError:
         raise
     except Exception as error:

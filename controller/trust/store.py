@@ -77,8 +77,7 @@ class PolicyStore:
         """
         if isinstance(spec, PolicySpec):
             return PolicyEntry(spec.name or spec.kind, spec.model_dump(mode="json"))
-        named = policy_file(spec)
-        path = named[0] if named is not None else Path(spec) if spec.endswith(SUFFIXES) else None
+        path = policy_path(spec)
         if path is None:
             return PolicyEntry(spec, spec)
         settings = spec.partition(f"{SUFFIX}:")[2]
@@ -143,6 +142,18 @@ class PolicyStore:
             kind = parse_config(read_yaml(path), PolicySpec, entry.name).kind
             if ":" in kind:
                 raise ConfigError(mismatch("kind", f"one of {', '.join(POLICIES)} in a file that is pushed", kind))
+
+
+def policy_path(spec: str | PolicySpec) -> Path | None:
+    """The file that a policy is read from; None where it is none.
+
+    Args:
+        spec: What `make_policy` takes.
+    """
+    named = policy_file(spec)
+    if named is not None:
+        return named[0]
+    return Path(spec) if isinstance(spec, str) and spec.endswith(SUFFIXES) else None
 
 
 class FileWatch:

@@ -37,6 +37,7 @@ class Verdict:
 
     decision: Decision
     driver: Driver
+    mode: Mode  # nothing is applied in `replay`
     events: tuple[Event, ...]  # to be journalled before the tick's line
 
 
@@ -115,7 +116,7 @@ class Supervisor:
             self.ticks += 1
             self.rule_ticks += driver is Driver.RULE
             self.decide_s.append(time.perf_counter() - began)
-            return Verdict(choice.decision, driver, tuple(events))
+            return Verdict(choice.decision, driver, self.mode, tuple(events))
 
     def _facts(self, observation: ObservationArrays, stale_ticks: int, mended: list[str]) -> dict[Alarm, str]:
         """Alarms that the policy's decision has no part in."""
