@@ -12,7 +12,7 @@ from controller.compile import Setting
 from controller.loop import DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
 from controller.trust.config import TrustConfig
-from controller.trust.desk import ControlDesk, watched_files
+from controller.trust.desk import ControlDesk
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyStore
 from controller.trust.supervisor import Supervisor
@@ -77,8 +77,7 @@ class Trusted:
             config=spec.config,
             check=check_served,
         )
-        self.supervisor.watch(watched_files(store, entry, spec.original))
-        self.desk = ControlDesk(setting, self.supervisor, store, check_served)
+        self.desk = ControlDesk(setting, self.supervisor, store, check_served, original=spec.original)
 
     def loops(self) -> list[DecisionLoop]:
         """Those that are to be compiled before the first tick."""

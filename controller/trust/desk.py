@@ -48,6 +48,7 @@ class ControlDesk:
         store: Keeps pushed files, in the run's folder.
         check: Raises for a plan that the world cannot carry out.
         start: Runs the reload of a failed policy; the default does so in a thread.
+        original: The file that the first policy was named by, where it is on this machine; empty for none.
     """
 
     def __init__(
@@ -57,10 +58,13 @@ class ControlDesk:
         store: PolicyStore,
         check: Callable[[PlanArrays], None] | None = None,
         start: Start = _in_a_thread,
+        original: str = "",
     ) -> None:
         self._setting, self._supervisor, self._store = setting, supervisor, store
         self._check, self._start = check, start
+        self._first, self._original = supervisor.entry, original
         self._entries: tuple[PolicyEntry, ...] = (supervisor.entry,)  # replaced whole: readers need no lock
+        supervisor.watch(self._watched(supervisor.entry))
         self._lock = threading.Lock()  # held while a policy is loaded
         self._saving = threading.Lock()
         self._is_retrying = False
@@ -99,7 +103,7 @@ class ControlDesk:
         with self._change():
             entry = self._store.keep(name, content)
             self._store.check_pushed(entry)
-            self._supervisor.install(self._loop(entry), entry, "push", watched_files(self._store, entry))
+            self._supervisor.install(self._loop(entry), entry, "push", self._watched(entry))
             self._entries = (*self._entries, entry)[-KEPT_POLICIES:]
         return self.policies()
 
@@ -114,7 +118,7 @@ class ControlDesk:
             if len(self._entries) < 2:
                 raise ConflictError("policy: expected an earlier policy to roll back to, got none: nothing was pushed")
             entry = self._entries[-2]
-            self._supervisor.install(self._loop(entry), entry, "rollback", watched_files(self._store, entry))
+            self._supervisor.install(self._loop(entry), entry, "rollback", self._watched(entry))
             self._entries = self._entries[:-1]
         return self.policies()
 
@@ -139,7 +143,7 @@ class ControlDesk:
         self._entries = tuple(entry_of(fields) for fields in state["policies"])
         entry = self._entries[-1]
         if entry != self._supervisor.entry:
-            self._supervisor.begin_with(self._loop(entry), entry, watched_files(self._store, entry))
+            self._supervisor.begin_with(self._loop(entry), entry, self._watched(entry))
         self._supervisor.restore(state["supervisor"], now_s)
 
     def _retry(self) -> None:
@@ -153,12 +157,15 @@ class ControlDesk:
                 except Exception as error:  # noqa: BLE001 - a user's policy may raise anything while it is built
                     self._supervisor.retry_failed(f"{type(error).__name__}: {error}")
                     return
-                self._supervisor.install(loop, entry, "retry", watched_files(self._store, entry))
+                self._supervisor.install(loop, entry, "retry", self._watched(entry))
         finally:
             self._is_retrying = False
 
     def _loop(self, entry: PolicyEntry) -> DecisionLoop:
         return warm_loop(self._setting, self._store, entry, self._check)
+
+    def _watched(self, entry: PolicyEntry) -> dict[Path, str]:
+        return watched_files(self._store, entry, self._original if entry == self._first else "")
 
     def _change(self) -> _Change:
         return _Change(self._lock)

@@ -8,7 +8,7 @@ from controller.errors import ConfigError, PolicyFileError, UsageError
 from controller.loop import DecisionLoop
 from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import PolicySpec, make_policy
-from controller.trust.desk import STATE_FILE, ConflictError, ControlDesk, kept_mode, run_files, warm_loop, watched_files
+from controller.trust.desk import STATE_FILE, ConflictError, ControlDesk, kept_mode, run_files, warm_loop
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyEntry, PolicyStore
 from controller.trust.supervisor import Supervisor
@@ -31,14 +31,13 @@ def file(tmp_path):
     return path
 
 
-def desk_of(store, spec="mpc", start=lambda call: call()):
+def desk_of(store, spec="mpc", original=""):
     setting = tiny_setting()
     entry = store.entry(spec)
     supervisor = Supervisor(
         DecisionLoop(setting, make_policy("mpc", setting)), "mpc", warm_loop(setting, store, entry), entry
     )
-    supervisor.watch(watched_files(store, entry))
-    return ControlDesk(setting, supervisor, store, start=start), supervisor
+    return ControlDesk(setting, supervisor, store, start=lambda call: call(), original=original), supervisor
 
 
 def tick(desk, supervisor, number=1):
@@ -120,6 +119,18 @@ def test_policy_whose_kept_file_was_altered_does_not_come_back(store, file):
     tick(desk, supervisor, 1000)
     assert supervisor.candidate.loop is None
     assert "SHA-256" in supervisor.status()["alarms"]["hash_mismatch"]
+
+
+def test_file_that_the_operator_named_is_watched_until_another_policy_is_in_charge(store, file):
+    desk, supervisor = desk_of(store, str(file), original=str(file))
+    supervisor.candidate.loop.propose = lambda seen: 1 / 0
+    tick(desk, supervisor, 1)
+    tick(desk, supervisor, 181)
+    assert tick(desk, supervisor, 182).driver == "policy"  # the same, loaded anew
+    file.write_bytes(b"other")
+    assert tick(desk, supervisor, 183).driver == "rule"
+    desk.push("three.yaml", STATIC)
+    assert tick(desk, supervisor, 184).driver == "policy"
 
 
 def test_policy_that_cannot_be_loaded_anew_says_why_and_waits_longer(store, monkeypatch):
