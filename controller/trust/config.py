@@ -77,7 +77,7 @@ class DriftConfig(StrictModel):
 
     is_on: bool = True
     margin: float = Field(
-        default=0.5,
+        default=0.1,
         ge=0.0,
         le=10.0,
         description="an input is outside when it lies further than this share of its training range beyond it",

@@ -59,6 +59,11 @@ def test_false_alarms_are_rare_on_another_day_and_certain_on_other_traffic(world
     drifted = false_alarms([flooded], content, known, STRETCHES)
     print(f"at thirty times the traffic {drifted.share:.0%} of ticks")
     assert drifted.share > 0.5
+    minutes = np.arange(held_out.rate_rps.shape[1]) // 60
+    nervous = replace(held_out, rate_rps=held_out.rate_rps * np.where(minutes % 4 == 0, 8.0, 0.2))
+    drifted = false_alarms([nervous], content, known, STRETCHES)
+    print(f"in bursts of a minute {drifted.share:.0%} of ticks")
+    assert drifted.share > 0.5
 
 
 def test_stricter_test_fires_more(held_out, content, known):

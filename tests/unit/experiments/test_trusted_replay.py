@@ -43,7 +43,7 @@ class SupervisedRun:
             warm_loop(setting, store, entry),
             entry,
             mode=mode,
-            config=TrustConfig(quiet_s=30.0, fault_quiet_s=40.0, **config),
+            config=TrustConfig(quiet_s=30.0, fault_quiet_s=40.0, settle_s=0.0, **config),
         )
         self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
         self.path = folder / "journal.jsonl"
