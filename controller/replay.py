@@ -6,7 +6,6 @@ and shares must come out exactly; raw policy output may differ by what float ari
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from controller.loop import Decision
 from controller.policies.registry import PolicySpec
 from controller.scenario import Scenario
 from controller.trust.again import DecideAgain
-from controller.trust.store import FOLDER
+from controller.trust.store import FOLDER, file_digest, policy_path
 
 RAW_TOLERANCE = 1e-6
 FILE_SUFFIXES = (".provisor", ".yaml", ".yml")
@@ -108,12 +107,8 @@ def make_header(
 
 def policy_digest(policy: str | PolicySpec) -> str | None:
     """SHA-256 of the policy file that `policy` names; None where it names none."""
-    if not isinstance(policy, str) or not policy.endswith(FILE_SUFFIXES):
-        return None
-    try:
-        return hashlib.sha256(Path(policy).read_bytes()).hexdigest()
-    except OSError:
-        return None
+    path = policy_path(policy)
+    return None if path is None else file_digest(path)
 
 
 def setting_of(header: JournalHeader) -> Setting:
@@ -170,9 +165,10 @@ def _recorded_policy(journal: Journal) -> str | PolicySpec:
     policy = recorded if isinstance(recorded, str) else parse_config(recorded, PolicySpec, "journal header, policy")
     if header.policy_sha256 is None or policy_digest(policy) == header.policy_sha256:
         return policy
-    kept = journal.path.parent / FOLDER / f"{header.policy_sha256}{Path(str(policy)).suffix}"
-    if policy_digest(str(kept)) == header.policy_sha256:
-        return str(kept)
+    named = policy_path(policy)
+    kept = journal.path.parent / FOLDER / f"{header.policy_sha256}{'' if named is None else named.suffix}"
+    if file_digest(kept) == header.policy_sha256:
+        return str(policy).replace(str(named), str(kept), 1)
     expected = f"the file that decided (sha256 {header.policy_sha256[:12]})"
     raise PolicyFileError(mismatch(f"{policy}", expected, policy_digest(policy)))
 

@@ -155,6 +155,8 @@ def _mode_lines(answer: dict[str, Any]) -> list[str]:
 
 def _status_lines(answer: dict[str, Any]) -> list[str]:
     lines = [f"{answer['ticks']} ticks, {answer['rule_ticks']} of them on the rule"]
+    if answer.get("loop_error"):
+        lines.append(f"the loop stopped: {answer['loop_error']}")
     serving = answer.get("serving")
     if isinstance(serving, dict):
         lines.append("serving " + (", ".join(f"{name} {count}" for name, count in serving.items()) or "nothing"))

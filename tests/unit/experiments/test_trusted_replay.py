@@ -166,10 +166,11 @@ def test_policy_that_was_pushed_must_lie_beside_the_journal(run, tmp_path):
         replay_journal(alone)
 
 
-def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path):
+@pytest.mark.parametrize("settings", ["", ":miss_multiplier=2"])
+def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path, settings):
     gone = tmp_path / "gone.provisor"
     gone.write_bytes(files[0].read_bytes())
-    run = SupervisedRun(tmp_path / "run", str(gone), Mode.ACTIVE).ticks(3)
+    run = SupervisedRun(tmp_path / "run", f"{gone}{settings}", Mode.ACTIVE).ticks(3)
     run.writer.close()
     gone.unlink()
     assert replay_journal(run.path).is_equal
