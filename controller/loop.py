@@ -23,6 +23,14 @@ class Decision:
     raw: F64  # (N, K) what the policy itself put out; K = 0 without knobs
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """What a policy asks for, before any limit is applied. The arrays are the policy's own buffers."""
+
+    plan: PlanArrays
+    raw: F64  # (N, K)
+
+
 class DecisionLoop:
     """Turns observations into guarded plans, actions and shares.
 
@@ -55,12 +63,26 @@ class DecisionLoop:
         Raises:
             UsageError: The policy's plan has arrays of other shapes or types than the setting asks for.
         """
-        from controller.kernels.decide import settle
-
         started_s = time.perf_counter()
+        decision = self.settle(observation, self.propose(observation))
+        self.decide_s.append(time.perf_counter() - started_s)
+        return decision
+
+    def propose(self, observation: ObservationArrays) -> Proposal:
+        """What the policy asks for, the first half of `decide`; all code of the policy's own runs here.
+
+        Raises:
+            UsageError: The policy's plan has arrays of other shapes or types than the setting asks for.
+        """
         plan = self.policy.decide(observation)
         self._check(plan)
-        setting = self.setting
+        return Proposal(plan, self.policy.raw_output())
+
+    def settle(self, observation: ObservationArrays, proposal: Proposal) -> Decision:
+        """Guards a proposal, in place, and finds actions and shares; the second half of `decide`."""
+        from controller.kernels.decide import settle
+
+        plan, setting = proposal.plan, self.setting
         settle(
             setting.catalog,
             setting.workload,
@@ -73,9 +95,7 @@ class DecisionLoop:
             0,
             len(observation.tick),
         )
-        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output())
-        self.decide_s.append(time.perf_counter() - started_s)
-        return decision
+        return Decision(plan, self._actions, self._shares, proposal.raw)
 
     def _check(self, plan: PlanArrays) -> None:
         for name, wanted, got in zip(PlanArrays._fields, self._like, plan, strict=True):

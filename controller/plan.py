@@ -29,6 +29,7 @@ class Reason(IntFlag):
     RAMP = 1024
     INVALID_PLAN = 2048
     FALLBACK_RULE = 4096
+    CANARY_BAND = 1 << 20
 
 
 REASON_TEXT = {
@@ -45,6 +46,7 @@ REASON_TEXT = {
     Reason.RAMP: "limited by the ramp",
     Reason.INVALID_PLAN: "the policy's plan held invalid numbers, replaced by safe ones",
     Reason.FALLBACK_RULE: "the named rule drives",
+    Reason.CANARY_BAND: "held within the canary's band around the named rule's plan",
 }
 
 

@@ -6,43 +6,32 @@ and shares must come out exactly; raw policy output may differ by what float ari
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import F64
+from controller.arrays import F64, ActionArrays, PlanArrays
 from controller.catalog import Catalog
 from controller.compile import Setting, at_speed, compile_scenario
 from controller.config import parse_config
 from controller.errors import PolicyFileError, mismatch
-from controller.journal import Journal, JournalHeader, JournalTick, MeasuredSpans
-from controller.loop import Decision, DecisionLoop
-from controller.plan import Reason
-from controller.policies.registry import PolicySpec, make_policy
+from controller.journal import Journal, JournalEvent, JournalHeader, JournalTick, MeasuredSpans
+from controller.loop import Decision
+from controller.policies.registry import PolicySpec
 from controller.scenario import Scenario
+from controller.trust.again import DecideAgain
+from controller.trust.store import FOLDER, file_digest, policy_path
 
 RAW_TOLERANCE = 1e-6
 FILE_SUFFIXES = (".provisor", ".yaml", ".yml")
 """Endings by which `make_policy` takes a text for a file."""
 
 _SHOWN = 10
-
-
-@runtime_checkable
-class RawReplayable(Protocol):
-    """A policy whose plan can be made from a recorded raw output.
-
-    Another machine's float arithmetic gives raw output that is equal within a tolerance only, and a plan rounds it. So
-    the plan is decided from the recorded output, and the policy's own is compared with it.
-    """
-
-    def force_raw(self, raw: F64) -> None:
-        """The next `decide` uses `raw` (N, K) instead of what the policy computes, which `raw_output` still returns."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,9 @@ class Replay:
     """What deciding again came to."""
 
     ticks: int
-    ticks_on_rule: int  # decided by the fallback rule when the policy failed: shown, not compared
+    by_driver: Mapping[str, int]  # of those, whose decisions they are
+    not_compared: int  # ticks of a rule that the journal does not name: written before journals did
+    beside: int  # second decisions of a tick, compared too
     ticks_different: int
     differences: tuple[Difference, ...]  # the first few
 
@@ -116,12 +107,8 @@ def make_header(
 
 def policy_digest(policy: str | PolicySpec) -> str | None:
     """SHA-256 of the policy file that `policy` names; None where it names none."""
-    if not isinstance(policy, str) or not policy.endswith(FILE_SUFFIXES):
-        return None
-    try:
-        return hashlib.sha256(Path(policy).read_bytes()).hexdigest()
-    except OSError:
-        return None
+    path = policy_path(policy)
+    return None if path is None else file_digest(path)
 
 
 def setting_of(header: JournalHeader) -> Setting:
@@ -140,7 +127,8 @@ def replay_journal(path: Path | str, policy: str | PolicySpec | None = None) -> 
 
     Args:
         path: The journal.
-        policy: What to decide with; None: what the header names. A policy file that moved is given here.
+        policy: What to decide with at first; None: what the journal names. A policy file that moved is given here;
+            what was pushed later is taken from beside the journal.
 
     Raises:
         JournalError: The journal is damaged; the line is named.
@@ -149,44 +137,58 @@ def replay_journal(path: Path | str, policy: str | PolicySpec | None = None) -> 
     journal = Journal(path)
     header = journal.header
     if policy is None:
-        recorded = header.policy
-        policy = recorded if isinstance(recorded, str) else parse_config(recorded, PolicySpec, "journal header, policy")
-        if header.policy_sha256 is not None and policy_digest(policy) != header.policy_sha256:
-            raise PolicyFileError(
-                mismatch(
-                    f"{policy}", f"the file that decided (sha256 {header.policy_sha256[:12]})", policy_digest(policy)
-                )
-            )
-    setting = setting_of(header)
-    made = make_policy(policy, setting)
-    loop = DecisionLoop(setting, made, 1)
-    ticks = on_rule = different = 0
+        policy = _recorded_policy(journal)
+    again = DecideAgain(setting_of(header), journal.path.parent, policy)
+    by_driver: Counter[str] = Counter()
+    not_compared = beside = different = 0
     shown: list[Difference] = []
-    for tick in journal.ticks():
-        if isinstance(made, RawReplayable):
-            made.force_raw(tick.raw)
-        decision = loop.decide(tick.observation)
-        ticks += 1
-        if tick.plan.reasons[0] & Reason.FALLBACK_RULE:
-            on_rule += 1
+    for record in journal.records():
+        if isinstance(record, JournalEvent):
+            again.happened(record)
             continue
-        found = list(_differences(tick, decision))
+        tick = again.decide(record)
+        by_driver[tick.driver] += 1
+        not_compared += tick.decision is None
+        found = [] if tick.decision is None else list(_differences(record, tick.decision))
+        for name, raw, plan, decided in tick.beside:
+            beside += 1
+            found += _raw_and_plan(record.line, f"{name} beside: ", raw, plan, decided)
         different += bool(found)
         shown += found[: _SHOWN - len(shown)]
-    return Replay(ticks, on_rule, different, tuple(shown))
+    return Replay(sum(by_driver.values()), dict(by_driver), not_compared, beside, different, tuple(shown))
+
+
+def _recorded_policy(journal: Journal) -> str | PolicySpec:
+    """What the header names; of a file that is no longer there, the copy that the run kept beside its journal."""
+    header = journal.header
+    recorded = header.policy
+    policy = recorded if isinstance(recorded, str) else parse_config(recorded, PolicySpec, "journal header, policy")
+    if header.policy_sha256 is None or policy_digest(policy) == header.policy_sha256:
+        return policy
+    named = policy_path(policy)
+    kept = journal.path.parent / FOLDER / f"{header.policy_sha256}{'' if named is None else named.suffix}"
+    if file_digest(kept) == header.policy_sha256:
+        return str(policy).replace(str(named), str(kept), 1)
+    expected = f"the file that decided (sha256 {header.policy_sha256[:12]})"
+    raise PolicyFileError(mismatch(f"{policy}", expected, policy_digest(policy)))
 
 
 def _differences(tick: JournalTick, decision: Decision) -> Iterator[Difference]:
-    raw = np.asarray(decision.raw, np.float64)
-    if raw.shape != tick.raw.shape:
-        yield Difference(tick.line, "raw.shape", (), tick.raw.shape, raw.shape)
-    else:
-        same = np.isclose(raw, tick.raw, rtol=RAW_TOLERANCE, atol=RAW_TOLERANCE, equal_nan=True)
-        yield from _first(tick.line, "raw", tick.raw, raw, ~same)
-    for kind, recorded, decided in (("plan", tick.plan, decision.plan), ("actions", tick.actions, decision.actions)):
-        for name, a, b in zip(recorded._fields, recorded, decided, strict=True):
-            yield from _first(tick.line, f"{kind}.{name}", a, b, _unequal(a, b))
+    yield from _raw_and_plan(tick.line, "", tick.raw, tick.plan, decision)
+    for name, a, b in zip(ActionArrays._fields, tick.actions, decision.actions, strict=True):
+        yield from _first(tick.line, f"actions.{name}", a, b, _unequal(a, b))
     yield from _first(tick.line, "shares", tick.shares, decision.shares, _unequal(tick.shares, decision.shares))
+
+
+def _raw_and_plan(line: int, prefix: str, recorded: F64, plan: PlanArrays, decision: Decision) -> Iterator[Difference]:
+    raw = np.asarray(decision.raw, np.float64)
+    if raw.shape != recorded.shape:
+        yield Difference(line, f"{prefix}raw.shape", (), recorded.shape, raw.shape)
+    else:
+        same = np.isclose(raw, recorded, rtol=RAW_TOLERANCE, atol=RAW_TOLERANCE, equal_nan=True)
+        yield from _first(line, f"{prefix}raw", recorded, raw, ~same)
+    for name, a, b in zip(PlanArrays._fields, plan, decision.plan, strict=True):
+        yield from _first(line, f"{prefix}plan.{name}", a, b, _unequal(a, b))
 
 
 def _unequal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:

@@ -110,9 +110,7 @@ async def _launch_one(setting: Setting) -> None:
     began_s = time.monotonic()
     fleet = Fleet(setting.catalog, calm_market(len(setting.zones)), 0, setting.control.retry_after_s)
     builder = ObservationBuilder(setting)
-    world = RayServe(
-        setting, layout_of(setting), APP_NAME, fleet, builder, lambda: time.monotonic() - began_s, is_dry_run=False
-    )
+    world = RayServe(setting, layout_of(setting), APP_NAME, fleet, builder, lambda: time.monotonic() - began_s)
     num_variants, num_pools, num_classes = setting.shape
     actions, shares = empty_actions(1, setting.shape), np.zeros((1, num_classes, num_variants, num_pools))
     actions.launch[0, 0, 0] = 1

@@ -13,6 +13,8 @@ from controller.compile import Setting, at_speed, compile_scenario
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
 from controller.scenario import Scenario, load_scenario
+from controller.trust.config import TrustConfig
+from controller.trust.mode import Mode
 from envs.world import Cell, World, WorldChoice, build_world
 from experiments.results import ResultRow, Tally
 from experiments.rollout import Start, roll
@@ -41,8 +43,13 @@ class LiveOptions:
     address: str | None = None
     port: int = 8000
     metrics_port: int = 0
-    is_dry_run: bool = False
     has_local_nodes: bool = False
+    mode: Mode | None = None  # None: as the last run in the same folder, else `active`, else `shadow` on a new catalog
+    trust: TrustConfig = field(default_factory=TrustConfig)
+    has_admin: bool = True
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 0  # 0 for any free one
+    token_file: Path | None = None
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
 

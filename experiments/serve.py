@@ -23,14 +23,17 @@ from controller.errors import RunError
 from controller.identity import require_own_packages
 from controller.journal import JournalHeader, MeasuredSpans
 from controller.policies.registry import make_policy
-from controller.replay import FILE_SUFFIXES, make_header
+from controller.replay import make_header
 from controller.scenario import Scenario
+from controller.trust.store import policy_path
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
 from experiments.live import LiveOptions, LiveResult, live_world, result_rows, setting_at_speed, speeded
+from experiments.live_trust import trust_spec
 from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
+from serving.admin_access import write_access
 from serving.load import LoadRecord, Schedule
 from serving.nodes import POOL_LABEL
 
@@ -74,6 +77,8 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
     slots = slots_needed(setting)
     if options.address is None:
         clusters.require_free_port(options.port, "--port")
+        if options.has_admin and options.admin_port:
+            clusters.require_free_port(options.admin_port, "--admin-port")
     specs, trained = model_specs(setting.variant_names, options.models)
     for one in trained:
         say(f"model {one.name}: {one.accuracy:.1%} of the held-out images right")
@@ -110,6 +115,7 @@ class _Live:
         self._stop = asyncio.Event()
         self._run_id = uuid.uuid4().hex[:12]
         self._ran: tuple[World, Start] | None = None
+        self._token_path: Path | None = None
 
     async def run(self) -> LiveResult:
         """Deploys, measures, serves, drains."""
@@ -152,6 +158,7 @@ class _Live:
             schedule = schedule_of(world, self._cell, float(world.start_s([self._cell])[0]), num_ticks * tick_s)
             self._say(f"sending {len(schedule.arrival_s)} requests in {num_ticks * tick_s:.0f} s")
         wall_s = await handle.begin.remote()
+        await self._note_admin(handle)
         began_at = time.monotonic() - (time.time() - wall_s)
         if schedule is not None:
             record = await self._load(schedule, began_at)
@@ -239,20 +246,28 @@ class _Live:
         await until_running({second: 0})
         return MeasuredSpans(start_s=round(start_s, 3), swap_s=round(swap_s, 3))
 
+    async def _note_admin(self, handle: Any) -> None:
+        """Leaves what the verbs that talk to this run need to find it."""
+        url = await handle.admin_url.remote()
+        if url:
+            write_access(self._options.out, url, self._token_path)
+            self._say(f"admin API at {url}; `provisor status --run {self._options.out}` talks to it")
+
     def _spec(self, setting: Setting, layout: Any, start: Start, header: JournalHeader) -> Any:
         from serving.controller_actor import ControllerSpec
         from serving.market import Market
 
         options, world = self._options, self._world
         policy = options.policy
-        is_file = isinstance(policy, str) and policy.endswith(FILE_SUFFIXES)
+        named = policy_path(policy)
+        trust, self._token_path = trust_spec(options, setting, self._cluster.is_own, self._say)
         journal = str((options.out / JOURNAL).resolve()) if self._cluster.is_own else ""
         return ControllerSpec(
             setting=setting,
             layout=layout,
             app="provisor",
             policy=policy,
-            policy_file=Path(str(policy)).read_bytes() if is_file else None,
+            policy_file=None if named is None else named.read_bytes(),
             rule=options.rule,
             market=Market(world.spot_share, world.spot_gap_s, float(world.spot_start_s([self._cell])[0])),
             seed=self._cell.env_seed,
@@ -261,9 +276,9 @@ class _Live:
             header=header,
             journal_path=journal,
             metrics_port=options.metrics_port,
-            is_dry_run=options.is_dry_run,
             run=self._run_id,
             has_local_nodes=options.has_local_nodes,
+            trust=trust,
         )
 
     def _header(self, setting: Setting, spans: MeasuredSpans) -> JournalHeader:
@@ -283,7 +298,8 @@ class _Live:
             "start_hour": options.start_hour,
             "scale": self._world.scale,
             "address": options.address,
-            "is_dry_run": options.is_dry_run,
+            "mode": options.mode,
+            "trust": options.trust.model_dump(mode="json"),
             "models": dict(options.models),
         }
 
@@ -314,6 +330,7 @@ class _Live:
         path = self._options.out / JOURNAL
         if not self._cluster.is_own:
             for name, content in (await handle.journal_bytes.remote()).items():
+                (path.parent / name).parent.mkdir(exist_ok=True)
                 (path.parent / name).write_bytes(content)
         return path
 

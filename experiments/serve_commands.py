@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from controller.errors import EXIT_DONE
+
+if TYPE_CHECKING:
+    from controller.trust.mode import Mode
 
 OWN_TRACE = "scenario"
 """Word that stands for the scenario's own trace after `--replay`."""
@@ -40,7 +44,27 @@ OWN_TRACE = "scenario"
     show_default=True,
     help="What an instance is: an entry in the ledger, or a Ray node of this machine.",
 )
-@click.option("--dry-run", is_flag=True, help="Decide and journal, apply nothing after the first fleet.")
+@click.option(
+    "--mode",
+    metavar="MODE",
+    help="replay, shadow, canary or active.  [default: as the last run in --out with this policy; else active, or "
+    "shadow for a policy that never saw such a catalog]",
+)
+@click.option("--dry-run", is_flag=True, help="The same as --mode replay: decide and journal, apply nothing.")
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Of the admin API; 0: a free one, noted in admin.json.",
+)
+@click.option("--admin-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address it listens on.")
+@click.option("--no-admin", is_flag=True, help="Offer no admin API.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="Of the admin API's bearer token.  [default: $PROVISOR_ADMIN_TOKEN, else a new one in --out]",
+)
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
     run_file: str | None,
@@ -58,7 +82,12 @@ def serve(
     metrics_port: int,
     models: tuple[str, ...],
     nodes: str,
+    mode: str | None,
     dry_run: bool,
+    admin_port: int,
+    admin_host: str,
+    no_admin: bool,
+    token_file: str | None,
     out: str | None,
 ) -> int:
     """Serve live on Ray, driven by a policy.
@@ -68,6 +97,9 @@ def serve(
     beside what the simulator says of them. On a Ray that is joined, the packages controller and serving are shipped as
     py_modules; its nodes must offer the resources slot_POOL.
 
+    `provisor status`, `mode` and `policy` talk to the run's admin API. The run file's `trust:` sets the alarms by
+    which the rule takes over, and the quiet after which the policy drives again.
+
     \b
     Example:
       provisor serve --policy mpc --replay scenario --duration 120 --speed 20 --start-hour 9
@@ -75,6 +107,7 @@ def serve(
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from controller.errors import UsageError
+    from controller.trust.config import TrustConfig
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
     from experiments.run_config import load_run
@@ -103,8 +136,13 @@ def serve(
         address=address,
         port=port,
         metrics_port=metrics_port,
-        is_dry_run=dry_run,
         has_local_nodes=nodes == "local",
+        mode=_mode(mode, dry_run),
+        trust=TrustConfig() if run is None else run.trust,
+        has_admin=not no_admin,
+        admin_host=admin_host,
+        admin_port=admin_port,
+        token_file=Path(token_file) if token_file else None,
         out=Path(out or "runs/serve"),
         models=parse_models(models),
     )
@@ -113,3 +151,14 @@ def serve(
     if result.is_partial:
         raise KeyboardInterrupt
     return EXIT_DONE
+
+
+def _mode(text: str | None, is_dry_run: bool) -> Mode | None:
+    from controller.errors import UsageError, mismatch
+    from controller.trust.mode import Mode, read_mode
+
+    if not is_dry_run:
+        return None if text is None else read_mode(text, "--mode")
+    if text not in (None, Mode.REPLAY):
+        raise UsageError(mismatch("--mode", "replay, with --dry-run", text))
+    return Mode.REPLAY

@@ -105,8 +105,14 @@ def show_replay(path: str, policy: str | None) -> bool:
     """Replays and prints the outcome; returns whether all decisions were equal."""
     with echo_truncations():
         replay = replay_journal(path, policy)
-    if replay.ticks_on_rule:
-        click.echo(f"{replay.ticks_on_rule} decisions were the fallback rule's and are not compared")
+    if set(replay.by_driver) - {"policy"}:
+        click.echo("decisions by driver: " + ", ".join(f"{name} {n}" for name, n in sorted(replay.by_driver.items())))
+    if replay.beside:
+        click.echo(f"{replay.beside} second decisions were journalled beside, and are compared too")
+    if replay.not_compared:
+        click.echo(
+            f"{replay.not_compared} decisions were a rule's that the journal does not name, and are not compared"
+        )
     if replay.is_equal:
         click.echo(f"{replay.ticks} decisions replayed, all equal")
         return True

@@ -164,6 +164,7 @@ def _train_one(
     from controller.policies.learned import LearnedPolicy
     from controller.policies.predictive import MpcPolicy
     from experiments.evolution import evolve_seed
+    from experiments.input_range import with_input_range
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
@@ -233,7 +234,8 @@ def _train_one(
         metrics=metrics,
     )
     path = out / f"policy-seed-{seed}.provisor"
-    save_policy_file(path, content)
+    rules = _rule_content(run, worlds[0], base)
+    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation))
     return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
 
 
@@ -286,7 +288,7 @@ def new_content(
 
 def settings_digest(run: RunConfig, base: BaseRule) -> str:
     """Identifies what a checkpoint was made with; a run is not resumed under other settings."""
-    settings = run.model_dump(mode="json", exclude={"out", "policies", "seeds", "days"})
+    settings = run.model_dump(mode="json", exclude={"out", "policies", "seeds", "days", "trust"})
     digest = hashlib.sha256(json.dumps([settings, base.settings.model_dump(mode="json")], sort_keys=True).encode())
     for array in base.forecast:
         digest.update(np.ascontiguousarray(array).tobytes())

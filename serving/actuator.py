@@ -49,8 +49,11 @@ class RayServe:
         fleet: The ledger.
         builder: Of observations.
         clock: Seconds since the start of the run.
-        is_dry_run: Decisions are not carried out: the first one's rules let the first fleet answer, and stay.
         nodes: Starts and ends nodes, where every instance is one; needs a ledger with nodes.
+
+    Attributes:
+        is_holding: Decisions are not carried out: the first one's rules let the first fleet answer, and what is in
+            force when it is set stays.
     """
 
     def __init__(
@@ -61,7 +64,6 @@ class RayServe:
         fleet: Fleet,
         builder: ObservationBuilder,
         clock: Callable[[], float],
-        is_dry_run: bool,
         nodes: NodeOwner | None = None,
     ) -> None:
         self.fleet = fleet
@@ -71,10 +73,10 @@ class RayServe:
         self._app = app
         self._builder = builder
         self._now_s = clock
-        self._is_dry_run = is_dry_run
         self._nodes = nodes
         self._pools = {name: p for p, name in enumerate(setting.pool_names)}
         self._drains: dict[str, float] = {}  # nodes to be drained, and when they are taken
+        self.is_holding = False
         self._shape = setting.shape[:2]
         self._controller: Any = None
         self._router = ray_compat.deployment_handle(ROUTER, app)
@@ -117,9 +119,9 @@ class RayServe:
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
-        if self._is_dry_run and self._rules is not None:
+        if self.is_holding and self._rules is not None:
             return
-        if not self._is_dry_run:
+        if not self.is_holding:
             self.fleet.apply(actions, self._now_s())
         # Numbered by wall clock at first, so that a controller that takes over is newer than the one before it; a clock
         # that was set back must not make it older.
@@ -168,7 +170,7 @@ class RayServe:
         """Brings Serve, router and ledger together; False where one of them is away, to be tried again.
 
         Args:
-            is_first: The fleet that a run begins with is brought up, in a dry run too.
+            is_first: The fleet that a run begins with is brought up, also where decisions are held.
         """
         async with self._following:
             return await self._follow(is_first)
@@ -183,7 +185,7 @@ class RayServe:
             self._step(states)
             # The router first: nothing may be sent to a replica that is about to be told to go.
             await self._inform_router()
-            if is_first or not self._is_dry_run:
+            if is_first or not self.is_holding:
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
             await self._take_back(states)
         except AWAY:

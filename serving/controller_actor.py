@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,25 @@ from controller.arrays import BILL_TERMS, F64, I64
 from controller.compile import Setting
 from controller.journal import Journal, JournalHeader
 from controller.journal_writer import JournalWriter
-from controller.loop import Decision, DecisionLoop
+from controller.loop import Decision
 from controller.plan import actions_of
+from controller.trust.candidate import warm
+from controller.trust.desk import run_files
+from controller.trust.mode import Mode
 from serving import ray_compat
 from serving.actuator import RayServe
 from serving.app import ON_HEAD, Layout
 from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_checkpoint
 from serving.exposition import MetricsServer, controller_families
 from serving.fleet import Fleet
+from serving.instances import Phase
 from serving.local_nodes import LocalNodes
 from serving.market import Market
 from serving.metrics import ObservationBuilder
 from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
 from serving.rules import Rules, router_tables
-from serving.supervisor import Supervisor
 from serving.tasks import end_task
+from serving.trusted import Trusted, TrustSpec
 
 NAME, NAMESPACE = CONTROLLER_NAME, CONTROLLER_NAMESPACE
 
@@ -72,9 +76,9 @@ class ControllerSpec:
     header: JournalHeader
     journal_path: str  # on the machine of the actor; empty for a temporary file
     metrics_port: int  # 0 for none
-    is_dry_run: bool
     run: str  # identity: of the checkpoint, and of the nodes that are started
     has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
+    trust: TrustSpec = field(default_factory=TrustSpec)
 
 
 class ServingController:
@@ -106,19 +110,14 @@ class ServingController:
         )
         self._builder = ObservationBuilder(spec.setting, spec.history)
         self._world = RayServe(
-            spec.setting,
-            spec.layout,
-            spec.app,
-            self._fleet,
-            self._builder,
-            self._now_s,
-            spec.is_dry_run,
-            self._nodes,
+            spec.setting, spec.layout, spec.app, self._fleet, self._builder, self._now_s, self._nodes
         )
         self._tables = router_tables(spec.setting)
-        self._supervisor = Supervisor(
-            DecisionLoop(spec.setting, self._policy(spec.policy)), DecisionLoop(spec.setting, self._policy(spec.rule))
+        self._trusted = Trusted(
+            spec.setting, self._journal_path.parent, spec.policy, spec.policy_file, spec.rule, spec.trust
         )
+        self._supervisor = self._trusted.supervisor
+        self._world.is_holding = spec.trust.mode is Mode.REPLAY
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
@@ -150,9 +149,8 @@ class ServingController:
         timeout_s = _SETTLE_TIMEOUT_S
         if self._nodes is not None:
             timeout_s += _NODE_TIMEOUT_S * float(self._fleet.nodes_wanted().sum())
-        for loop in (self._supervisor.policy, self._supervisor.rule):
-            loop.decide(self._world.blank_observation())
-            loop.reset(1)
+        for loop in self._trusted.loops():
+            warm(loop, self._world.blank_observation())
         while not (await self._world.follow(is_first=True) and self._world.is_settled()):
             if time.monotonic() - began_s > timeout_s:
                 raise TimeoutError(f"the first replicas did not come up within {timeout_s:g} s")
@@ -170,6 +168,7 @@ class ServingController:
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
+        self._trusted.serve_admin(self._facts)
         self._save()
         self._start_tasks()
         return self._clock.began_wall_s
@@ -186,17 +185,19 @@ class ServingController:
         self._clock = RunClock(**state["clock"]).resumed() if state else self._clock
         history = self._builder.observation.history[0]
         for tick in Journal(self._journal_path).ticks():
-            self._supervisor.decide(tick.observation, 0)
             history = tick.observation.history[0]
-        self._supervisor.decide_s.clear()
+        for loop in self._trusted.loops():
+            warm(loop, self._world.blank_observation())
         self._journal = JournalWriter(self._journal_path, self._spec.header, is_continuing=True)
         if state:
             self._fleet.restore(state["fleet"])
             self._builder.restore(state["builder"], history)
+            self._trusted.desk.restore(state["trust"], self._now_s())
         else:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
+        self._trusted.serve_admin(self._facts, port=int(state.get("admin_port", 0)))
         self._start_tasks()
         return True
 
@@ -205,7 +206,10 @@ class ServingController:
         for task in (self._task, self._follower):
             if task is not None:
                 await end_task(task)
+        self._trusted.close()
         if self._journal is not None:
+            for event in self._supervisor.close():
+                self._journal.event(*event)
             self._journal.close()
         self._metrics.close()
         return await self.status()
@@ -220,24 +224,17 @@ class ServingController:
     # Readings
 
     async def status(self) -> dict[str, Any]:
-        """What a person asks first."""
-        supervisor, observation = self._supervisor, self._world.last_observation()
-        return {
-            "now_s": self._now_s(),
-            "ticks": supervisor.ticks,
-            "rule_ticks": supervisor.rule_ticks,
-            "policy_fault": supervisor.fault,
-            "stale_ticks": self._world.stale_ticks,
-            "serve_away": self._away,
-            "restarts": self._restarts,
-            "latest_tick_s": self._late_s,
-            "is_dry_run": self._spec.is_dry_run,
-            "last_actions": self._last,
-            "serving": self._fleet_counts(),
-            "decide_s": list(supervisor.decide_s),
-            "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
-            "loop_error": self._loop_error(),
-        }
+        """What a person asks first, and the seconds of every decision."""
+        return {**self._facts(), "decide_s": list(self._supervisor.decide_s)}
+
+    async def admin_url(self) -> str:
+        """Where the admin API listens; empty where there is none."""
+        port, admin = self._trusted.admin_port, self._spec.trust.admin
+        if admin is None or not port:
+            return ""
+        util: Any = ray.util  # its functions have no types
+        host = util.get_node_ip_address() if admin.host in ("0.0.0.0", "::") else admin.host
+        return f"http://{host}:{port}"
 
     async def rules(self) -> Rules | None:
         """What the routers go by; for a router that was started anew. None before the first decision."""
@@ -252,7 +249,8 @@ class ServingController:
         from controller.journal import timings_path
 
         files = (self._journal_path, timings_path(self._journal_path))
-        return {file.name: file.read_bytes() for file in files if file.exists()}
+        named = {file.name: file for file in files if file.exists()} | run_files(self._journal_path.parent)
+        return {name: file.read_bytes() for name, file in named.items()}
 
     # The loop
 
@@ -263,15 +261,21 @@ class ServingController:
         self._task = asyncio.create_task(self._run())
         self._follower = asyncio.create_task(self._follow())
 
-    def _policy(self, policy: Any) -> Any:
-        from controller.policies.registry import make_policy
-
-        content = self._spec.policy_file
-        if content is not None and policy == self._spec.policy:
-            file = self._folder / Path(str(policy)).name
-            file.write_bytes(content)
-            policy = str(file)
-        return make_policy(policy, self._spec.setting)
+    def _facts(self) -> dict[str, Any]:
+        observation = self._world.last_observation()
+        return {
+            **self._supervisor.status(),
+            "now_s": self._now_s(),
+            "stale_ticks": self._world.stale_ticks,
+            "serve_away": self._away,
+            "restarts": self._restarts,
+            "latest_tick_s": self._late_s,
+            "last_actions": self._last,
+            "serving": self._fleet_counts(),
+            "starting": int(self._fleet.counts(Phase.BOOTING, Phase.LOADING).sum()),
+            "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
+            "loop_error": self._loop_error(),
+        }
 
     async def _run(self) -> None:
         tick_s = self._spec.setting.control.tick_s
@@ -291,15 +295,20 @@ class ServingController:
             "clock": vars(self._clock),
             "fleet": self._fleet.snapshot(),
             "builder": self._builder.snapshot(),
+            "trust": self._trusted.desk.state(),
+            "admin_port": self._trusted.admin_port,
             "restarts": self._restarts,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
 
     async def _decide(self, observation: Any) -> None:
         began_s = time.perf_counter()
-        decision = self._supervisor.decide(observation, self._world.stale_ticks)
+        verdict = self._supervisor.decide(observation, self._world.stale_ticks)
+        decision = verdict.decision
         decided_s = time.perf_counter() - began_s
         if self._journal is not None:
+            for event in verdict.events:
+                self._journal.event(*event)
             timings = {"decide_s": decided_s, "now_s": self._now_s()}
             self._journal.write(
                 observation,
@@ -310,9 +319,11 @@ class ServingController:
                 timings_s=timings,
                 measured=self._world.last_measurements(),
             )
+        self._world.is_holding = verdict.mode is Mode.REPLAY
         self._world.apply(decision.actions, decision.plan, decision.shares)
         self._decided_at_s = time.time()
         self._publish(observation, decision)
+        self._trusted.desk.after_tick()
         self._away += not await self._world.follow()
 
     async def _follow(self) -> None:
@@ -328,7 +339,8 @@ class ServingController:
             "ticks": float(self._supervisor.ticks),
             "rule_ticks": float(self._supervisor.rule_ticks),
             "stale_ticks": float(self._world.stale_ticks),
-            "is_dry_run": float(self._spec.is_dry_run),
+            "is_trusted": float(self._supervisor.probation.is_trusted),
+            **{f"mode_{mode}": float(self._supervisor.mode is mode) for mode in Mode},
             "decide_seconds": self._supervisor.decide_s[-1],
         }
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))

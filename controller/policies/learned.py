@@ -19,9 +19,10 @@ from controller.compile import Setting
 from controller.config import parse_config
 from controller.errors import ConfigError, PolicyFileError, mismatch
 from controller.forecast import INPUTS, inputs_sha256
-from controller.observation import NAME, OBSERVATION_SIZE, observation_sha256
+from controller.observation import NAME, OBSERVATION_SIZE, RuleView, encode_observation, observation_sha256
 from controller.policies.policy_file import (
     ForecasterReference,
+    InputRange,
     KnobReference,
     Manifest,
     PolicyContent,
@@ -103,6 +104,16 @@ class LearnedPolicy(MpcPolicy):
         look_and_plan(setting.catalog, setting.workload, setting.limits, setting.control, *self._arguments(observation))
         return self._plan
 
+    @property
+    def input_range(self) -> InputRange | None:
+        """What the inputs were in training; None where the file does not say."""
+        return self.content.manifest.input_range
+
+    def features(self, observation: ObservationArrays) -> NDArray[np.float32]:
+        """The network's inputs if it looked now, (N, D); to be asked before `decide`, and changes nothing."""
+        rule = RuleView(self.arrays, self.forecast, self.state, self.knobs, self.dial, self.plan)
+        return encode_observation(self.setting, rule, observation)
+
     def raw_output(self) -> F64:
         """The network's knobs of the last plan, (N, K)."""
         return self._own.copy()
@@ -159,6 +170,7 @@ def content_of(
     catalog: Literal["fixed", "any"],
     training: TrainingRecord,
     metrics: Mapping[str, Any],
+    input_range: InputRange | None = None,
 ) -> PolicyContent:
     """What a policy file holds of a network (`knobs.*` tensors) around a rule."""
     levels = tuple(float(level) for level in forecast.levels)
@@ -173,6 +185,7 @@ def content_of(
         catalog=catalog,
         catalog_sha256=setting.source.fingerprint,
         training=training,
+        input_range=input_range,
         metrics=dict(metrics),
     )
     fields = forecast._asdict()

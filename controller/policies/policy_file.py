@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from controller.config import StrictModel, versions
 from controller.errors import PolicyFileError, mismatch, one_screen
@@ -63,6 +63,22 @@ class ForecasterReference(StrictModel):
     hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
+class InputRange(StrictModel):
+    """What each input of the network was in training: the span within which its answers were ever judged."""
+
+    low: tuple[float, ...] = Field(min_length=1, description="0.1 % quantile of each input")
+    high: tuple[float, ...] = Field(min_length=1, description="99.9 % quantile of each input")
+    samples: int = Field(ge=1, description="ticks they were taken from")
+
+    @model_validator(mode="after")
+    def _paired(self) -> InputRange:
+        if len(self.low) != len(self.high):
+            raise ValueError(f"high: expected {len(self.low)} numbers, as in low, got {len(self.high)}")
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError("low: expected numbers of at most those in high, got larger ones")
+        return self
+
+
 class TrainingRecord(StrictModel):
     """Where the weights come from."""
 
@@ -91,10 +107,20 @@ class Manifest(StrictModel):
     catalog: Literal["fixed", "any"]
     catalog_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="structural fingerprint of the training catalog")
     training: TrainingRecord
+    input_range: InputRange | None = Field(default=None, description="none: nothing is known, drift is not tested")
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     versions: dict[str, str | None] = Field(default_factory=versions)
     weights_sha256: str = Field(default="0" * 64, pattern=r"^[0-9a-f]{64}$")
     manifest_sha256: str = Field(default="0" * 64, pattern=r"^[0-9a-f]{64}$", description="of all other fields")
+
+    @model_validator(mode="after")
+    def _range_of_every_input(self) -> Manifest:
+        if self.input_range is not None and len(self.input_range.low) != self.observation.size:
+            raise ValueError(
+                f"input_range: expected {self.observation.size} inputs (observation.size), "
+                f"got {len(self.input_range.low)}"
+            )
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import pytest
 
 from controller.journal import Journal
 from controller.replay import replay_journal
+from serving.admin_access import find_client
 from tests.live.conftest import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
@@ -83,6 +84,44 @@ def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
     ticks = list(Journal(tmp_path / "journal.jsonl").ticks())
     assert len(ticks) >= 2
     assert len({tuple(t.observation.ready.reshape(-1)) for t in ticks}) == 1
+
+
+def test_operator_changes_mode_and_policy_while_it_serves_and_all_of_it_replays(tmp_path):
+    pushed = tmp_path / "three.yaml"
+    pushed.write_text("kind: static\nsettings:\n  replicas: {digits-medium@c5-large: 3}\n")
+    out = tmp_path / "run"
+    command = start("--policy", "mpc", "--port", free_port(), "--speed", 20, "--mode", "shadow", "--out", out)
+    try:
+        wait_until(lambda: (out / "admin.json").exists() or command.poll() is not None, 150)
+        assert command.poll() is None, command.communicate()[0]
+        ask = find_client(out, None, None)
+
+        def drives(driver):
+            wait_until(lambda: ask.get("/v1/mode")["driver"] == driver)
+
+        drives("rule")
+        assert ask.send("PUT", "/v1/mode", {"mode": "canary"})["mode"] == "canary"
+        drives("canary")
+        ask.send("PUT", "/v1/mode", {"mode": "active"})
+        drives("policy")
+        assert ask.push(pushed.name, pushed.read_bytes())["current"]["name"] == "three"
+        wait_until(lambda: ask.get("/v1/status")["serving"].get("digits-medium@c5-large") == 3)
+        assert ask.send("POST", "/v1/policy/rollback", {})["current"]["name"] == "mpc"
+        begun = ask.get("/v1/status")["ticks"]
+        wait_until(lambda: ask.get("/v1/status")["ticks"] > begun + 1)
+        command.send_signal(signal.SIGTERM)
+        output, _ = command.communicate(timeout=60)
+    finally:
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGKILL)
+    assert command.returncode == 130, output
+    assert "mode shadow: asked for" in output
+    assert ask.token not in output + (out / "journal.jsonl").read_text() + (out / "run.json").read_text()
+    again = replay_journal(out / "journal.jsonl")
+    assert [str(difference) for difference in again.differences] == []
+    assert set(again.by_driver) == {"rule", "canary", "policy"}
+    assert json.loads((out / "trust.json").read_text())["mode"] == "active"
+    assert processes_of_session(command.pid) == []
 
 
 def wait_until(condition, timeout_s=30):

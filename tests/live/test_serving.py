@@ -43,7 +43,7 @@ class Live:
         self.fleet = Fleet(setting.catalog, calm_market(1), 0, setting.control.retry_after_s)
         builder = ObservationBuilder(setting)
         clock = lambda: time.monotonic() - self.began_s  # noqa: E731
-        self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, clock, is_dry_run=False)
+        self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, clock)
         self.plan = empty_plan(1, setting.shape)
         self.shares = np.zeros((1, 2, 3, 4))
         images, digits = zoo.images()[2:]
@@ -254,7 +254,6 @@ def test_controller_decides_every_tick_and_its_journal_replays_equal(live, tmp_p
         header=make_header(setting, "mpc", "mpc", (0,), "live", {}, SPANS),
         journal_path=str(journal),
         metrics_port=port,
-        is_dry_run=False,
         run="test",
     )
     handle = start_controller(spec)

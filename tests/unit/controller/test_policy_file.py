@@ -187,6 +187,26 @@ def test_wrong_manifest_values_are_named_with_what_was_expected(saved):
     refused(path, "catalog: expected one of", "dial_default: expected a number > 0.0, got -1.0", "extra: unknown key")
 
 
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"low": [0] * 5, "high": [1] * 4, "samples": 9}, "high: expected 5 numbers, as in low, got 4"),
+        ({"low": [2] * 5, "high": [1] * 5, "samples": 9}, "low: expected numbers of at most those in high"),
+        ({"low": [0] * 4, "high": [1] * 4, "samples": 9}, "expected 5 inputs (observation.size), got 4"),
+    ],
+)
+def test_range_of_other_inputs_is_named(saved, known, words):
+    path, _ = saved
+    rewrite(path, lambda value: value.update(input_range=known))
+    refused(path, words)
+
+
+def test_file_from_before_ranges_were_noted_is_read(saved):
+    path, _ = saved
+    rewrite(path, lambda value: value.pop("input_range"))
+    assert load_policy_file(path).manifest.input_range is None
+
+
 def changed_tensors(path, change):
     tensors = dict(make_content().tensors)
     change(tensors)

@@ -11,9 +11,9 @@ from controller.observation import OBSERVATION_SIZE
 from controller.policies.learned import LearnedPolicy, content_of
 from controller.policies.policy_file import TrainingRecord
 from controller.policies.predictive import MpcSettings
-from controller.replay import RawReplayable
 from controller.rule_arrays import HEADROOM, NUM_KNOBS
 from controller.scenario import load_scenario
+from controller.trust.again import RawReplayable
 
 
 @pytest.fixture

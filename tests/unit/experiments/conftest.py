@@ -112,8 +112,8 @@ def plain_world(monkeypatch: pytest.MonkeyPatch, make_setting: Callable[..., Set
         return PlainPolicy(setting, 3 if policy == "three" else 2, nervous=policy == "nervous")
 
     monkeypatch.setattr("experiments.rollout.policy_in", lambda world, cells, policy: make(policy, world.setting))
-    monkeypatch.setattr("controller.replay.make_policy", make)
-    for module in ("experiments.rollout", "controller.replay"):
+    monkeypatch.setattr("controller.trust.again.make_policy", make)
+    for module in ("experiments.rollout", "controller.trust.again"):
         monkeypatch.setattr(f"{module}.DecisionLoop", PlainLoop)
     simulators: list[PlainSimulator] = []
 

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,14 @@ import yaml
 from controller.config import read_yaml
 from controller.errors import ScenarioError, UsageError
 from controller.journal import MeasuredSpans
+from controller.policies.policy_file import save_policy_file
+from controller.trust.mode import Mode
 from envs.world import WorldChoice
 from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded
+from experiments.live_trust import trust_spec
+from experiments.serve_commands import _mode
 from experiments.show_live import parse_models
+from tests.networks import make_content
 
 TINY = Path(__file__).resolve().parents[3] / "controller" / "scenarios" / "tiny.yaml"
 
@@ -26,6 +33,45 @@ def test_control_time_shrinks_and_service_times_stay():
     assert np.array_equal(fast.catalog.service_s, slow.catalog.service_s)
     assert fast.catalog.load_s[fast.catalog.usable].tolist() == slow.catalog.load_s[slow.catalog.usable].tolist()
     assert set(fast.catalog.swap_s[fast.catalog.usable]) == {3.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_dry_run", "mode"),
+    [(None, False, None), ("canary", False, Mode.CANARY), (None, True, Mode.REPLAY), ("replay", True, Mode.REPLAY)],
+)
+def test_dry_run_is_the_replay_mode(text, is_dry_run, mode):
+    assert _mode(text, is_dry_run) is mode
+
+
+@pytest.mark.parametrize(("text", "is_dry_run"), [("on", False), ("active", True)])
+def test_mode_that_does_not_exist_or_contradicts_is_refused(text, is_dry_run):
+    with pytest.raises(UsageError, match="--mode: expected"):
+        _mode(text, is_dry_run)
+
+
+def test_run_begins_in_the_mode_of_the_last_one_and_keeps_its_token(tmp_path):
+    asked = options(out=tmp_path, mode=Mode.CANARY)
+    setting = setting_at_speed(speeded(asked), None)
+    said = []
+    spec, token = trust_spec(asked, setting, True, said.append)
+    assert (spec.mode, spec.original, spec.admin.host) == (Mode.CANARY, "", "127.0.0.1")
+    assert spec.admin.token_sha256 == hashlib.sha256(token.read_text().strip().encode()).hexdigest()
+    kept = {"mode": "shadow", "identity": ["mpc"]}
+    (tmp_path / "trust.json").write_text(json.dumps(kept))
+    again, _ = trust_spec(options(out=tmp_path), setting, True, said.append)
+    assert (again.mode, again.admin) == (Mode.SHADOW, spec.admin)
+    assert said == ["mode canary: asked for", "mode shadow: kept from the last run"]
+    assert trust_spec(options(out=tmp_path, has_admin=False), setting, True, said.append)[0].admin is None
+
+
+def test_policy_that_never_saw_such_a_catalog_begins_in_shadow(tmp_path):
+    asked = options(out=tmp_path / "run", policy=str(tmp_path / "new.provisor"))
+    setting = setting_at_speed(speeded(asked), None)
+    save_policy_file(asked.policy, make_content(setting, catalog="any", catalog_sha256="0" * 64))
+    spec, _ = trust_spec(asked, setting, True, lambda line: None)
+    assert (spec.mode, spec.original) == (Mode.SHADOW, asked.policy)
+    save_policy_file(asked.policy, make_content(setting, catalog="any"))
+    assert trust_spec(asked, setting, True, lambda line: None)[0].mode is Mode.ACTIVE
 
 
 def test_rate_is_thinned_to_the_live_budget_and_the_scale_says_so():

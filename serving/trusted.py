@@ -1,0 +1,121 @@
+"""Supervisor, desk and admin API of one controller, built from what its specification says of trust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from controller.compile import Setting
+from controller.loop import DecisionLoop
+from controller.policies.registry import PolicySpec, make_policy
+from controller.trust.config import TrustConfig
+from controller.trust.desk import ControlDesk
+from controller.trust.mode import Mode
+from controller.trust.store import PolicyStore
+from controller.trust.supervisor import Supervisor
+from serving.admin import AdminApi, AdminServer, Hook
+from serving.rules import check_served
+
+
+@dataclass(frozen=True)
+class AdminSpec:
+    """Where the admin API listens, and what opens it."""
+
+    host: str
+    port: int  # 0 for any free one
+    token_sha256: str
+
+
+@dataclass(frozen=True)
+class TrustSpec:
+    """How far a policy is let; travels to the controller's actor."""
+
+    mode: Mode = Mode.ACTIVE
+    config: TrustConfig = field(default_factory=TrustConfig)
+    original: str = ""  # the policy file that was named, where it is on the actor's machine; watched for changes
+    admin: AdminSpec | None = None
+
+
+class Trusted:
+    """What a controller decides with.
+
+    Args:
+        setting: Of the run.
+        folder: Of the run: pushed policies and `trust.json` are kept there.
+        policy: What `make_policy` takes.
+        policy_file: Content of the file that `policy` names, where it is one.
+        rule: The named rule, likewise what `make_policy` takes.
+        spec: Mode, alarms and admin API.
+
+    Attributes:
+        supervisor: Decides.
+        desk: Takes an operator's orders.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        folder: Path,
+        policy: str | PolicySpec,
+        policy_file: bytes | None,
+        rule: str | PolicySpec,
+        spec: TrustSpec,
+    ) -> None:
+        store = PolicyStore(folder)
+        entry = store.entry(policy, policy_file)
+        self._spec = spec
+        self._server: AdminServer | None = None
+        self.supervisor = Supervisor(
+            DecisionLoop(setting, make_policy(rule, setting)),
+            rule if isinstance(rule, str) else rule.model_dump(mode="json"),
+            DecisionLoop(setting, store.make(entry, setting)),
+            entry,
+            mode=spec.mode,
+            config=spec.config,
+            check=check_served,
+        )
+        self.desk = ControlDesk(setting, self.supervisor, store, check_served, original=spec.original)
+
+    def loops(self) -> list[DecisionLoop]:
+        """Those that are to be compiled before the first tick."""
+        policy = self.supervisor.candidate.loop
+        return [self.supervisor.rule] if policy is None else [policy, self.supervisor.rule]
+
+    def serve_admin(
+        self,
+        status: Callable[[], Mapping[str, JsonValue]],
+        *,
+        preferences: Callable[[], Mapping[str, JsonValue]] | None = None,
+        set_preferences: Hook | None = None,
+        notice: Hook | None = None,
+        port: int = 0,
+    ) -> None:
+        """Opens the admin API, where the run has one.
+
+        Args:
+            status: What a GET of the status answers.
+            preferences: Reads the preferences; None: not offered, likewise below.
+            set_preferences: Changes them.
+            notice: Takes a preemption notice.
+            port: That it had before a restart, so that whoever knows it finds it again; 0 at first.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        admin = self._spec.admin
+        if admin is not None and self._server is None:
+            api = AdminApi(self.desk, status, preferences, set_preferences, notice)
+            self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
+
+    @property
+    def admin_port(self) -> int:
+        """Port of the admin API; 0 where there is none."""
+        return 0 if self._server is None else self._server.port
+
+    def close(self) -> None:
+        """Closes the admin API."""
+        if self._server is not None:
+            self._server.close()

@@ -1,0 +1,196 @@
+"""A supervised run of the simulated world, in every mode and with every change of hands, decides again the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller.arrays import empty_actions
+from controller.errors import PolicyFileError
+from controller.journal_writer import JournalWriter
+from controller.loop import DecisionLoop
+from controller.policies.policy_file import save_policy_file
+from controller.policies.registry import make_policy
+from controller.replay import make_header, replay_journal
+from controller.scenario import load_scenario
+from controller.trust.config import TrustConfig
+from controller.trust.desk import ControlDesk, warm_loop
+from controller.trust.mode import Mode
+from controller.trust.store import PolicyStore
+from controller.trust.supervisor import Supervisor
+from envs.world import Cell, WorldChoice, build_world
+from experiments.rollout import begin, new_simulator, prepare
+from tests.networks import make_content
+
+SEED, DAY = 1, 3
+
+
+class SupervisedRun:
+    """The tiny scenario under a supervisor, journalled as a live run is."""
+
+    def __init__(self, folder: Path, policy: str, mode: Mode, **config):
+        self.world = build_world(load_scenario("tiny"), WorldChoice(days=(DAY, DAY)))
+        setting = self.world.setting
+        start = prepare(self.world, [Cell(DAY, SEED)])
+        self.simulator = new_simulator(self.world, 1)
+        self.seen = begin(self.world, start, self.simulator)
+        store = PolicyStore(folder)
+        entry = store.entry(policy)
+        self.supervisor = Supervisor(
+            DecisionLoop(setting, make_policy("reactive", setting)),
+            "reactive",
+            warm_loop(setting, store, entry),
+            entry,
+            mode=mode,
+            config=TrustConfig(quiet_s=30.0, fault_quiet_s=40.0, settle_s=0.0, **config),
+        )
+        self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
+        self.path = folder / "journal.jsonl"
+        header = make_header(setting, policy, "policy", (), "live")
+        self.writer = JournalWriter(self.path, header)
+        self.drivers = []
+        self.idle = empty_actions(1, setting.shape)
+        self.in_force = None
+
+    def ticks(self, count, stale_ticks=0):
+        for _ in range(count):
+            verdict = self.supervisor.decide(self.seen, stale_ticks)
+            decision = verdict.decision
+            for event in verdict.events:
+                self.writer.event(*event)
+            self.writer.write(self.seen, decision.raw, decision.plan, decision.actions, decision.shares)
+            self.drivers.append(str(verdict.driver))
+            if verdict.mode is not Mode.REPLAY:
+                self.in_force = [decision.plan._make(a.copy() for a in decision.plan), decision.shares.copy()]
+                self.simulator.apply(decision.actions, *self.in_force)
+            else:
+                self.simulator.apply(self.idle, *self.in_force)
+            self.desk.after_tick()
+            self.seen = self.simulator.advance()
+        return self
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two learned policies that decide differently."""
+    folder, setting = tmp_path_factory.mktemp("files"), build_world(load_scenario("tiny")).setting
+    paths = []
+    for name, scale in (("first", 0.3), ("second", 0.6)):
+        paths.append(folder / f"{name}.provisor")
+        save_policy_file(paths[-1], make_content(setting, scale))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, files):
+    """A run in which everything happens that changes hands."""
+    first, second = files
+    run = SupervisedRun(tmp_path_factory.mktemp("run"), str(first), Mode.ACTIVE)
+    run.ticks(8)
+    run.desk.set_mode("canary")
+    run.ticks(8)
+    run.desk.set_mode("shadow")
+    run.ticks(4)
+    run.desk.push(second.name, second.read_bytes())
+    run.ticks(8)
+    run.desk.set_mode("active")
+    run.ticks(8)
+    run.ticks(1, stale_ticks=1)
+    run.ticks(8)  # the rule, then the policy again after the quiet time
+    run.supervisor.candidate.loop.propose = lambda seen: 1 / 0
+    run.ticks(1)
+    run.ticks(8)  # the rule, a fresh policy after its quiet time
+    run.desk.rollback()
+    run.ticks(4)
+    run.desk.set_mode("replay")
+    run.ticks(6)
+    run.writer.close()
+    return run
+
+
+def test_every_tick_is_decided_again_whoever_drove(run):
+    again = replay_journal(run.path)
+    assert [str(difference) for difference in again.differences] == []
+    assert again.is_equal
+    assert again.not_compared == 0
+    assert again.ticks == len(run.drivers)
+    assert again.by_driver == {name: run.drivers.count(name) for name in ("policy", "canary", "rule")}
+    assert min(again.by_driver.values()) >= 8
+    # Shadow 12, on probation 3 (the tick of an error has no second decision) and 4, replay 6.
+    assert again.beside >= 18
+
+
+def test_each_hand_over_is_told_with_its_reason(run):
+    events = [json.loads(line) for line in run.path.read_text().splitlines() if line.startswith('{"event"')]
+    told = [(e["fields"]["driver"], e["fields"]["reason"].partition(":")[0]) for e in events if e["event"] == "drive"]
+    assert told == [
+        ("canary", "mode canary"),
+        ("rule", "mode shadow"),
+        ("policy", "mode active"),
+        ("rule", "stale_metrics"),
+        ("policy", "quiet for 30 s"),
+        ("rule", "policy_error"),
+        ("policy", "quiet for 40 s"),
+    ]
+    assert [e["fields"]["why"] for e in events if e["event"] == "policy"] == ["push", "lost", "retry", "rollback"]
+
+
+def test_network_and_rule_differ_so_that_the_comparison_can_fail(run):
+    plans = {}
+    for line in run.path.read_text().splitlines():
+        tick = json.loads(line)
+        if "n" in tick:
+            plans.setdefault(run.drivers[tick["n"]], []).append(tick["plan"]["replicas"])
+    assert plans["policy"][-1] != plans["rule"][-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [("drive", "driver", "policy"), ("beside", "raw", [0.5] * 7), ("trust", "rule", "static")],
+)
+def test_event_that_was_altered_is_found(run, tmp_path, kind, field, value):
+    lines = [json.loads(line) for line in run.path.read_text().splitlines()]
+    at = next(i for i, line in enumerate(lines) if line.get("event") == kind and line["fields"][field] != value)
+    lines[at]["fields"][field] = value
+    (tmp_path / "policies").symlink_to(run.path.parent / "policies")
+    altered = tmp_path / "journal.jsonl"
+    altered.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert not replay_journal(altered).is_equal
+
+
+def test_policy_that_was_pushed_must_lie_beside_the_journal(run, tmp_path):
+    alone = tmp_path / "journal.jsonl"
+    alone.write_bytes(run.path.read_bytes())
+    with pytest.raises(PolicyFileError, match="expected the file with SHA-256"):
+        replay_journal(alone)
+
+
+@pytest.mark.parametrize("settings", ["", ":miss_multiplier=2"])
+def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path, settings):
+    gone = tmp_path / "gone.provisor"
+    gone.write_bytes(files[0].read_bytes())
+    run = SupervisedRun(tmp_path / "run", f"{gone}{settings}", Mode.ACTIVE).ticks(3)
+    run.writer.close()
+    gone.unlink()
+    assert replay_journal(run.path).is_equal
+
+
+def test_restart_within_a_journal_begins_with_fresh_loops(files, tmp_path):
+    run = SupervisedRun(tmp_path / "run", str(files[0]), Mode.ACTIVE).ticks(9)
+    run.writer.close()
+    state = run.desk.state()
+    again = SupervisedRun(tmp_path / "other", str(files[0]), Mode.SHADOW)
+    again.desk.restore(state)
+    again.writer.close()
+    again.writer = JournalWriter(
+        run.path, make_header(again.world.setting, str(files[0]), "policy", (), "live"), is_continuing=True
+    )
+    again.seen = run.seen
+    again.simulator = run.simulator
+    again.ticks(9)
+    again.writer.close()
+    assert again.drivers == ["policy"] * 9
+    replay = replay_journal(run.path)
+    assert (replay.is_equal, replay.ticks) == (True, 18)
+    np.testing.assert_array_equal(replay.not_compared, 0)
