@@ -64,7 +64,7 @@ class RayServe:
         self.stale_ticks = 0
         self._tables = router_tables(setting)
         self._layout = layout
-        self._app = app
+        self._app = layout.app or app  # of the model deployments
         self._builder = builder
         self._now_s = clock
         self._is_dry_run = is_dry_run
@@ -149,7 +149,8 @@ class RayServe:
             self._step(states)
             # The router first: nothing may be sent to a replica that is about to be told to go.
             await self._inform_router()
-            if is_first or not self._is_dry_run:
+            # Replicas of somebody else stay what they are in a dry run, from the first.
+            if not self._is_dry_run or (is_first and not self._layout.is_attached):
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
             self._kill(states)
         except AWAY:

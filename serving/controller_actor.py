@@ -7,6 +7,7 @@ restarts meanwhile is found again by name.
 """
 
 import asyncio
+import contextlib
 import os
 import pickle
 import tempfile
@@ -27,6 +28,7 @@ from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
 from serving.actuator import RayServe
 from serving.app import Layout
+from serving.attached_fleet import attached_fleet
 from serving.exposition import MetricsServer, controller_families
 from serving.fleet import Fleet
 from serving.market import Market
@@ -73,7 +75,7 @@ class ServingController:
         spec: ControllerSpec = pickle.loads(pickled)
         self._spec = spec
         self._began_s = time.monotonic()
-        self._fleet = Fleet(spec.setting.catalog, spec.market, spec.seed, spec.setting.control.retry_after_s)
+        self._fleet = _ledger(spec)
         builder = ObservationBuilder(spec.setting, spec.history)
         self._world = RayServe(spec.setting, spec.layout, spec.app, self._fleet, builder, self._now_s, spec.is_dry_run)
         self._tables = router_tables(spec.setting)
@@ -241,6 +243,12 @@ class ServingController:
         return ""
 
 
+def _ledger(spec: ControllerSpec) -> Fleet:
+    if spec.layout.is_attached:
+        return attached_fleet(spec.setting, spec.seed, is_dry_run=spec.is_dry_run)
+    return Fleet(spec.setting.catalog, spec.market, spec.seed, spec.setting.control.retry_after_s)
+
+
 def start_controller(spec: ControllerSpec) -> Any:
     """Creates the detached actor and returns its handle.
 
@@ -256,9 +264,16 @@ def start_controller(spec: ControllerSpec) -> Any:
         num_cpus=0,
         max_restarts=0,
         max_concurrency=64,
+        **({"label_selector": dict(spec.layout.control)} if spec.layout.control else {}),
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **_passed_on()}},
     ).remote(pickle.dumps(spec))
     return handle
+
+
+def kill_controller() -> None:
+    """Ends the actor at once, where there is one."""
+    with contextlib.suppress(Exception):
+        ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
 
 
 def _passed_on() -> dict[str, str]:
