@@ -44,6 +44,9 @@ class LiveOptions:
     is_dry_run: bool = False
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
+    attach: Path | None = None  # mapping of an application of somebody else
+    on_exit: str = "restore"  # or "keep": its replica targets when we leave
+    inputs: str | None = None  # what a replay sends; None: the images of the zoo
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ class LiveResult:
     record: LoadRecord | None
     schedule: Schedule | None
     is_partial: bool
+
+
+def require_unnamed(scenario: str | None, run_file: str | None) -> None:
+    """Refuses a second scenario beside that of a mapping.
+
+    Raises:
+        UsageError: One was named.
+    """
+    for option, value in (("--scenario", scenario), ("RUN.yaml", run_file)):
+        if value is not None:
+            raise UsageError(mismatch(option, "nothing with --attach, whose mapping names the scenario", value))
 
 
 def speeded(options: LiveOptions) -> Scenario:

@@ -34,6 +34,20 @@ OWN_TRACE = "scenario"
     "--model", "models", multiple=True, metavar="VARIANT=module:callable", help="Your own model of a variant."
 )
 @click.option("--dry-run", is_flag=True, help="Decide and journal, apply nothing after the first fleet.")
+@click.option("--attach", metavar="MAPPING.yaml", help="Serve an application that runs at --address already.")
+@click.option(
+    "--on-exit",
+    type=click.Choice(["restore", "keep"]),
+    default="restore",
+    show_default=True,
+    help="Replica targets of the application, when we leave it.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="X",
+    help="What --replay sends to the application: FILE.json, FILE.npz, or module:callable that returns a list.",
+)
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
     run_file: str | None,
@@ -51,6 +65,9 @@ def serve(
     metrics_port: int,
     models: tuple[str, ...],
     dry_run: bool,
+    attach: str | None,
+    on_exit: str,
+    inputs: str | None,
     out: str | None,
 ) -> int:
     """Serve live on Ray, driven by a policy.
@@ -60,17 +77,30 @@ def serve(
     beside what the simulator says of them. On a Ray that is joined, the packages controller and serving are shipped as
     py_modules; its nodes must offer the resources slot_POOL.
 
+    With --attach the models are those of an application that runs there already. Our router is an application of its
+    own in front of it, and of theirs only the replica targets of the mapped deployments are set (it must have
+    external_scaler_enabled); with --dry-run nothing is. The mapping names the scenario; `provisor init` writes a
+    first one.
+
     \b
     Example:
       provisor serve --policy mpc --replay scenario --duration 120 --speed 20 --start-hour 9
       provisor serve RUN.yaml --port 8080
+      provisor serve --attach theirs/mapping.yaml --address 10.0.0.5:6379 --dry-run
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
     from experiments.run_config import load_run
-    from experiments.serve import serve as run_live
     from experiments.show_live import parse_models, show_live
+
+    if attach is None:
+        from experiments.serve import serve as run_live
+    else:
+        from experiments.attached_run import serve_attached as run_live
+        from experiments.live import require_unnamed
+
+        require_unnamed(scenario, run_file)
 
     run = load_run(run_file) if run_file else None
     choice = WorldChoice() if run is None else run.choice
@@ -95,6 +125,9 @@ def serve(
         is_dry_run=dry_run,
         out=Path(out or "runs/serve"),
         models=parse_models(models),
+        attach=None if attach is None else Path(attach),
+        on_exit=on_exit,
+        inputs=inputs,
     )
     result = run_live(options, lambda line: click.echo(line, err=True))
     show_live(result)
