@@ -7,7 +7,6 @@ these are put back when we leave, unless they are to be kept. Everything is chec
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,12 +15,13 @@ import numpy as np
 
 from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
-from controller.errors import ClusterError, ScenarioError, UsageError, mismatch
+from controller.errors import ScenarioError, UsageError, mismatch
 from controller.identity import require_own_packages
 from controller.journal import MeasuredSpans
 from controller.policies.registry import make_policy
 from controller.scenario import Scenario
 from envs.world import Cell, World
+from experiments.attached_cluster import read_survey
 from experiments.live import LiveOptions, LiveResult, live_world, speeded
 from experiments.placeholders import placeholders_in
 from experiments.rollout import Start, prepare
@@ -113,22 +113,6 @@ def _on_cluster(
             _leave(mapping.app, before, say)
             cluster.close(APP_NAME)
     return live.compared(result)
-
-
-def read_survey() -> Any:
-    """Survey of the cluster that this process has joined.
-
-    Raises:
-        ClusterError: Serve does not run there.
-    """
-    from serving import ray_compat
-    from serving.survey import survey_of
-
-    details = ray_compat.instance_details()
-    if details is None:
-        raise ClusterError("expected Ray Serve to run on the cluster, got a Ray without it")
-    ray: Any = importlib.import_module("ray")  # its list of nodes is untyped
-    return survey_of(details, ray.nodes())
 
 
 def _leave(app: str, before: Mapping[str, int], say: Callable[[str], None]) -> None:

@@ -155,8 +155,8 @@ def read_inputs(source: str | None) -> Inputs:
 
     Args:
         source: A file `*.npz` with an array `inputs` (n, ...) and, if they are known, `labels` (n,); a file `*.json`
-            with a list of inputs; or `module:callable`, called without arguments for a list, in which arrays become lists; None: the digits that
-            `provisor serve` sends.
+            with a list of inputs; or `module:callable`, called without arguments for a list, in which arrays become
+            lists; None: the digits that `provisor serve` sends.
 
     Raises:
         InputError: Nothing there, or of another form.

@@ -1,9 +1,9 @@
 """A policy for Serve's own YAML that decides nothing: it hands on what our controller decided last.
 
-For people who keep Serve's declarative configuration: Serve's controller asks this object ten times a second for replica
-counts, and gets those of the named `ServingController`. It never computes, never waits and never raises, because an
-exception or a pause in there stops every application on the cluster. What is older than stated, or cannot be had,
-changes nothing: Serve then keeps the counts that stand.
+For people who keep Serve's declarative configuration: Serve's controller asks this object ten times a second for
+replica counts, and gets those of the named `ServingController`. It never computes, never waits and never raises,
+because an exception or a pause in there stops every application on the cluster. What is older than stated, or cannot be
+had, changes nothing: Serve then keeps the counts that stand.
 
     autoscaling_policy:
       policy_function: serving.shim:ProvisorPolicy
@@ -15,6 +15,7 @@ Serve's bounds and delays still apply after it; set `upscale_delay_s` and `downs
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
@@ -128,8 +129,7 @@ class ProvisorPolicy:
             self._say(f"the controller was not read: {type(error).__name__}: {error}")
 
     def _read_actor(self) -> Mapping[str, Any]:
-        import ray
-
+        ray: Any = importlib.import_module("ray")  # its results are typed too narrowly
         actor = ray.get_actor(self._actor, namespace=self._namespace)
         answer: Mapping[str, Any] = ray.get(actor.targets.remote(), timeout=_FETCH_TIMEOUT_S)
         return answer

@@ -101,10 +101,9 @@ def test_selector_that_contradicts_the_pool_is_refused_before_any_replica_runs()
         of_deployment("resnet-large", replicas=[])(found)
         config("resnet-large", ray_actor_options={"label_selector": {"ray.io/market-type": "!spot"}})(found)
 
-    assert faults(change) == [
-        "deployments.resnet-large: expected label_selector ray.io/market-type=spot (pool 'spot'), "
-        "got ray.io/market-type=!spot"
-    ]
+    (found,) = faults(change)
+    assert found.startswith("deployments.resnet-large: expected label_selector ray.io/market-type=spot (pool 'spot')")
+    assert found.endswith("got ray.io/market-type=!spot")
 
 
 def test_more_replicas_than_the_quota_are_refused_since_the_guard_would_remove_them():
