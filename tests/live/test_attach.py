@@ -14,8 +14,11 @@ import httpx
 import pytest
 import yaml
 
+from controller import cli
+from controller.catalog import load_catalog
 from controller.journal import Journal
 from controller.replay import replay_journal
+from serving.mapping import load_mapping
 from tests.live.conftest import free_port
 from tests.unit.serving import worlds
 
@@ -180,3 +183,29 @@ def test_attached_application_is_served_scaled_and_left_as_it_was(foreign, files
     ticks = list(Journal(tmp_path / "journal.jsonl").ticks())
     assert len(ticks) > 5
     assert replay_journal(tmp_path / "journal.jsonl").is_equal
+
+
+def test_first_files_are_read_from_the_cluster_and_filled_by_measuring(foreign, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    before, folder = foreign.tell("state"), tmp_path / "theirs"
+    words = ["init", "--from-serve", "--address", foreign.address, "--app", "theirs", "--out", str(folder)]
+    assert cli.main(words) == 0, capsys.readouterr().err
+    mapping = load_mapping(folder / "mapping.yaml")
+    assert set(mapping.deployments) == {"small", "large"}
+    assert [pool.labels["market"] for pool in mapping.pools.values()] == ["on-demand"]
+    mapped = mapping.model_dump(mode="json")
+    mapped["deployments"]["small"] |= {"method": "predict", "input": "batch"}
+    (folder / "mapping.yaml").write_text(yaml.safe_dump(mapped | {"scenario": "scenario.yaml"}))
+    (tmp_path / "inputs.json").write_text(json.dumps(["a", "b", "c"]))
+    words = ["profile", "--attach", str(folder / "mapping.yaml"), "--address", foreign.address, "--deployment", "small"]
+    words += ["--input", str(tmp_path / "inputs.json"), "--batches", "1,4", "--concurrency", "2", "--force"]
+    assert cli.main([*words, "--repeats", "8", "--warmup", "1", "--loads", "1"]) == 0, capsys.readouterr().err
+    profiles = {profile.variant: profile for profile in load_catalog(folder / "catalog.yaml").profiles}
+    # 20 ms an item, and what Serve and a busy machine add.
+    assert 0.02 <= profiles["small"].service_by_batch_s[1].value < 1.0
+    assert 0.08 <= profiles["small"].service_by_batch_s[4].value < 1.0
+    assert "Ray 2." in profiles["small"].load_s.measured
+    assert profiles["large"].load_s.derived.startswith("placeholder")
+    after = foreign.tell("state")
+    assert after["bystander"] == before["bystander"]
+    assert foreign.targets() == {"small": 1, "large": 1}
