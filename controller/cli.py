@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "status": Verb("serving.admin_commands:status", "Print what a running controller does."),
     "mode": Verb("serving.admin_commands:mode", "Print or change how far the policy is let."),
     "policy": Verb("serving.admin_commands:policy", "Show, push or roll back the policy of a running controller."),
+    "init": Verb("experiments.init_commands:init", "Write first files for an application that runs already."),
     "profile": Verb("experiments.measure_commands:profile", "Measure a model of yours into a catalog entry."),
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),

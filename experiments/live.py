@@ -50,8 +50,17 @@ class LiveOptions:
     admin_host: str = "127.0.0.1"
     admin_port: int = 0  # 0 for any free one
     token_file: Path | None = None
+    has_rehearsals: bool = False
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
+    attach: Path | None = None  # mapping of an application of somebody else
+    on_exit: str = "restore"  # or "keep": its replica targets when we leave
+    inputs: str | None = None  # what a replay sends; None: the images of the zoo
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether nothing that is decided is carried out, for as long as the mode stays what it is asked to be."""
+        return self.mode is Mode.REPLAY
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,17 @@ class LiveResult:
     record: LoadRecord | None
     schedule: Schedule | None
     is_partial: bool
+
+
+def require_unnamed(scenario: str | None, run_file: str | None) -> None:
+    """Refuses a second scenario beside that of a mapping.
+
+    Raises:
+        UsageError: One was named.
+    """
+    for option, value in (("--scenario", scenario), ("RUN.yaml", run_file)):
+        if value is not None:
+            raise UsageError(mismatch(option, "nothing with --attach, whose mapping names the scenario", value))
 
 
 def speeded(options: LiveOptions) -> Scenario:

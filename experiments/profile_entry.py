@@ -164,7 +164,7 @@ def _profile(found: Measured, naming: Naming, source: str) -> Entry:
         str(size): measured(m.value, f"mean of {m.samples} repeats, standard error {m.se:.2g} s; {source}")
         for size, m in means.items()
     }
-    intercept, slope = _line(means)
+    intercept, slope = line_figures(means)
     ratios = np.concatenate([np.array(seconds) / means[size].value for size, seconds in found.services_s.items()])
     loads = found.loads.seconds
     loaded = (
@@ -187,7 +187,7 @@ def _profile(found: Measured, naming: Naming, source: str) -> Entry:
     }
 
 
-def _line(means: Mapping[int, Estimate]) -> tuple[Entry, Entry]:
+def line_figures(means: Mapping[int, Estimate]) -> tuple[Entry, Entry]:
     """Intercept and slope, which stand for the sizes that were not measured."""
     if len(means) == 1:
         ((size, mean),) = means.items()

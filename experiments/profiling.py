@@ -154,9 +154,9 @@ def read_inputs(source: str | None) -> Inputs:
     """Inputs of the model, as a replica gets them from JSON.
 
     Args:
-        source: A file `*.npz` with an array `inputs` (n, ...) and, if they are known, `labels` (n,); or
-            `module:callable`, called without arguments for a list, in which arrays become lists; None: the digits that
-            `provisor serve` sends.
+        source: A file `*.npz` with an array `inputs` (n, ...) and, if they are known, `labels` (n,); a file `*.json`
+            with a list of inputs; or `module:callable`, called without arguments for a list, in which arrays become
+            lists; None: the digits that `provisor serve` sends.
 
     Raises:
         InputError: Nothing there, or of another form.
@@ -167,6 +167,8 @@ def read_inputs(source: str | None) -> Inputs:
         return Inputs([row.tolist() for row in zoo.images()[2]], None, "scikit-learn's digits (as `provisor serve`)")
     if source.endswith(".npz"):
         return _from_npz(Path(source))
+    if source.endswith(".json"):
+        return _from_json(Path(source))
     made = _imported(source, "--input")
     if not callable(made):
         raise ConfigError(mismatch("--input", "a callable that returns a list of inputs", made))
@@ -181,6 +183,17 @@ def read_inputs(source: str | None) -> Inputs:
     except (TypeError, ValueError) as error:
         raise UsageError(f"--input: expected values that JSON can hold from {source}, got {error}") from error
     return Inputs(plain, None, source)
+
+
+def _from_json(path: Path) -> Inputs:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        detail = getattr(error, "strerror", None) or error
+        raise UsageError(f"--input: expected a readable JSON file, got '{path}': {detail}") from error
+    if not isinstance(values, list) or not values:
+        raise UsageError(mismatch(f"--input: {path.name}", "a list of at least one input", values))
+    return Inputs(values, None, path.name)
 
 
 def _from_npz(path: Path) -> Inputs:

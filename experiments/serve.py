@@ -88,18 +88,18 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
     else:
         say(f"joining Ray at {options.address}")
         cluster = clusters.join_cluster(options.address, slots, options.port, clusters.own_code())
-    live = _Live(options, scenario, world, cluster, specs, say)
+    live = LiveRun(options, scenario, world, cluster, specs, say)
     try:
         result = asyncio.run(live.run())
     finally:
-        with _signals_ignored():
+        with signals_ignored():
             say("stopping Ray" if cluster.is_own else "leaving Ray")
             cluster.close(APP_NAME)
     return live.compared(result)
 
 
-class _Live:
-    """One run on a cluster that is up."""
+class LiveRun:
+    """One run on a cluster that is up; what an attached run does otherwise is in `experiments.attached_run`."""
 
     def __init__(
         self,
@@ -119,28 +119,18 @@ class _Live:
 
     async def run(self) -> LiveResult:
         """Deploys, measures, serves, drains."""
-        from ray import serve as ray_serve
-
-        from serving.app import APP_NAME, build_application, layout_of
         from serving.controller_actor import start_controller
 
         options = self._options
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        layout = layout_of(self._world.setting, self._labels())
-        application = build_application(self._world.setting, self._specs, self._cell.env_seed, layout)
+        application, layout = self._application()
         self._say("deploying")
-        prefix = self._cluster.route_prefix
-        await asyncio.to_thread(
-            ray_serve.run, application, name=APP_NAME, route_prefix=prefix, external_scaler_enabled=True
-        )
-        if options.has_local_nodes:
-            await self._first_nodes(layout)
-        spans = await self._measure(layout)
-        self._say(f"a replica starts in {spans.start_s:.1f} s, a swap takes {spans.swap_s:.1f} s")
-        setting = setting_at_speed(self._scenario, spans)
+        await self._deploy(application)
+        spans = await self._spans(layout)
+        setting = self._setting_with(spans)
         world = replace(self._world, setting=setting)
-        start = prepare(world, [self._cell])
+        start = self._start_of(world)
         header = self._header(setting, spans)
         write_run_header(options.out, self._resolved(), [options.seed])
         handle = await asyncio.to_thread(start_controller, self._spec(setting, layout, start, header))
@@ -191,6 +181,35 @@ class _Live:
     @property
     def _cell(self) -> Cell:
         return Cell(self._world.days[0], self._options.seed)
+
+    def _application(self) -> tuple[Any, Any]:
+        from serving.app import build_application, layout_of
+
+        layout = layout_of(self._world.setting, self._labels())
+        return build_application(self._world.setting, self._specs, self._cell.env_seed, layout), layout
+
+    async def _deploy(self, application: Any) -> None:
+        from ray import serve as ray_serve
+
+        from serving.app import APP_NAME
+
+        prefix = self._cluster.route_prefix
+        await asyncio.to_thread(
+            ray_serve.run, application, name=APP_NAME, route_prefix=prefix, external_scaler_enabled=True
+        )
+
+    def _setting_with(self, spans: MeasuredSpans | None) -> Setting:
+        return setting_at_speed(self._scenario, spans)
+
+    def _start_of(self, world: World) -> Start:
+        return prepare(world, [self._cell])
+
+    async def _spans(self, layout: Any) -> MeasuredSpans | None:
+        if self._options.has_local_nodes:
+            await self._first_nodes(layout)
+        spans = await self._measure(layout)
+        self._say(f"a replica starts in {spans.start_s:.1f} s, a swap takes {spans.swap_s:.1f} s")
+        return spans
 
     def _labels(self) -> dict[str, dict[str, str]]:
         """Label selector by pool; none where one node stands for all."""
@@ -254,7 +273,7 @@ class _Live:
             self._say(f"admin API at {url}; `provisor status --run {self._options.out}` talks to it")
 
     def _spec(self, setting: Setting, layout: Any, start: Start, header: JournalHeader) -> Any:
-        from serving.controller_actor import ControllerSpec
+        from serving.controller_spec import ControllerSpec
         from serving.market import Market
 
         options, world = self._options, self._world
@@ -279,9 +298,10 @@ class _Live:
             run=self._run_id,
             has_local_nodes=options.has_local_nodes,
             trust=trust,
+            has_rehearsals=options.has_rehearsals,
         )
 
-    def _header(self, setting: Setting, spans: MeasuredSpans) -> JournalHeader:
+    def _header(self, setting: Setting, spans: MeasuredSpans | None) -> JournalHeader:
         options, world = self._options, self._world
         described = {"trace": world.trace_name, "scale": world.scale, "day": self._cell.day, "hour": options.start_hour}
         label = policy_labels([options.policy])[0]
@@ -304,14 +324,17 @@ class _Live:
         }
 
     async def _load(self, schedule: Schedule, began_at: float) -> LoadRecord:
-        from serving import zoo
         from serving.load import send_all
 
-        _, _, images, digits = zoo.images()
-        inputs = [row.tolist() for row in images]
-        truths = None if self._options.models else digits.tolist()
+        inputs, truths = self._inputs()
         names = self._world.setting.class_names
         return await send_all(self._cluster.url, schedule, names, inputs, truths, began_at, self._stop)
+
+    def _inputs(self) -> tuple[list[Any], list[Any] | None]:
+        from serving import zoo
+
+        _, _, images, digits = zoo.images()
+        return [row.tolist() for row in images], None if self._options.models else digits.tolist()
 
     async def _drain(self) -> None:
         from serving.actuator import AWAY
@@ -390,7 +413,7 @@ def signals_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _signals_ignored() -> Iterator[None]:
+def signals_ignored() -> Iterator[None]:
     """A second Ctrl-C must not stop the cleaning up, which ends by itself within seconds."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

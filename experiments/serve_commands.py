@@ -60,10 +60,25 @@ OWN_TRACE = "scenario"
 )
 @click.option("--admin-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address it listens on.")
 @click.option("--no-admin", is_flag=True, help="Offer no admin API.")
+@click.option("--rehearsals", is_flag=True, help="Let the admin API break things, for experiments.")
 @click.option(
     "--token-file",
     metavar="FILE",
     help="Of the admin API's bearer token.  [default: $PROVISOR_ADMIN_TOKEN, else a new one in --out]",
+)
+@click.option("--attach", metavar="MAPPING.yaml", help="Serve an application that runs at --address already.")
+@click.option(
+    "--on-exit",
+    type=click.Choice(["restore", "keep"]),
+    default="restore",
+    show_default=True,
+    help="Replica targets of the application, when we leave it.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="X",
+    help="What --replay sends to the application: FILE.json, FILE.npz, or module:callable that returns a list.",
 )
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
@@ -87,7 +102,11 @@ def serve(
     admin_port: int,
     admin_host: str,
     no_admin: bool,
+    rehearsals: bool,
     token_file: str | None,
+    attach: str | None,
+    on_exit: str,
+    inputs: str | None,
     out: str | None,
 ) -> int:
     """Serve live on Ray, driven by a policy.
@@ -100,10 +119,16 @@ def serve(
     `provisor status`, `mode` and `policy` talk to the run's admin API. The run file's `trust:` sets the alarms by
     which the rule takes over, and the quiet after which the policy drives again.
 
+    With --attach the models are those of an application that runs there already. Our router is an application of its
+    own in front of it, and of theirs only the replica targets of the mapped deployments are set (it must have
+    external_scaler_enabled); in mode replay nothing is. The mapping names the scenario; `provisor init` writes a first
+    one.
+
     \b
     Example:
       provisor serve --policy mpc --replay scenario --duration 120 --speed 20 --start-hour 9
       provisor serve RUN.yaml --port 8080
+      provisor serve --attach theirs/mapping.yaml --address 10.0.0.5:6379 --dry-run
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from controller.errors import UsageError
@@ -111,11 +136,18 @@ def serve(
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
     from experiments.run_config import load_run
-    from experiments.serve import serve as run_live
     from experiments.show_live import parse_models, show_live
 
     if nodes == "local" and address is not None:
         raise UsageError("--nodes local: expected a Ray that is started here, got --address; its nodes are its own")
+    if attach is None:
+        from experiments.serve import serve as run_live
+    else:
+        from experiments.attached_run import serve_attached as run_live
+        from experiments.live import require_unnamed
+
+        require_unnamed(scenario, run_file)
+
     run = load_run(run_file) if run_file else None
     choice = WorldChoice() if run is None else run.choice
     if replay is not None and replay != OWN_TRACE:
@@ -140,11 +172,15 @@ def serve(
         mode=_mode(mode, dry_run),
         trust=TrustConfig() if run is None else run.trust,
         has_admin=not no_admin,
+        has_rehearsals=rehearsals,
         admin_host=admin_host,
         admin_port=admin_port,
         token_file=Path(token_file) if token_file else None,
         out=Path(out or "runs/serve"),
         models=parse_models(models),
+        attach=None if attach is None else Path(attach),
+        on_exit=on_exit,
+        inputs=inputs,
     )
     result = run_live(options, lambda line: click.echo(line, err=True))
     show_live(result)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from experiments.attached_profile import Probed
 from experiments.calibration import Fit
 from experiments.fitting import mean_of
 from experiments.profiling import Measured
@@ -41,6 +42,27 @@ def show_fits(fits: Sequence[Fit]) -> None:
             "-" if fit.agreement is None else f"{fit.agreement.p:.2g}",
             "; ".join(text for text in (kept, fit.note) if text),
         )
+    _console(is_error=False).print(table)
+
+
+def show_probed(probed: Sequence[Probed]) -> None:
+    """Prints one line per deployment and batch size, and what starts took."""
+    table = Table(title="mean ± standard error")
+    for name in ("deployment", "batch", "at once", "ms per batch", "repeats", "start, s", "accuracy"):
+        table.add_column(name, justify="left" if name == "deployment" else "right")
+    for one in probed:
+        starts = "-" if not one.starts_s else f"{sum(one.starts_s) / len(one.starts_s):.3g} ({len(one.starts_s)})"
+        for size, seconds in one.services_s.items():
+            mean = mean_of(seconds)
+            table.add_row(
+                one.probe.deployment,
+                str(size),
+                str(one.probe.concurrency),
+                f"{mean.value * 1e3:.4g} ± {mean.se * 1e3:.2g}",
+                str(mean.samples),
+                starts,
+                "-" if one.accuracy is None else f"{one.accuracy.value:.2%}",
+            )
     _console(is_error=False).print(table)
 
 

@@ -54,6 +54,7 @@ class RayServe:
     Attributes:
         is_holding: Decisions are not carried out: the first one's rules let the first fleet answer, and what is in
             force when it is set stays.
+        is_blind: Whether the router is to be left unread, in a rehearsal.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class RayServe:
         self.stale_ticks = 0
         self._tables = router_tables(setting)
         self._layout = layout
-        self._app = app
+        self._app = layout.app or app  # of the model deployments
         self._builder = builder
         self._now_s = clock
         self._nodes = nodes
         self._pools = {name: p for p, name in enumerate(setting.pool_names)}
         self._drains: dict[str, float] = {}  # nodes to be drained, and when they are taken
         self.is_holding = False
+        self.is_blind: Callable[[], bool] = lambda: False
         self._shape = setting.shape[:2]
         self._controller: Any = None
         self._router = ray_compat.deployment_handle(ROUTER, app)
@@ -150,6 +152,9 @@ class RayServe:
 
     async def read(self) -> bool:
         """Reads the router; False where it cannot be reached."""
+        if self.is_blind():
+            self._reading = None
+            return False
         try:
             self._reading = await asyncio.wait_for(self._router.stats.remote(), _CALL_TIMEOUT_S)
         except AWAY:
@@ -185,7 +190,8 @@ class RayServe:
             self._step(states)
             # The router first: nothing may be sent to a replica that is about to be told to go.
             await self._inform_router()
-            if is_first or not self.is_holding:
+            # Replicas of somebody else stay what they are while decisions are held, from the first.
+            if not self.is_holding or (is_first and not self._layout.is_attached):
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
             await self._take_back(states)
         except AWAY:

@@ -7,7 +7,7 @@ autoscaling. A replica takes one `slot_<pool>` resource, so a pool can never hol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,13 @@ class Layout:
 
     names: Mapping[int, str]  # machine options only
     labels: Mapping[str, Mapping[str, str]]  # label selector by pool; empty where nodes have no labels
+    app: str | None = None  # application of the model deployments, where it is somebody else's
+    control: Mapping[str, str] = field(default_factory=dict)  # label selector of router and controller; empty: any node
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the model deployments are somebody else's."""
+        return self.app is not None
 
     def option_of(self, deployment: str) -> int | None:
         """Option of a deployment; None for the router and the serverless host."""
@@ -110,12 +117,32 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
         ray_actor_options=ON_HEAD,
         graceful_shutdown_wait_loop_s=0.1,
     )
-    router = deploy(Router).options(
+    router = _router(layout)
+    return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))
+
+
+def build_attached(setting: Setting, options: Mapping[int, Any], seed: int, layout: Layout) -> Any:
+    """The bound application that is our router alone, in front of deployments of somebody else.
+
+    Args:
+        setting: Compiled scenario, of mapped options alone.
+        options: `serving.attached.AttachedOption` by option.
+        seed: Keys the draws of routing.
+        layout: Of the same mapping.
+    """
+    tables = router_tables(setting)
+    # Their models take any input; only they can tell which are wrong.
+    specs = {name: ModelSpec(name, reference=f"{layout.app}:attached") for name in setting.variant_names}
+    return _router(layout).bind(tables, {}, specs, seed, dict(options), None)
+
+
+def _router(layout: Layout) -> Any:
+    deploy: Any = serve.deployment
+    return deploy(Router).options(
         name=ROUTER,
         max_ongoing_requests=_ROUTER_REQUESTS,
-        ray_actor_options=ON_HEAD,
+        ray_actor_options={"num_cpus": 0, "label_selector": dict(layout.control)} if layout.control else ON_HEAD,
         graceful_shutdown_timeout_s=15,
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=2,
     )
-    return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))

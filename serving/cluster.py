@@ -170,7 +170,9 @@ def start_cluster(slots: Mapping[str, float], port: int, *, has_local_nodes: boo
     return cluster
 
 
-def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list[str]) -> Cluster:
+def join_cluster(
+    address: str, slots: Mapping[str, float], port: int, code: list[str], *, starts_serve: bool = True
+) -> Cluster:
     """Joins a running cluster, after comparing versions, and starts Serve on it where none runs.
 
     Args:
@@ -178,6 +180,7 @@ def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list
         slots: Custom resources that its nodes must offer.
         port: For HTTP, where Serve does not run yet.
         code: Directories of the packages that are shipped to its workers.
+        starts_serve: Whether Serve is started where none runs; an application to attach to needs one that does.
 
     Raises:
         ClusterError: Unreachable, other versions, or a resource is missing; what to do is said.
@@ -209,6 +212,8 @@ def join_cluster(address: str, slots: Mapping[str, float], port: int, code: list
                 f"start them with: ray start --address={address} --resources='{{{wanted}}}'"
             )
         details = ray_compat.instance_details()
+        if details is None and not starts_serve:
+            raise ClusterError(f"--address {address}: expected Ray Serve to run there, got a Ray without it")
         if details is None:
             require_free_port(port, "--port")
             serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})

@@ -8,6 +8,7 @@ and clock come from its checkpoint, the policies' state from deciding the journa
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import pickle
@@ -16,36 +17,36 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+from pydantic import JsonValue
 
-from controller.arrays import BILL_TERMS, F64, I64
-from controller.compile import Setting
-from controller.journal import Journal, JournalHeader
+from controller.arrays import BILL_TERMS
+from controller.journal import Journal
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision
 from controller.plan import actions_of
 from controller.trust.candidate import warm
-from controller.trust.desk import run_files
+from controller.trust.desk import ConflictError, run_files
 from controller.trust.mode import Mode
 from serving import ray_compat
 from serving.actuator import RayServe
-from serving.app import ON_HEAD, Layout
+from serving.app import ON_HEAD
 from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_checkpoint
+from serving.controller_spec import ControllerSpec, ledger_of
 from serving.exposition import MetricsServer, controller_families
-from serving.fleet import Fleet
 from serving.instances import Phase
 from serving.local_nodes import LocalNodes
-from serving.market import Market
 from serving.metrics import ObservationBuilder
+from serving.notices import Notice, read_notice
+from serving.rehearsals import Rehearsals
 from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
 from serving.rules import Rules, router_tables
 from serving.tasks import end_task
-from serving.trusted import Trusted, TrustSpec
+from serving.trusted import Trusted
 
 NAME, NAMESPACE = CONTROLLER_NAME, CONTROLLER_NAMESPACE
 
@@ -53,32 +54,11 @@ _FOLLOW_S = 0.2
 _SETTLE_TIMEOUT_S = 120.0
 _NODE_TIMEOUT_S = 30.0
 # More for each node of the first fleet, since local ones start one after the other.
-_DRAIN_LEAD_S = 5.0
 CHECKPOINT = "checkpoint.json"
 
+_NOTICE_TIMEOUT_S = 5.0
+
 _log = logging.getLogger("provisor.controller")
-
-
-@dataclass(frozen=True)
-class ControllerSpec:
-    """All that a controller is built from; travels to its actor."""
-
-    setting: Setting  # at the run's speed
-    layout: Layout
-    app: str
-    policy: Any  # what `make_policy` takes
-    policy_file: bytes | None  # content of the file that `policy` names, where it is one
-    rule: Any  # drives when the policy cannot
-    market: Market
-    seed: int
-    initial_replicas: I64  # (V, P)
-    history: F64 | None  # (C, H)
-    header: JournalHeader
-    journal_path: str  # on the machine of the actor; empty for a temporary file
-    metrics_port: int  # 0 for none
-    run: str  # identity: of the checkpoint, and of the nodes that are started
-    has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
-    trust: TrustSpec = field(default_factory=TrustSpec)
 
 
 class ServingController:
@@ -100,14 +80,7 @@ class ServingController:
         self._nodes = (
             LocalNodes(ray.get_runtime_context().gcs_address, spec.run, self._folder) if spec.has_local_nodes else None
         )
-        self._fleet = Fleet(
-            spec.setting.catalog,
-            spec.market,
-            spec.seed,
-            spec.setting.control.retry_after_s,
-            has_nodes=self._nodes is not None,
-            drain_lead_s=_DRAIN_LEAD_S,
-        )
+        self._fleet = ledger_of(spec)
         self._builder = ObservationBuilder(spec.setting, spec.history)
         self._world = RayServe(
             spec.setting, spec.layout, spec.app, self._fleet, self._builder, self._now_s, self._nodes
@@ -118,6 +91,10 @@ class ServingController:
         )
         self._supervisor = self._trusted.supervisor
         self._world.is_holding = spec.trust.mode is Mode.REPLAY
+        self._rehearsals = Rehearsals() if spec.has_rehearsals else None
+        if self._rehearsals is not None:
+            rehearsals = self._rehearsals
+            self._world.is_blind = lambda: rehearsals.is_blind
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
@@ -168,7 +145,7 @@ class ServingController:
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
-        self._trusted.serve_admin(self._facts)
+        self._serve_admin()
         self._save()
         self._start_tasks()
         return self._clock.began_wall_s
@@ -197,7 +174,7 @@ class ServingController:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
-        self._trusted.serve_admin(self._facts, port=int(state.get("admin_port", 0)))
+        self._serve_admin(int(state.get("admin_port", 0)))
         self._start_tasks()
         return True
 
@@ -256,6 +233,28 @@ class ServingController:
 
     def _now_s(self) -> float:
         return self._clock.now_s()
+
+    def _serve_admin(self, port: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+
+        def notice(fields: dict[str, JsonValue]) -> Mapping[str, JsonValue]:
+            # Asked in a thread of the admin API; the ledger belongs to the loop.
+            given = read_notice(fields, self._spec.setting.pool_names)
+            return asyncio.run_coroutine_threadsafe(self._notice(given), loop).result(_NOTICE_TIMEOUT_S)
+
+        rehearse = None if self._rehearsals is None else self._rehearsals.begin
+        self._trusted.serve_admin(self._facts, notice=notice, rehearse=rehearse, port=port)
+
+    async def _notice(self, given: Notice) -> dict[str, JsonValue]:
+        pools = self._spec.setting.pool_names
+        node = given.node_id or self._fleet.node_of(pools.index(given.pool))
+        is_taken = self._fleet.doom(node, given.left_s, self._now_s())
+        if not is_taken:
+            what = f"node {given.node_id}" if given.node_id else f"a node of pool {given.pool}"
+            raise ConflictError(f"{what}: expected one that serves and is under no notice, got none")
+        if self._journal is not None:
+            self._journal.event("notice", {"at_s": self._now_s(), "node": node, "left_s": given.left_s})
+        return {"node_id": node, "left_s": given.left_s}
 
     def _start_tasks(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -364,6 +363,8 @@ def start_controller(spec: ControllerSpec) -> Any:
     """
     # Not as an argument: a large one lives with its creator, and without it the actor cannot be started anew.
     ray_compat.keep(spec.run, pickle.dumps(spec))
+    control = spec.layout.control
+    where = {"label_selector": dict(control)} if control else {"resources": ON_HEAD["resources"]}
     # One process of its own: a policy's imports and compilations never delay Serve's controller or a router.
     remote: Any = ray.remote(ServingController)
     handle: Any = remote.options(
@@ -371,12 +372,18 @@ def start_controller(spec: ControllerSpec) -> Any:
         namespace=NAMESPACE,
         lifetime="detached",
         num_cpus=0,
-        resources=ON_HEAD["resources"],
+        **where,
         max_restarts=-1,
         max_concurrency=64,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **_passed_on()}},
     ).remote(spec.run)
     return handle
+
+
+def kill_controller() -> None:
+    """Ends the actor at once, where there is one."""
+    with contextlib.suppress(Exception):
+        ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
 
 
 def _passed_on() -> dict[str, str]:

@@ -36,6 +36,7 @@ from serving.rules import quantile_of
 
 _STOP_GRACE_S = 1.0
 # Serve needs a control loop or two before a drained replica shows as stopping; until then its absence means nothing.
+_NO_INSTANCE = Instance(-1, 0.0, Phase.BOOTING, 0.0)
 
 
 @dataclass
@@ -189,8 +190,12 @@ class Fleet:
             found.node = ""  # there is nothing left to end
             self._take_back(found, now_s)
 
-    def doom(self, node: str, left_s: float, now_s: float) -> None:
-        """Somebody announces to take a node; unknown nodes and those under notice already are left as they are."""
+    def doom(self, node: str, left_s: float, now_s: float) -> bool:
+        """Somebody announces to take a node; unknown nodes and those under notice already are left as they are.
+
+        Returns:
+            Whether the notice was news of an instance that serves.
+        """
         for instance in self.instances:
             if instance.node == node and node and instance.phase is Phase.SERVING:
                 self._enter(instance, Phase.DOOMED, instance.phase_since_s)
@@ -199,6 +204,13 @@ class Fleet:
                 self._unavailable_until_s[p] = max(
                     self._unavailable_until_s[p], instance.killed_at_s + self.retry_after_s
                 )
+                return True
+        return False
+
+    def node_of(self, pool: int) -> str:
+        """A node of a pool that serves without a notice, the newest; empty where there is none."""
+        serving = [i for i in self.instances if i.option % self._num_pools == pool and i.phase is Phase.SERVING]
+        return max((i for i in serving if i.node), key=lambda i: i.launched_s, default=_NO_INSTANCE).node
 
     def drains_due(self, now_s: float) -> list[tuple[str, float]]:
         """Nodes under notice whose time to be drained has come, with the seconds left; each is named once."""

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
 from collections.abc import Mapping
@@ -77,10 +78,19 @@ def with_no_replicas(deployment: Any) -> Any:
 
 async def set_targets(controller: Any, app: str, targets: Mapping[str, int]) -> None:
     """Sets replica targets of deployments of an application that has the external scaler enabled."""
+    calls = [set_target(controller, app, name, count) for name, count in targets.items()]
+    # All are tried: a deployment that is gone for a while must not keep the others from their targets.
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for error in results:
+        if isinstance(error, BaseException):
+            raise error
+
+
+def set_target(controller: Any, app: str, deployment: str, count: int) -> Any:
+    """Asks for replicas of one deployment; the reference raises where that is refused."""
     from ray.serve._private.common import DeploymentID
 
-    for name, count in targets.items():
-        await controller.update_deployment_replicas.remote(DeploymentID(name=name, app_name=app), count)
+    return controller.update_deployment_replicas.remote(DeploymentID(name=deployment, app_name=app), count)
 
 
 async def replica_states(controller: Any, app: str) -> list[ReplicaState]:

@@ -91,6 +91,7 @@ class Trusted:
         preferences: Callable[[], Mapping[str, JsonValue]] | None = None,
         set_preferences: Hook | None = None,
         notice: Hook | None = None,
+        rehearse: Hook | None = None,
         port: int = 0,
     ) -> None:
         """Opens the admin API, where the run has one.
@@ -100,6 +101,7 @@ class Trusted:
             preferences: Reads the preferences; None: not offered, likewise below.
             set_preferences: Changes them.
             notice: Takes a preemption notice.
+            rehearse: Does a fault.
             port: That it had before a restart, so that whoever knows it finds it again; 0 at first.
 
         Raises:
@@ -107,7 +109,7 @@ class Trusted:
         """
         admin = self._spec.admin
         if admin is not None and self._server is None:
-            api = AdminApi(self.desk, status, preferences, set_preferences, notice)
+            api = AdminApi(self.desk, status, preferences, set_preferences, notice, rehearse)
             self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
 
     @property

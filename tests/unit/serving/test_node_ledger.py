@@ -93,10 +93,10 @@ def test_notice_lets_a_node_serve_until_it_is_drained_and_then_ends_it():
 
 def test_notice_from_outside_dooms_the_instance_on_that_node_alone():
     world = serving_on("n1")
-    world.doom("n2", 10.0, 6.0)
+    assert not world.doom("n2", 10.0, 6.0)
     assert world.counts(Phase.DOOMED).sum() == 0
-    world.doom("n1", 10.0, 6.0)
-    world.doom("n1", 99.0, 7.0)
+    assert world.doom("n1", 10.0, 6.0)
+    assert not world.doom("n1", 99.0, 7.0)
     assert [i.killed_at_s for i in world.instances] == [16.0]
     assert not world.available(20.0)[SPOT]
 
@@ -126,3 +126,11 @@ def test_only_empty_nodes_are_given_back():
 def test_dead_nodes_are_none():
     raw = [{"NodeID": "x", "Alive": False}, {"NodeID": "y", "Alive": True, "Labels": {"a": "b"}, "Resources": {}}]
     assert [(n.node_id, n.labels) for n in living_nodes(raw)] == [("y", {"a": "b"})]
+
+
+def test_node_of_a_pool_is_one_that_serves_without_a_notice():
+    world = serving_on("n1")
+    assert world.node_of(SPOT) == "n1"
+    assert world.node_of(OD) == ""
+    world.doom("n1", 10.0, 6.0)
+    assert world.node_of(SPOT) == ""

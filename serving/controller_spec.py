@@ -1,0 +1,57 @@
+"""All that a controller is built from, and the ledger that it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.arrays import F64, I64
+from controller.compile import Setting
+from controller.journal import JournalHeader
+from controller.trust.mode import Mode
+from serving.app import Layout
+from serving.attached_fleet import attached_fleet
+from serving.fleet import Fleet
+from serving.market import Market
+from serving.trusted import TrustSpec
+
+_DRAIN_LEAD_S = 5.0
+# A batch in service takes less; a node under notice serves until then.
+
+
+@dataclass(frozen=True)
+class ControllerSpec:
+    """All that a controller is built from; travels to its actor."""
+
+    setting: Setting  # at the run's speed
+    layout: Layout
+    app: str
+    policy: Any  # what `make_policy` takes
+    policy_file: bytes | None  # content of the file that `policy` names, where it is one
+    rule: Any  # drives when the policy cannot
+    market: Market
+    seed: int
+    initial_replicas: I64  # (V, P)
+    history: F64 | None  # (C, H)
+    header: JournalHeader
+    journal_path: str  # on the machine of the actor; empty for a temporary file
+    metrics_port: int  # 0 for none
+    run: str  # identity: of the checkpoint, and of the nodes that are started
+    has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
+    trust: TrustSpec = field(default_factory=TrustSpec)
+    has_rehearsals: bool = False  # the admin API also takes faults, for experiments
+
+
+def ledger_of(spec: ControllerSpec) -> Fleet:
+    """The ledger that a run begins with, empty."""
+    setting = spec.setting
+    if spec.layout.is_attached:
+        return attached_fleet(setting, spec.seed, is_holding=spec.trust.mode is Mode.REPLAY)
+    return Fleet(
+        setting.catalog,
+        spec.market,
+        spec.seed,
+        setting.control.retry_after_s,
+        has_nodes=spec.has_local_nodes,
+        drain_lead_s=_DRAIN_LEAD_S,
+    )
