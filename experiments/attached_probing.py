@@ -118,7 +118,7 @@ async def _measured(
     survey: Survey,
     say: Callable[[str], None],
 ) -> list[Probed]:
-    from serving.attached import AttachedOption
+    from serving.attached_call import AttachedOption
 
     app = survey.apps[mapping.app]
     done = []

@@ -31,7 +31,7 @@ _POLL_S = 0.1
 
 
 class Caller(Protocol):
-    """What `serving.attached.AttachedCaller` is."""
+    """What `serving.attached_call.AttachedCaller` is."""
 
     async def infer(self, batch: list[Any], limit_s: float) -> list[Any]:
         """Outputs of one batch."""

@@ -17,6 +17,7 @@ from ray.serve.config import RequestRouterConfig
 from controller.arrays import SERVERLESS
 from controller.compile import Setting
 from serving import ray_compat
+from serving.attached_call import AttachedOption
 from serving.bring_your_own import ModelSpec
 from serving.nodes import slot_of
 from serving.replica import Replica, ServerlessHost
@@ -121,12 +122,12 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
     return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))
 
 
-def build_attached(setting: Setting, options: Mapping[int, Any], seed: int, layout: Layout) -> Any:
+def build_attached(setting: Setting, options: Mapping[int, AttachedOption], seed: int, layout: Layout) -> Any:
     """The bound application that is our router alone, in front of deployments of somebody else.
 
     Args:
         setting: Compiled scenario, of mapped options alone.
-        options: `serving.attached.AttachedOption` by option.
+        options: What is called, by option.
         seed: Keys the draws of routing.
         layout: Of the same mapping.
     """

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from ray import serve
 from ray.exceptions import RayError
 
+from serving.attached_call import AttachedOption
 from serving.bring_your_own import ModelSpec
 from serving.constraints import ImpossibleError, InferAnswer, InferRequest, match_class
 from serving.exposition import exposition, router_families
@@ -80,7 +81,7 @@ class Router:
         self._tables = tables
         self._specs = [specs[name] for name in tables.variant_names]
         self._core = RouterCore(tables, pools, seed)
-        self._attached = {o: found.connect() for o, found in options.items() if hasattr(found, "connect")}
+        self._attached = {o: found.connect() for o, found in options.items() if isinstance(found, AttachedOption)}
         self._handles = {o: found for o, found in options.items() if o not in self._attached}
         self._serverless = serverless
         self._began_s = time.monotonic()

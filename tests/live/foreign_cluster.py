@@ -1,6 +1,7 @@
 """A Ray of somebody else's: a process that starts it, deploys two applications, and then does what its input says.
 
-One JSON line in, one out: `state`, `set NAME N`, `delete`, `deploy`, `stop`. Run as a script; it knows nothing of ours.
+One line in, one of JSON out: `state`, `set NAME N`, `delete`, `deploy`, `actors`, `shim`, `decide N AGE`. Run as a
+script; but for the last two it knows nothing of ours.
 """
 
 import asyncio
@@ -62,6 +63,22 @@ def deploy():
     serve.run(gate, name="theirs", route_prefix="/theirs", external_scaler_enabled=True)
 
 
+def shimmed():
+    """Deploys an application by Serve's own YAML, scaled by our policy; returns who decides for it."""
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    from tests.live import shimmed_app
+
+    decider = ray.remote(shimmed_app.ServingController).options(
+        name="ServingController", namespace="provisor", num_cpus=0
+    )
+    made = decider.remote()
+    ray.get(made.decide.remote({"model": 2}))
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(shimmed_app.CONFIG), _blocking=True)
+    return made
+
+
 def state(controller):
     details = ray.get(controller.get_serve_instance_details.remote())
     return {
@@ -106,6 +123,10 @@ def main():
             serve.delete("theirs")
         elif word == "deploy":
             deploy()
+        elif word == "shim":
+            decider = shimmed()
+        elif word == "decide":
+            ray.get(decider.decide.remote({"model": int(rest[0])}, float(rest[1])))
         elif word == "actors":
             answer = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True)]
         print(json.dumps(answer), flush=True)

@@ -42,7 +42,8 @@ class Foreign:
     """The other process."""
 
     def __init__(self, port, folder):
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        root = str(HERE.parents[1])
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": root}
         self.said = []
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
@@ -112,6 +113,13 @@ def serve(foreign, files, out, *more):
         text=True,
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
     )
+
+
+def until(condition, timeout_s=60):
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
 
 
 def wait_until(condition, command, timeout_s=60):
@@ -209,3 +217,20 @@ def test_first_files_are_read_from_the_cluster_and_filled_by_measuring(foreign, 
     after = foreign.tell("state")
     assert after["bystander"] == before["bystander"]
     assert foreign.targets() == {"small": 1, "large": 1}
+
+
+def test_serves_own_yaml_follows_the_decisions_of_a_named_controller(foreign):
+    def held():
+        return foreign.tell("state")["shimmed"]["targets"]["model"]
+
+    foreign.tell("shim")
+    until(lambda: held() == 2)
+    foreign.tell("decide 0 0")
+    until(lambda: held() == 0)
+    # A decision as old as this is none: what stands, stands.
+    foreign.tell("decide 3 60")
+    end_s = time.monotonic() + 2
+    while time.monotonic() < end_s:
+        assert held() == 0
+    foreign.tell("decide 1 0")
+    until(lambda: held() == 1)

@@ -41,9 +41,19 @@ def test_instance_details_have_the_fields_we_read():
     from ray.serve.schema import ApplicationDetails, DeploymentDetails, ReplicaDetails, ServeInstanceDetails
 
     assert {"applications", "http_options"} <= set(ServeInstanceDetails.model_fields)
-    assert "deployments" in ApplicationDetails.model_fields
-    assert "replicas" in DeploymentDetails.model_fields
-    assert {"actor_name", "state", "start_time_s", "pid"} <= set(ReplicaDetails.model_fields)
+    app = {"deployments", "route_prefix", "status", "external_scaler_enabled", "deployment_topology"}
+    assert app <= set(ApplicationDetails.model_fields)
+    deployment = {"replicas", "target_num_replicas", "required_resources", "deployment_config"}
+    assert deployment <= set(DeploymentDetails.model_fields)
+    assert {"actor_name", "state", "start_time_s", "pid", "node_id"} <= set(ReplicaDetails.model_fields)
+
+
+def test_deployment_configuration_has_the_fields_that_attaching_reads():
+    from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
+
+    fields = {"max_ongoing_requests", "autoscaling_config", "ray_actor_options", "user_config"}
+    assert fields <= set(DeploymentSchema.model_fields)
+    assert "label_selector" in RayActorOptionsSchema.model_fields
 
 
 def test_replica_states_are_named_as_we_read_them():

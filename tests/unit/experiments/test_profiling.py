@@ -377,3 +377,20 @@ def test_everything_is_measured_together(
     # "[1, 5]" and "1".
     assert (found.input_bytes.value, found.output_bytes.value) == (6.0, 1.0)
     assert said[:2] == ["one thread", f"timing {module}:f on 2 inputs from test.npz"]
+
+
+def test_inputs_are_read_from_a_json_list(tmp_path):
+    path = tmp_path / "inputs.json"
+    path.write_text('[{"text": "a"}, [1, 2]]')
+    found = profiling.read_inputs(str(path))
+    assert (found.values, found.labels, found.source) == ([{"text": "a"}, [1, 2]], None, "inputs.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "[1,", ""])
+def test_json_of_another_form_is_refused(tmp_path, text):
+    path = tmp_path / "inputs.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="--input: expected a readable JSON|--input: inputs.json: expected a list"):
+        profiling.read_inputs(str(path))
+    with pytest.raises(UsageError, match="--input"):
+        profiling.read_inputs(str(tmp_path / "none.json"))

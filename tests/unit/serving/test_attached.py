@@ -6,7 +6,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from controller.arrays import empty_actions
 from controller.config import parse_config
-from serving.attached import AttachedCaller, AttachedOption, attached_layout, attached_options
+from serving.attached import attached_layout, attached_options
+from serving.attached_call import AttachedCaller, AttachedOption
 from serving.attached_fleet import attached_fleet
 from serving.instances import Phase
 from serving.mapping import AttachMapping, narrowed
