@@ -2,7 +2,8 @@
 
 Both applications stand on one cluster, with a FastAPI ingress of the same kind in front of one replica of the same
 model without emulated service time. Blocks of requests at an even 20 per second alternate between them, so drift of the
-machine meets both alike; the figure is the median over pairs of blocks of the difference of medians.
+machine meets both alike; the figure is the median over pairs of blocks of the difference of medians. Then clients that
+wait for each answer drive both as fast as they go, in turn; the figure is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from controller.scenario import load_scenario
 PAIRS = 6
 REQUESTS_PER_BLOCK = 100
 RATE_RPS = 20.0
+THROUGHPUT_PAIRS = 5
+THROUGHPUT_S = 5.0
+CLIENTS = 16
 _SPEED = 60.0
 _START_S = 2.0
 _TIMEOUT_S = 90.0
@@ -91,12 +95,40 @@ async def _measure(cluster: Any, setting: Setting) -> dict[str, Any]:
         medians = {id(target): await _block(target, REQUESTS_PER_BLOCK) for target in order}
         pairs.append((medians[id(routed)], medians[id(plain)]))
     added = [(one - other) * 1e3 for one, other in pairs]
+    rates = []
+    for pair in range(THROUGHPUT_PAIRS):
+        order = (routed, plain) if pair % 2 == 0 else (plain, routed)
+        reached = {id(target): await _throughput_rps(target) for target in order}
+        rates.append((reached[id(routed)], reached[id(plain)]))
     return {
+        "router_throughput_share": round(statistics.median(one / other for one, other in rates), 4),
+        "router_throughput_rps": round(statistics.median(one for one, _ in rates), 1),
+        "bare_two_hop_throughput_rps": round(statistics.median(other for _, other in rates), 1),
         "router_added_ms_p50": round(statistics.median(added), 3),
         "router_added_ms_p50_blocks": [round(value, 3) for value in added],
         "router_ms_p50": round(statistics.median(one for one, _ in pairs) * 1e3, 3),
         "bare_two_hop_ms_p50": round(statistics.median(other for _, other in pairs) * 1e3, 3),
     }
+
+
+async def _throughput_rps(target: _Target) -> float:
+    """Answers per second to clients that each send the next request when the last is answered."""
+    import httpx
+
+    end_s = time.perf_counter() + THROUGHPUT_S
+    answered = 0
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        nonlocal answered
+        while time.perf_counter() < end_s:
+            response = await client.post(target.url, json=target.body)
+            if response.status_code != 200:
+                raise RuntimeError(response.text[:500])
+            answered += time.perf_counter() < end_s
+
+    async with httpx.AsyncClient(timeout=30) as client:
+        await asyncio.gather(*[ask(client) for _ in range(CLIENTS)])
+    return answered / THROUGHPUT_S
 
 
 async def _launch_one(setting: Setting) -> None:

@@ -218,6 +218,32 @@ def schemes(check: bool, out: str) -> int:
 
 @experiment.command()
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
+@click.option("--only", "names", multiple=True, metavar="FAULT", help="A fault, by how its name begins; repeatable.")
+@click.option("--out", default="runs/experiment/live", show_default=True, metavar="DIR", help="Folder of results.")
+def live(check: bool, names: tuple[str, ...], out: str) -> int:
+    """Break a live run, one thing after the other, and count what it loses.
+
+    Starts `provisor serve` on Ray nodes of this machine, three pools of machines with emulated service times, under an
+    open load of 16 requests a second; kills and freezes processes and nodes, posts a notice, spoils the policy file,
+    takes the router from the controller's sight and sets its clock. Then the journal is decided again, and the router
+    is measured beside a bare Serve application. Some fifteen minutes on two cores.
+
+    \b
+    Example:
+      provisor experiment live --check
+      provisor experiment live --only 'a node goes' --out runs/nodes
+    """
+    from experiments.checks import show_checks
+    from experiments.live_study import checks_of, run_study, show_faults
+
+    study = run_study(Path(out), lambda line: click.echo(line, err=True), names)
+    show_faults(study.faults)
+    holds = show_checks("live", checks_of(study))
+    return EXIT_DONE if holds or not check else EXIT_FAILED
+
+
+@experiment.command()
+@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
 @click.option(
     "--full", is_flag=True, help="With solver-based rivals and a training from scratch, whose result is kept."
 )

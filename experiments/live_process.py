@@ -68,16 +68,20 @@ class ServeProcess:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         end_s = time.monotonic() + timeout_s
-        while not (found := _READY.search(self.log.read_text(encoding="utf-8", errors="replace"))):
+        access = self.folder / "admin.json"
+        access.unlink(missing_ok=True)  # of an earlier run in this folder
+        while not ((found := _READY.search(self._told())) and access.exists()):
             if self._process.poll() is not None or time.monotonic() > end_s:
-                told = self.log.read_text(encoding="utf-8", errors="replace")[-800:]
                 self.stop()
-                raise RunError(f"provisor serve: expected to serve within {timeout_s:g} s, got:\n{told}")
+                raise RunError(f"provisor serve: expected to serve within {timeout_s:g} s, got:\n{self._told()[-800:]}")
             time.sleep(_POLL_S)
         self.url = found.group(1)
-        access = json.loads((self.folder / "admin.json").read_text(encoding="utf-8"))
-        token = Path(access["token_file"]).read_text(encoding="utf-8").strip()
-        self._admin = httpx.Client(base_url=access["url"], headers={"Authorization": f"Bearer {token}"}, timeout=10.0)
+        told = json.loads(access.read_text(encoding="utf-8"))
+        token = Path(told["token_file"]).read_text(encoding="utf-8").strip()
+        self._admin = httpx.Client(base_url=told["url"], headers={"Authorization": f"Bearer {token}"}, timeout=10.0)
+
+    def _told(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> int:
         """Ends the run as Ctrl-C does; returns its exit status."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from controller.compile import compile_scenario
+from controller.errors import UsageError, mismatch
 from controller.forecaster_file import forecaster_named
 from controller.policies.learned import content_of
 from controller.policies.policy_file import TrainingRecord, layer_shapes, save_policy_file
 from controller.policies.predictive import MpcSettings
+from controller.replay import replay_journal
 from controller.scenario import load_scenario
-from experiments.checks import Check, at_most
+from experiments.checks import Check, at_least, at_most
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
 from experiments.live_load import OpenLoad
 from experiments.live_process import ServeProcess
@@ -22,6 +27,7 @@ from experiments.live_process import ServeProcess
 CONFIGS = Path(__file__).parent / "configs"
 SCENARIO = str(CONFIGS / "rehearsal.yaml")
 MODEL = "experiments.live_models:Echo"
+_WIDE = 140
 _SPEED = 10.0
 _RATE_RPS = 16.0
 _START_HOUR = 3.0
@@ -37,10 +43,12 @@ class LiveStudy:
     Attributes:
         faults: One row each.
         parity: Decisions replayed, and those that came out differently.
+        router: What it costs.
     """
 
     faults: tuple[FaultRow, ...]
     parity: tuple[int, int]
+    router: Mapping[str, Any] | None = None  # its price against a bare application; None: not measured
 
 
 def zero_policy(path: Path, scenario: str) -> Path:
@@ -114,6 +122,43 @@ def rehearse_all(
     return tuple(rows), process.journal
 
 
+def run_study(out: Path, say: Callable[[str], None], names: Sequence[str] = ()) -> LiveStudy:
+    """Rehearses all faults, or those whose names begin with one of the given, and decides the journal again.
+
+    Raises:
+        UsageError: A name is none of a fault.
+        RunError: The run does not come up or does not settle.
+    """
+    for name in names:
+        if not any(fault.name.startswith(name) for fault in FAULTS):
+            raise UsageError(mismatch("--only", f"the beginning of one of {[f.name for f in FAULTS]}", name))
+    faults = [fault for fault in FAULTS if not names or any(fault.name.startswith(name) for name in names)]
+    rows, journal = rehearse_all(out, say, faults)
+    replayed = replay_journal(journal)
+    router = None
+    if not names:
+        from experiments.bench_live import router_added
+
+        say("measuring the router beside a bare application")
+        router = router_added()
+    study = LiveStudy(rows, (replayed.ticks, replayed.ticks_different), router)
+    write_study(study, out)
+    return study
+
+
+def show_faults(rows: Sequence[FaultRow]) -> None:
+    """Prints the table of faults."""
+    table = Table(title="faults, one after the other in one live run")
+    for name in ("fault", "requests", "answered", "missed", "lost", "seen s", "mended s", "rule ticks", "worst s"):
+        table.add_column(name, justify="left" if name == "fault" else "right")
+    for row in rows:
+        seen, mended = (("-" if x is None else f"{x:.1f}") for x in (row.seen_s, row.mended_s))
+        counts = (row.requests, row.answered, row.missed, row.lost)
+        table.add_row(row.fault, *(str(n) for n in counts), seen, mended, str(row.rule_ticks), f"{row.worst_s:.2f}")
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+
+
 def checks_of(study: LiveStudy) -> list[Check]:
     """Every value beside its bar."""
     found = []
@@ -127,12 +172,20 @@ def checks_of(study: LiveStudy) -> list[Check]:
         found.append(Check(f"mended: {row.fault}", mended, "in the time watched", row.mended_s is not None))
     replayed, different = study.parity
     found.append(at_most("decisions of the live journal that replay differently", different, 0, f" of {replayed}"))
+    if study.router is not None:
+        found += [
+            at_most(
+                "router, added to a bare two-hop application (p50)", study.router["router_added_ms_p50"], 2.0, " ms"
+            ),
+            at_least("router, throughput of a bare two-hop application", study.router["router_throughput_share"], 0.9),
+        ]
     return found
 
 
 def write_study(study: LiveStudy, out: Path) -> Path:
     """The rows as JSON."""
     value: dict[str, Any] = {"faults": [asdict(row) for row in study.faults], "parity": list(study.parity)}
+    value["router"] = None if study.router is None else dict(study.router)
     path = out / "live.json"
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
     return path
