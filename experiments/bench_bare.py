@@ -31,11 +31,13 @@ class BareIngress:
         return {"output": outputs[0]}
 
 
-def bare_application(spec: Any) -> Any:
-    """The bound application: ingress and one replica of the model `spec`."""
+def bare_application(spec: Any, concurrency: int) -> Any:
+    """The bound application: ingress and one replica of the model `spec` with so many requests at a time."""
     deploy: Any = serve.deployment
-    replica = deploy(Replica).options(name="bare-replica", max_ongoing_requests=4, ray_actor_options={"num_cpus": 0})
+    replica = deploy(Replica).options(
+        name="bare-replica", max_ongoing_requests=concurrency, ray_actor_options={"num_cpus": 0}
+    )
     ingress = deploy(BareIngress).options(
         name="bare-ingress", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
     )
-    return ingress.bind(replica.bind(spec, 4))
+    return ingress.bind(replica.bind(spec, concurrency))

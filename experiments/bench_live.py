@@ -23,6 +23,7 @@ from controller.scenario import load_scenario
 PAIRS = 6
 REQUESTS_PER_BLOCK = 100
 RATE_RPS = 20.0
+CONCURRENCY = 4
 THROUGHPUT_PAIRS = 5
 THROUGHPUT_S = 5.0
 CLIENTS = 16
@@ -58,7 +59,9 @@ def _setting() -> Setting:
     """The demo scenario at a speed that starts replicas soon, with service times of next to nothing."""
     setting = compile_scenario(load_scenario("demo").model_copy(update={"speed": _SPEED}))
     catalog = at_speed(setting.catalog, _SPEED, _START_S, _START_S)
-    return replace(setting, catalog=catalog._replace(service_s=np.minimum(catalog.service_s, 1e-4)))
+    service_s = np.minimum(catalog.service_s, 1e-4)
+    concurrency = np.full_like(catalog.concurrency, CONCURRENCY)
+    return replace(setting, catalog=catalog._replace(service_s=service_s, concurrency=concurrency))
 
 
 def _free_port() -> int:
@@ -81,7 +84,7 @@ async def _measure(cluster: Any, setting: Setting) -> dict[str, Any]:
     application = build_application(setting, specs, 0, layout_of(setting))
     run = asyncio.to_thread(serve.run, application, name=APP_NAME, route_prefix="/", external_scaler_enabled=True)
     await run
-    bare = bare_application(specs[setting.variant_names[0]])
+    bare = bare_application(specs[setting.variant_names[0]], CONCURRENCY)
     await asyncio.to_thread(serve.run, bare, name="bare", route_prefix="/bare")
     await _launch_one(setting)
     image = zoo.images()[2][0].tolist()
