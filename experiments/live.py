@@ -49,6 +49,7 @@ class LiveOptions:
     admin_host: str = "127.0.0.1"
     admin_port: int = 0  # 0 for any free one
     token_file: Path | None = None
+    has_local_nodes: bool = False
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,18 +29,20 @@ from controller.trust.store import policy_path
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
 from experiments.live import LiveOptions, LiveResult, live_world, result_rows, setting_at_speed, speeded
-from experiments.live_trust import trust_spec
+from experiments.live_trust import note_admin, trust_spec
 from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
-from serving.admin_access import write_access
 from serving.load import LoadRecord, Schedule
+from serving.nodes import POOL_LABEL
 
 JOURNAL = "journal.jsonl"
 _DRAIN_S = 15.0
 _POLL_S = 0.1
 _SCALE_TIMEOUT_S = 90.0
 _ANSWER_TIMEOUT_S = 30.0
+_RESTART_TIMEOUT_S = 90.0
+# A restart takes some 10 s: a process, its imports, and the journal decided again.
 
 
 def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
@@ -80,7 +83,7 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
         say(f"model {one.name}: {one.accuracy:.1%} of the held-out images right")
     if options.address is None:
         say("starting Ray")
-        cluster = clusters.start_cluster(slots, options.port)
+        cluster = clusters.start_cluster(slots, options.port, has_local_nodes=options.has_local_nodes)
     else:
         say(f"joining Ray at {options.address}")
         cluster = clusters.join_cluster(options.address, slots, options.port, clusters.own_code())
@@ -109,6 +112,7 @@ class _Live:
         self._options, self._scenario, self._world = options, scenario, world
         self._cluster, self._specs, self._say = cluster, specs, say
         self._stop = asyncio.Event()
+        self._run_id = uuid.uuid4().hex[:12]
         self._ran: tuple[World, Start] | None = None
         self._token_path: Path | None = None
 
@@ -122,13 +126,15 @@ class _Live:
         options = self._options
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        layout = layout_of(self._world.setting)
+        layout = layout_of(self._world.setting, self._labels())
         application = build_application(self._world.setting, self._specs, self._cell.env_seed, layout)
         self._say("deploying")
         prefix = self._cluster.route_prefix
         await asyncio.to_thread(
             ray_serve.run, application, name=APP_NAME, route_prefix=prefix, external_scaler_enabled=True
         )
+        if options.has_local_nodes:
+            await self._first_nodes(layout)
         spans = await self._measure(layout)
         self._say(f"a replica starts in {spans.start_s:.1f} s, a swap takes {spans.swap_s:.1f} s")
         setting = setting_at_speed(self._scenario, spans)
@@ -151,12 +157,12 @@ class _Live:
             schedule = schedule_of(world, self._cell, float(world.start_s([self._cell])[0]), num_ticks * tick_s)
             self._say(f"sending {len(schedule.arrival_s)} requests in {num_ticks * tick_s:.0f} s")
         wall_s = await handle.begin.remote()
-        await self._note_admin(handle)
+        note_admin(options.out, await handle.admin_url.remote(), self._token_path, self._say)
         began_at = time.monotonic() - (time.time() - wall_s)
         if schedule is not None:
             record = await self._load(schedule, began_at)
         while not self._stop.is_set():
-            status = await self._answer(handle.status.remote())
+            status = await self._status(handle)
             if status["loop_error"]:
                 raise RunError(f"the controller stopped: {status['loop_error']}")
             if num_ticks is not None and status["ticks"] > num_ticks:
@@ -166,6 +172,7 @@ class _Live:
         status = await self._answer(handle.stop.remote())
         await self._drain()
         journal = await self._fetch_journal(handle)
+        await self._answer(handle.end.remote())
         self._ran = world, start
         return LiveResult((), journal, status, record, schedule, self._stop.is_set())
 
@@ -183,6 +190,33 @@ class _Live:
     @property
     def _cell(self) -> Cell:
         return Cell(self._world.days[0], self._options.seed)
+
+    def _labels(self) -> dict[str, dict[str, str]]:
+        """Label selector by pool; none where one node stands for all."""
+        if not self._options.has_local_nodes:
+            return {}
+        return {name: {POOL_LABEL: name} for name in self._world.setting.pool_names}
+
+    async def _first_nodes(self, layout: Any) -> None:
+        """A node for each pool that is measured on; the controller takes them over, since they are of the same run."""
+        import ray
+
+        from serving.local_nodes import LocalNodes
+
+        self._say("starting the first nodes")
+        address = ray.get_runtime_context().gcs_address
+        owner = LocalNodes(address, self._run_id, self._options.out / "nodes")
+        names = self._world.setting.pool_names
+        wanted = {names[option % len(names)]: 1 for option in list(layout.names)[:2]}
+        end_s = time.monotonic() + _SCALE_TIMEOUT_S
+        while True:
+            report = await owner.follow(wanted, frozenset())
+            if all(report.alive.get(name) for name in wanted):
+                return
+            self._check_stop()
+            if time.monotonic() > end_s:
+                raise RunError(f"no node of {sorted(wanted)} joined within {_SCALE_TIMEOUT_S:g} s")
+            await asyncio.sleep(_POLL_S)
 
     async def _measure(self, layout: Any) -> MeasuredSpans:
         """Start and swap of a replica as this machine does them, from asking until Serve reports it running."""
@@ -211,13 +245,6 @@ class _Live:
         await until_running({second: 0})
         return MeasuredSpans(start_s=round(start_s, 3), swap_s=round(swap_s, 3))
 
-    async def _note_admin(self, handle: Any) -> None:
-        """Leaves what the verbs that talk to this run need to find it."""
-        url = await handle.admin_url.remote()
-        if url:
-            write_access(self._options.out, url, self._token_path)
-            self._say(f"admin API at {url}; `provisor status --run {self._options.out}` talks to it")
-
     def _spec(self, setting: Setting, layout: Any, start: Start, header: JournalHeader) -> Any:
         from serving.controller_actor import ControllerSpec
         from serving.market import Market
@@ -242,6 +269,8 @@ class _Live:
             journal_path=journal,
             metrics_port=options.metrics_port,
             trust=trust,
+            run=self._run_id,
+            has_local_nodes=options.has_local_nodes,
         )
 
     def _header(self, setting: Setting, spans: MeasuredSpans) -> JournalHeader:
@@ -312,6 +341,20 @@ class _Live:
             return await asyncio.wait_for(reference, _ANSWER_TIMEOUT_S)
         except TimeoutError as error:
             raise RunError(f"the controller did not answer within {_ANSWER_TIMEOUT_S:g} s") from error
+
+    async def _status(self, handle: Any) -> dict[str, Any]:
+        """The controller's status; one whose process died is started anew by Ray and goes on, so it is waited for."""
+        from serving.actuator import AWAY
+
+        end_s = time.monotonic() + _RESTART_TIMEOUT_S
+        while True:
+            try:
+                status: dict[str, Any] = await self._answer(handle.status.remote())
+                return status
+            except AWAY as error:
+                if time.monotonic() > end_s or self._stop.is_set():
+                    raise RunError(f"the controller is gone: {type(error).__name__}: {error}"[:400]) from error
+            await self._pause(1.0)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -38,6 +38,13 @@ OWN_TRACE = "scenario"
     "--model", "models", multiple=True, metavar="VARIANT=module:callable", help="Your own model of a variant."
 )
 @click.option(
+    "--nodes",
+    type=click.Choice(["emulated", "local"]),
+    default="emulated",
+    show_default=True,
+    help="What an instance is: an entry in the ledger, or a Ray node of this machine.",
+)
+@click.option(
     "--mode",
     metavar="MODE",
     help="replay, shadow, canary or active.  [default: as the last run in --out with this policy; else active, or "
@@ -75,6 +82,7 @@ def serve(
     metrics_port: int,
     models: tuple[str, ...],
     mode: str | None,
+    nodes: str,
     dry_run: bool,
     admin_port: int,
     admin_host: str,
@@ -98,6 +106,7 @@ def serve(
       provisor serve RUN.yaml --port 8080
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
+    from controller.errors import UsageError
     from controller.trust.config import TrustConfig
     from envs.world import WorldChoice
     from experiments.live import LiveOptions
@@ -105,6 +114,8 @@ def serve(
     from experiments.serve import serve as run_live
     from experiments.show_live import parse_models, show_live
 
+    if nodes == "local" and address is not None:
+        raise UsageError("--nodes local: expected a Ray that is started here, got --address; its nodes are its own")
     run = load_run(run_file) if run_file else None
     choice = WorldChoice() if run is None else run.choice
     if replay is not None and replay != OWN_TRACE:
@@ -131,6 +142,7 @@ def serve(
         admin_host=admin_host,
         admin_port=admin_port,
         token_file=Path(token_file) if token_file else None,
+        has_local_nodes=nodes == "local",
         out=Path(out or "runs/serve"),
         models=parse_models(models),
     )

@@ -21,8 +21,10 @@ from controller.compile import Setting
 from controller.measurements import WindowMeasurements
 from serving import ray_compat
 from serving.app import ROUTER, Layout
-from serving.fleet import Fleet, Phase, reported
+from serving.fleet import Fleet
+from serving.instances import RUNS, Phase, reported
 from serving.metrics import ObservationBuilder
+from serving.nodes import NodeOwner
 from serving.ray_compat import ReplicaState
 from serving.rules import Rules, router_tables, rules_of
 from serving.tally import RouterStats
@@ -47,6 +49,7 @@ class RayServe:
         fleet: The ledger.
         builder: Of observations.
         clock: Seconds since the start of the run.
+        nodes: Starts and ends nodes, where every instance is one; needs a ledger with nodes.
 
     Attributes:
         is_holding: Decisions are not carried out: the first one's rules let the first fleet answer, and what is in
@@ -61,6 +64,7 @@ class RayServe:
         fleet: Fleet,
         builder: ObservationBuilder,
         clock: Callable[[], float],
+        nodes: NodeOwner | None = None,
     ) -> None:
         self.fleet = fleet
         self.stale_ticks = 0
@@ -70,6 +74,9 @@ class RayServe:
         self._builder = builder
         self._now_s = clock
         self.is_holding = False
+        self._nodes = nodes
+        self._pools = {name: p for p, name in enumerate(setting.pool_names)}
+        self._drains: dict[str, float] = {}  # nodes to be drained, and when they are taken
         self._shape = setting.shape[:2]
         self._controller: Any = None
         self._router = ray_compat.deployment_handle(ROUTER, app)
@@ -79,6 +86,7 @@ class RayServe:
         self._targets: dict[str, int] = {}
         self._asserted_s = -float("inf")
         self._reading: RouterStats | None = None
+        self._following = asyncio.Lock()  # a tick and the follower must not act on one reading twice
 
     # Ports
 
@@ -98,25 +106,45 @@ class RayServe:
         """Replicas that take requests, by option."""
         return self.fleet.counts(Phase.SERVING, Phase.DOOMED).reshape(-1)
 
+    def targets(self) -> dict[str, int]:
+        """Replicas that Serve shall hold, by deployment."""
+        counts = self.fleet.targets().reshape(-1)
+        return {name: int(counts[option]) for option, name in self._layout.names.items()}
+
+    def rules(self) -> Rules | None:
+        """The routers' rules with what serves now; None before the first decision."""
+        if self._rules is None:
+            return None
+        return Rules(**{**vars(self._rules), "serving": self.serving(), "target": self._coming()})
+
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
         if self.is_holding and self._rules is not None:
             return
         if not self.is_holding:
             self.fleet.apply(actions, self._now_s())
-        # Numbered by wall clock at first, so that a controller that takes over is newer than the one before it.
-        sequence = time.time_ns() if self._rules is None else self._rules.sequence + 1
+        # Numbered by wall clock at first, so that a controller that takes over is newer than the one before it; a clock
+        # that was set back must not make it older.
+        known = -1 if self._reading is None else self._reading.sequence
+        sequence = max(time.time_ns(), known + 1) if self._rules is None else self._rules.sequence + 1
         self._rules = rules_of(plan, shares, self.serving(), self._coming(), self._tables, sequence)
         self._sent_serving = None
 
-    def observe(self) -> ObservationArrays:
-        """Facts of the window that just ended, from the last `read`."""
+    def observe(self, tick: int | None = None) -> ObservationArrays:
+        """Facts of the window that just ended, from the last `read`; `tick` ends with it, by default the next one."""
         now_s = self._now_s()
         if self._reading is None:
             self.stale_ticks += 1
-            return self._builder.repeat(self.fleet, now_s)
+            return self._builder.repeat(self.fleet, now_s, tick)
         self.stale_ticks = 0
-        return self._builder.close(self.fleet, self._reading, now_s)
+        return self._builder.close(self.fleet, self._reading, now_s, tick)
+
+    async def adopt(self) -> None:
+        """Takes what Serve runs for the fleet: after a loss of the ledger."""
+        if self._controller is None:
+            self._controller = ray_compat.serve_controller()
+        states = await asyncio.wait_for(ray_compat.replica_states(self._controller, self._app), _CALL_TIMEOUT_S)
+        self.fleet.adopt(self._counts(states)[0], self._now_s())
 
     # Input and output
 
@@ -144,16 +172,22 @@ class RayServe:
         Args:
             is_first: The fleet that a run begins with is brought up, also where decisions are held.
         """
+        async with self._following:
+            return await self._follow(is_first)
+
+    async def _follow(self, is_first: bool) -> bool:
         try:
             if self._controller is None:
                 self._controller = ray_compat.serve_controller()
             states = await asyncio.wait_for(ray_compat.replica_states(self._controller, self._app), _CALL_TIMEOUT_S)
+            if self._nodes is not None:
+                await asyncio.wait_for(self._follow_nodes(self._nodes, states), _CALL_TIMEOUT_S)
             self._step(states)
             # The router first: nothing may be sent to a replica that is about to be told to go.
             await self._inform_router()
             if is_first or not self.is_holding:
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
-            self._kill(states)
+            await self._take_back(states)
         except AWAY:
             # Handles of a restarted actor are resolved anew by name.
             self._controller = None
@@ -161,8 +195,7 @@ class RayServe:
         return True
 
     async def _set_targets(self) -> None:
-        counts = self.fleet.targets().reshape(-1)
-        targets = {name: int(counts[option]) for option, name in self._layout.names.items()}
+        targets = self.targets()
         now_s = self._now_s()
         is_due = now_s - self._asserted_s >= _ASSERT_S
         changed = {name: n for name, n in targets.items() if is_due or self._targets.get(name) != n}
@@ -175,18 +208,47 @@ class RayServe:
         serving = self.serving()
         if self._rules is None or (self._sent_serving is not None and np.array_equal(serving, self._sent_serving)):
             return
-        rules = Rules(**{**vars(self._rules), "serving": serving, "target": self._coming()})
-        await asyncio.wait_for(self._router.set_rules.remote(rules), _CALL_TIMEOUT_S)
+        await asyncio.wait_for(self._router.set_rules.remote(self.rules()), _CALL_TIMEOUT_S)
         self._sent_serving = serving
 
     def is_settled(self) -> bool:
         """Whether every replica asked for is running."""
         return not self.fleet.counts(Phase.BOOTING, Phase.LOADING).any()
 
+    async def _follow_nodes(self, nodes: NodeOwner, states: list[ReplicaState]) -> None:
+        now_s = self._now_s()
+        wanted = self.fleet.nodes_wanted()
+        occupied = frozenset(state.node_id for state in states if state.node_id)
+        report = await nodes.follow({name: int(wanted[p]) for name, p in self._pools.items()}, occupied)
+        for node, pool in report.lost.items():
+            self.fleet.lose(node, self._pools[pool], now_s)
+        for node, left_s in report.notices.items():
+            self.fleet.doom(node, left_s, now_s)
+        options = {s.node_id: self._layout.option_of(s.deployment) for s in states if s.state in RUNS and s.node_id}
+        self.fleet.bind({node: option for node, option in options.items() if option is not None})
+        alive, failed = np.zeros(len(self._pools), np.int64), np.zeros(len(self._pools), np.int64)
+        for name, p in self._pools.items():
+            alive[p], failed[p] = len(report.alive.get(name, ())), report.failed.get(name, 0)
+        self.fleet.node_counts(alive, failed, now_s)
+        self._drains |= {node: now_s + left_s for node, left_s in self.fleet.drains_due(now_s)}
+
     def _step(self, states: list[ReplicaState]) -> None:
-        known = [(self._layout.option_of(s.deployment), s.state) for s in states]
-        running, stopping = reported([(o, state) for o, state in known if o is not None], self._shape)
+        running, stopping = self._counts(states)
         self.fleet.step(self._now_s(), running, stopping)
+
+    def _counts(self, states: list[ReplicaState]) -> tuple[I64, I64]:
+        known = [(self._layout.option_of(s.deployment), s.state) for s in states]
+        return reported([(option, state) for option, state in known if option is not None], self._shape)
+
+    async def _take_back(self, states: list[ReplicaState]) -> None:
+        """Drains nodes under notice, ends those that were taken, and kills replicas whose instance was."""
+        if self._nodes is not None:
+            for node, at_s in list(self._drains.items()):
+                ray_compat.drain_node(node, max(0.0, at_s - self._now_s()), "preemption notice")
+                del self._drains[node]
+            while self.fleet.takes:
+                await self._nodes.take(self.fleet.takes.pop())
+        self._kill(states)
 
     def _kill(self, states: list[ReplicaState]) -> None:
         """Kills as many stopping replicas as instances were taken back: Serve chose them, the kill does not wait."""

@@ -18,6 +18,7 @@ from controller.arrays import SERVERLESS
 from controller.compile import Setting
 from serving import ray_compat
 from serving.bring_your_own import ModelSpec
+from serving.nodes import slot_of
 from serving.replica import Replica, ServerlessHost
 from serving.router import Router
 from serving.rules import RouterTables, router_tables
@@ -25,6 +26,9 @@ from serving.serverless import ServerlessTerms
 
 ROUTER, SERVERLESS_HOST = "router", "serverless"
 APP_NAME = "provisor"
+
+ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+"""What must outlive every instance runs on the head, which no plan gives back: routers, and the controller."""
 
 _ROUTER_REQUESTS = 2000
 # Serve's own limit at the router must never bind before the queue limits of the classes do.
@@ -44,11 +48,6 @@ class Layout:
     def option_of(self, deployment: str) -> int | None:
         """Option of a deployment; None for the router and the serverless host."""
         return next((option for option, name in self.names.items() if name == deployment), None)
-
-
-def slot_of(pool: str) -> str:
-    """Custom resource that one replica of a pool takes."""
-    return f"slot_{pool}"
 
 
 def layout_of(setting: Setting, labels: Mapping[str, Mapping[str, str]] | None = None) -> Layout:
@@ -108,13 +107,13 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
         name=SERVERLESS_HOST,
         max_ongoing_requests=max(1, sum(t.limit for t in terms.values())),
         request_router_config=_BACKOFF,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=ON_HEAD,
         graceful_shutdown_wait_loop_s=0.1,
     )
     router = deploy(Router).options(
         name=ROUTER,
         max_ongoing_requests=_ROUTER_REQUESTS,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=ON_HEAD,
         graceful_shutdown_timeout_s=15,
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=2,

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.errors import ClusterError, UsageError, mismatch
+from serving.processes import child_processes
 
 HOST = "127.0.0.1"
 
@@ -41,6 +42,18 @@ _OWN_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
+    # A proxy that dies is back in some 6 s; by default it takes 27 s.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+}
+
+_WATCHED_NODES = {
+    # A node that freezes is given up after three checks without an answer: 2.7 s at the most. Ray's own default is some
+    # 15 s. One missed check is no sign of anything where many processes share two cores.
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "300",
+    "RAY_health_check_timeout_ms": "600",
+    "RAY_health_check_failure_threshold": "3",
 }
 
 
@@ -109,19 +122,20 @@ def require_free_port(port: int, option: str) -> None:
             raise UsageError(f"{option}: expected a free port, got {port} ({error.strerror or error})") from error
 
 
-def start_cluster(slots: Mapping[str, float], port: int) -> Cluster:
+def start_cluster(slots: Mapping[str, float], port: int, *, has_local_nodes: bool = False) -> Cluster:
     """Starts a private Ray with Serve on loopback.
 
     Args:
-        slots: Custom resources that replicas take.
+        slots: Custom resources that replicas take; with local nodes, the nodes offer them.
         port: For HTTP.
+        has_local_nodes: More nodes will join; their loss is to be noticed soon.
 
     Raises:
         UsageError: The port is taken.
         ClusterError: Ray does not start.
     """
     require_free_port(port, "--port")
-    os.environ.update(_OWN_ENVIRONMENT)
+    os.environ.update(_OWN_ENVIRONMENT | (_WATCHED_NODES if has_local_nodes else {}))
     # Read by Ray when it is imported, so set before.
     import ray
     from ray import serve
@@ -137,7 +151,7 @@ def start_cluster(slots: Mapping[str, float], port: int) -> Cluster:
         ray.init(
             address="local",
             num_cpus=2,
-            resources=dict(slots),
+            resources={} if has_local_nodes else dict(slots),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -282,22 +296,6 @@ def _adopt_orphans() -> None:
     """Makes this process the parent of processes whose parent dies, so that none of Ray's gets out of sight (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def child_processes() -> set[int]:
-    """Ids of all processes below this one, finished ones left out; empty where there is no `/proc`."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found: set[int] = set()
-    here = {os.getpid()}
-    while here:
-        here = {pid for pid, parent in parents.items() if parent in here}
-        found |= here
-    return found
 
 
 def _end_children(before: frozenset[int]) -> None:

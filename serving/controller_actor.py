@@ -3,13 +3,17 @@
 Life: `prepare` brings up the fleet a run begins with, `begin` starts the clock, `stop` ends the loop and closes the
 journal. Between two decisions the actor follows Serve several times a second, so a replica serves as soon as it runs
 and a lost one is noticed at once. It outlives its creator until it is killed; a Serve controller or router that
-restarts meanwhile is found again by name.
+restarts meanwhile is found again by name. If its own process dies, Ray starts it anew, and it goes on: ledger, counters
+and clock come from its checkpoint, the policies' state from deciding the journal again.
 """
 
 import asyncio
+import logging
 import os
 import pickle
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,27 +25,37 @@ import ray
 
 from controller.arrays import BILL_TERMS, F64, I64
 from controller.compile import Setting
-from controller.journal import JournalHeader
+from controller.journal import Journal, JournalHeader
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision
 from controller.plan import actions_of
 from controller.trust.candidate import warm
 from controller.trust.desk import run_files
 from controller.trust.mode import Mode
+from serving import ray_compat
 from serving.actuator import RayServe
-from serving.app import Layout
+from serving.app import ON_HEAD, Layout
+from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_checkpoint
 from serving.exposition import MetricsServer, controller_families
 from serving.fleet import Fleet
+from serving.local_nodes import LocalNodes
 from serving.market import Market
 from serving.metrics import ObservationBuilder
-from serving.rules import router_tables
+from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
+from serving.rules import Rules, router_tables
 from serving.tasks import end_task
 from serving.trusted import Trusted, TrustSpec
 
-NAME, NAMESPACE = "ServingController", "provisor"
+NAME, NAMESPACE = CONTROLLER_NAME, CONTROLLER_NAMESPACE
 
 _FOLLOW_S = 0.2
 _SETTLE_TIMEOUT_S = 120.0
+_NODE_TIMEOUT_S = 30.0
+# More for each node of the first fleet, since local ones start one after the other.
+_DRAIN_LEAD_S = 5.0
+CHECKPOINT = "checkpoint.json"
+
+_log = logging.getLogger("provisor.controller")
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ class ControllerSpec:
     header: JournalHeader
     journal_path: str  # on the machine of the actor; empty for a temporary file
     metrics_port: int  # 0 for none
+    run: str  # identity: of the checkpoint, and of the nodes that are started
+    has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
     trust: TrustSpec = field(default_factory=TrustSpec)
 
 
@@ -68,20 +84,40 @@ class ServingController:
     """Observes, decides, applies and journals until it is stopped.
 
     Args:
-        pickled: A `ControllerSpec`, made by `start_controller` in the same run.
+        run: Under which `start_controller` has kept the `ControllerSpec`.
     """
 
-    def __init__(self, pickled: bytes) -> None:
+    def __init__(self, run: str) -> None:
         # Ray hands over arrays read-only, which to the compiler is another type: everything would be compiled again.
-        spec: ControllerSpec = pickle.loads(pickled)
+        spec: ControllerSpec = pickle.loads(ray_compat.kept(run))
         self._spec = spec
-        self._began_s = time.monotonic()
-        self._fleet = Fleet(spec.setting.catalog, spec.market, spec.seed, spec.setting.control.retry_after_s)
-        builder = ObservationBuilder(spec.setting, spec.history)
-        self._world = RayServe(spec.setting, spec.layout, spec.app, self._fleet, builder, self._now_s)
+        self._clock = RunClock.starting_now()
+        # The same for the actor's next life, so that it finds what this one wrote.
+        self._folder = Path(tempfile.gettempdir()) / f"provisor-{spec.run}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._journal_path = Path(spec.journal_path or self._folder / "journal.jsonl")
+        self._nodes = (
+            LocalNodes(ray.get_runtime_context().gcs_address, spec.run, self._folder) if spec.has_local_nodes else None
+        )
+        self._fleet = Fleet(
+            spec.setting.catalog,
+            spec.market,
+            spec.seed,
+            spec.setting.control.retry_after_s,
+            has_nodes=self._nodes is not None,
+            drain_lead_s=_DRAIN_LEAD_S,
+        )
+        self._builder = ObservationBuilder(spec.setting, spec.history)
+        self._world = RayServe(
+            spec.setting,
+            spec.layout,
+            spec.app,
+            self._fleet,
+            self._builder,
+            self._now_s,
+            self._nodes,
+        )
         self._tables = router_tables(spec.setting)
-        self._folder = tempfile.TemporaryDirectory(prefix="provisor-")
-        self._journal_path = Path(spec.journal_path or Path(self._folder.name) / "journal.jsonl")
         self._trusted = Trusted(
             spec.setting, self._journal_path.parent, spec.policy, spec.policy_file, spec.rule, spec.trust
         )
@@ -94,6 +130,12 @@ class ServingController:
         self._away = 0
         self._late_s = 0.0
         self._last: list[str] = []
+        self._restarts = 0
+        self._decided_at_s = 0.0
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
+            handle: Any = ray.get_runtime_context().current_actor
+            threading.Thread(target=lambda: ray.get(handle.resume.remote()), daemon=True).start()
 
     # Life
 
@@ -107,13 +149,16 @@ class ServingController:
             TimeoutError: The replicas do not come up.
         """
         began_s = time.monotonic()
-        self._began_s = began_s
+        self._clock = RunClock.starting_now()
         self._fleet.begin(self._spec.initial_replicas, 0.0)
+        timeout_s = _SETTLE_TIMEOUT_S
+        if self._nodes is not None:
+            timeout_s += _NODE_TIMEOUT_S * float(self._fleet.nodes_wanted().sum())
         for loop in self._trusted.loops():
             warm(loop, self._world.blank_observation())
         while not (await self._world.follow(is_first=True) and self._world.is_settled()):
-            if time.monotonic() - began_s > _SETTLE_TIMEOUT_S:
-                raise TimeoutError(f"the first replicas did not come up within {_SETTLE_TIMEOUT_S:g} s")
+            if time.monotonic() - began_s > timeout_s:
+                raise TimeoutError(f"the first replicas did not come up within {timeout_s:g} s")
             await asyncio.sleep(_FOLLOW_S)
         return time.monotonic() - began_s
 
@@ -123,16 +168,39 @@ class ServingController:
         Returns:
             Wall-clock time (seconds since the epoch) of second 0.
         """
-        self._began_s = time.monotonic()
-        wall_s = time.time()
+        self._clock = RunClock.starting_now()
         self._fleet.restart_clock()
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
         self._trusted.serve_admin(self._facts)
-        self._task = asyncio.create_task(self._run())
-        self._follower = asyncio.create_task(self._follow())
-        return wall_s
+        self._save()
+        self._start_tasks()
+        return self._clock.began_wall_s
+
+    async def resume(self) -> bool:
+        """Goes on after the actor's process died; False where there is nothing to go on with."""
+        if not self._journal_path.exists():
+            return False
+        try:
+            state = load_checkpoint(self._folder / CHECKPOINT, self._spec.run)
+        except CheckpointError as error:
+            _log.warning("%s; what Serve reports is taken for the fleet", error)
+            state = {}
+        self._clock = RunClock(**state["clock"]).resumed() if state else self._clock
+        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"))
+        history = (self._builder.observation if last is None else last).history[0]
+        self._journal = JournalWriter(self._journal_path, self._spec.header, is_continuing=True)
+        if state:
+            self._fleet.restore(state["fleet"])
+            self._builder.restore(state["builder"], history)
+        else:
+            await self._world.adopt()
+        self._restarts = int(state.get("restarts", 0)) + 1
+        self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
+        self._trusted.serve_admin(self._facts, port=state.get("admin_port"))
+        self._start_tasks()
+        return True
 
     async def stop(self) -> dict[str, Any]:
         """Ends the loop and closes the journal; what is deployed stays as it is. Returns `status`."""
@@ -146,6 +214,13 @@ class ServingController:
             self._journal.close()
         self._metrics.close()
         return await self.status()
+
+    async def end(self) -> None:
+        """Ends the nodes that were started, and removes what only the actor needed; after `stop`."""
+        if self._nodes is not None:
+            await self._nodes.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        ray_compat.forget(self._spec.run)
 
     # Readings
 
@@ -162,6 +237,14 @@ class ServingController:
         host = util.get_node_ip_address() if admin.host in ("0.0.0.0", "::") else admin.host
         return f"http://{host}:{port}"
 
+    async def rules(self) -> Rules | None:
+        """What the routers go by; for a router that was started anew. None before the first decision."""
+        return self._world.rules()
+
+    async def targets(self) -> dict[str, Any]:
+        """Replicas that every deployment shall have, and when that was decided (seconds since the epoch)."""
+        return {"at_s": self._decided_at_s, "app": self._spec.app, "targets": self._world.targets()}
+
     async def journal_bytes(self) -> Mapping[str, bytes]:
         """The journal and its timings by file name, for a creator on another machine."""
         from controller.journal import timings_path
@@ -173,7 +256,11 @@ class ServingController:
     # The loop
 
     def _now_s(self) -> float:
-        return time.monotonic() - self._began_s
+        return self._clock.now_s()
+
+    def _start_tasks(self) -> None:
+        self._task = asyncio.create_task(self._run())
+        self._follower = asyncio.create_task(self._follow())
 
     def _facts(self) -> dict[str, Any]:
         observation = self._world.last_observation()
@@ -182,6 +269,7 @@ class ServingController:
             "now_s": self._now_s(),
             "stale_ticks": self._world.stale_ticks,
             "serve_away": self._away,
+            "restarts": self._restarts,
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
             "serving": self._fleet_counts(),
@@ -191,14 +279,27 @@ class ServingController:
 
     async def _run(self) -> None:
         tick_s = self._spec.setting.control.tick_s
-        tick = 0
+        tick = int(self._builder.observation.tick[0])
         while True:
-            tick += 1
-            # Deadlines are counted from the start: a slow tick must not shift all later ones.
+            # Deadlines are counted from the start: a slow tick must not shift all later ones. Those that passed while
+            # the actor was away are left out; deciding them in a row would help nobody.
+            tick = max(tick + 1, int(self._now_s() / tick_s))
             await asyncio.sleep(max(0.0, tick * tick_s - self._now_s()))
             self._late_s = max(self._late_s, self._now_s() - tick * tick_s)
             await self._world.read()
-            await self._decide(self._world.observe())
+            await self._decide(self._world.observe(tick))
+            self._save()
+
+    def _save(self) -> None:
+        state = {
+            "clock": vars(self._clock),
+            "fleet": self._fleet.snapshot(),
+            "builder": self._builder.snapshot(),
+            "restarts": self._restarts,
+            "trust": self._trusted.desk.state(),
+            "admin_port": self._trusted.admin_port,
+        }
+        save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
 
     async def _decide(self, observation: Any) -> None:
         began_s = time.perf_counter()
@@ -220,6 +321,7 @@ class ServingController:
             )
         self._world.is_holding = verdict.mode is Mode.REPLAY
         self._world.apply(decision.actions, decision.plan, decision.shares)
+        self._decided_at_s = time.time()
         self._publish(observation, decision)
         self._trusted.desk.after_tick()
         self._away += not await self._world.follow()
@@ -260,6 +362,8 @@ def start_controller(spec: ControllerSpec) -> Any:
     Raises:
         ValueError: A controller already runs on this cluster.
     """
+    # Not as an argument: a large one lives with its creator, and without it the actor cannot be started anew.
+    ray_compat.keep(spec.run, pickle.dumps(spec))
     # One process of its own: a policy's imports and compilations never delay Serve's controller or a router.
     remote: Any = ray.remote(ServingController)
     handle: Any = remote.options(
@@ -267,10 +371,11 @@ def start_controller(spec: ControllerSpec) -> Any:
         namespace=NAMESPACE,
         lifetime="detached",
         num_cpus=0,
-        max_restarts=0,
+        resources=ON_HEAD["resources"],
+        max_restarts=-1,
         max_concurrency=64,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **_passed_on()}},
-    ).remote(pickle.dumps(spec))
+    ).remote(spec.run)
     return handle
 
 

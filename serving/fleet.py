@@ -1,16 +1,16 @@
-"""The ledger of emulated instances: what was launched, what it is doing, and what it costs.
+"""The ledger of instances: what was launched, what it is doing, and what it costs.
 
 Serve only knows replicas; instances with launch delays, notices and prices exist here. An instance is launched, boots
 for the emulated launch delay, and only then is its Serve replica asked for; it serves once Serve reports that replica
-running. The rules are those of the simulator's fleet. Time is an argument everywhere and nothing here does input or
-output.
+running. Where instances have nodes, it boots at least until its pool has a node for it, and is lost with that node.
+The rules are those of the simulator's fleet. Time is an argument everywhere and nothing here does input or output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 
@@ -29,46 +29,13 @@ from controller.arrays import (
 )
 from controller.bill import release_charge_s
 from controller.keyed_random import LAUNCH, stream_key, uniform
-from controller.measurements import Span, SpanKind
+from controller.measurements import Span
+from serving.instances import Instance, Phase, Window
 from serving.market import Market
 from serving.rules import quantile_of
 
 _STOP_GRACE_S = 1.0
 # Serve needs a control loop or two before a drained replica shows as stopping; until then its absence means nothing.
-
-
-class Phase(Enum):
-    """What an instance is doing."""
-
-    BOOTING = auto()  # emulated launch; no replica yet
-    LOADING = auto()  # its replica was asked for and is not running yet
-    SERVING = auto()
-    DOOMED = auto()  # serving under a preemption notice
-    DRAINING = auto()  # finishing what it accepted
-
-
-@dataclass(eq=False)
-class Instance:
-    """One emulated instance."""
-
-    option: int
-    launched_s: float
-    phase: Phase
-    phase_since_s: float
-    boots_until_s: float = 0.0
-    killed_at_s: float = float("inf")
-    loading: SpanKind | None = None  # what ends when it serves; None for the first fleet and after a crash
-    loading_since_s: float = 0.0
-
-
-@dataclass
-class Window:
-    """What happened in the current window, by pool (P) or bill term (T)."""
-
-    preempted: I64
-    launch_failed: I64
-    spend_usd: F64
-    spans: list[Span]
 
 
 @dataclass
@@ -80,15 +47,22 @@ class Fleet:
         market: Spot availability.
         seed: Keys the launch delays.
         retry_after_s: A pool whose launch failed, or that was preempted, counts as unavailable this long.
+        has_nodes: Every instance is a node of the cluster, which an owner starts and ends.
+        drain_lead_s: With nodes: one under notice is drained this long before it is taken; until then it serves.
     """
 
     catalog: CatalogArrays
     market: Market
     seed: int
     retry_after_s: float
+    has_nodes: bool = False
+    drain_lead_s: float = 0.0
     instances: list[Instance] = field(default_factory=list)
     kills: dict[int, int] = field(default_factory=dict)
-    """Replicas by option that must be killed, not drained: their instance was taken back."""
+    """Replicas by option that must be killed, not drained: their instance was taken back. Without nodes."""
+
+    takes: list[str] = field(default_factory=list)
+    """Nodes to end at once: their instance was taken back."""
 
     window: Window = field(init=False)
     _launches: int = field(init=False, default=0)
@@ -98,6 +72,7 @@ class Fleet:
     def __post_init__(self) -> None:
         self._num_variants, self._num_pools = self.catalog.usable.shape
         self._unavailable_until_s = np.full(self._num_pools, -1.0)
+        self._alive = np.zeros(self._num_pools, np.int64)
         self._key = stream_key(self.seed, LAUNCH)
         self.open_window()
 
@@ -115,6 +90,11 @@ class Fleet:
         """Replicas that Serve must hold, shape (V, P)."""
         return self.counts(Phase.LOADING, Phase.SERVING, Phase.DOOMED)
 
+    def nodes_wanted(self) -> I64:
+        """Nodes that shall exist, by pool (P,): one for every instance until it is released."""
+        pools = [instance.option % self._num_pools for instance in self.instances]
+        return np.bincount(np.array(pools, np.int64), minlength=self._num_pools).astype(np.int64)
+
     def available(self, now_s: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Pools without a failed launch or preemption lately, shape (P,)."""
         return np.asarray(now_s >= self._unavailable_until_s)
@@ -125,7 +105,8 @@ class Fleet:
         """Starts with instances that boot at once, (V, P): the fleet that a run finds when it begins."""
         for option, count in enumerate(replicas.reshape(-1)):
             if self.catalog.market[option % self._num_pools] != SERVERLESS:
-                self.instances += [Instance(option, now_s, Phase.LOADING, now_s) for _ in range(int(count))]
+                phase = Phase.BOOTING if self.has_nodes else Phase.LOADING
+                self.instances += [Instance(option, now_s, phase, now_s, now_s) for _ in range(int(count))]
 
     def apply(self, actions: ActionArrays, now_s: float) -> None:
         """Starts the actions of env 0. Serverless pools have no instances and are left out."""
@@ -157,23 +138,107 @@ class Fleet:
     def step(self, now_s: float, running: I64, stopping: I64) -> None:
         """Time has passed and Serve reports its replicas, each of shape (V, P)."""
         self.accrue(now_s)
-        for instance in self.instances:
-            if instance.phase is Phase.BOOTING and instance.boots_until_s <= now_s:
-                self._enter(instance, Phase.LOADING, now_s)
-                # Seen a little after it booted; that delay is real time, which a run's speed leaves as it is, so it
-                # belongs to the load.
-                instance.loading, instance.loading_since_s = "load", instance.boots_until_s
-                launch_s = instance.boots_until_s - instance.launched_s
-                self.window.spans.append(Span("launch", instance.option, launch_s))
+        for instance in self._booted(now_s):
+            self._enter(instance, Phase.LOADING, now_s)
+            # Seen a little after it booted; that delay is real time, which a run's speed leaves as it is, so it belongs
+            # to the load. A node's start is real too, but it is the launch.
+            booted_s = now_s if self.has_nodes else instance.boots_until_s
+            instance.loading, instance.loading_since_s = "load", booted_s
+            self.window.spans.append(Span("launch", instance.option, booted_s - instance.launched_s))
         for option, (num_running, num_stopping) in enumerate(
             zip(running.reshape(-1), stopping.reshape(-1), strict=True)
         ):
             self._match(option, int(num_running), int(num_stopping), now_s)
-        for instance in [i for i in self.instances if i.phase is Phase.DOOMED and i.killed_at_s <= now_s]:
+        for instance in [i for i in self.instances if i.killed_at_s <= now_s]:
             self._take_back(instance, now_s)
         for p in range(self._num_pools):
             if self.catalog.market[p] == SPOT and self.catalog.zone[p] >= 0:
                 self._give_notice(p, now_s)
+
+    def node_counts(self, alive: I64, failed: I64, now_s: float) -> None:
+        """The owner's report: living nodes, and launches that failed, by pool (P,)."""
+        self._alive = np.array(alive, np.int64)
+        for p in np.flatnonzero(failed):
+            booting = [i for i in self.instances if i.option % self._num_pools == p and i.phase is Phase.BOOTING]
+            for instance in sorted(booting, key=lambda i: -i.launched_s)[: int(failed[p])]:
+                self._release(instance, now_s)
+                self.window.launch_failed[p] += 1
+                self._unavailable_until_s[p] = now_s + self.retry_after_s
+
+    def bind(self, options: Mapping[str, int]) -> None:
+        """Tells which option's replica runs on each node, so that an instance is known by its node."""
+        bound: set[str] = set()
+        for instance in self.instances:
+            if options.get(instance.node) == instance.option:
+                bound.add(instance.node)
+            else:
+                instance.node = ""
+        for instance in self.instances:
+            if not instance.node and instance.phase in (Phase.SERVING, Phase.DOOMED, Phase.DRAINING):
+                free = (node for node, option in options.items() if option == instance.option and node not in bound)
+                instance.node = next(free, "")
+                bound.add(instance.node)
+
+    def lose(self, node: str, pool: int, now_s: float) -> None:
+        """A node is gone that nobody gave back: its instance is, or one of its pool that had not come to serve."""
+        self.accrue(now_s)
+        of_pool = [i for i in self.instances if i.option % self._num_pools == pool]
+        starting = [i for i in of_pool if i.phase is Phase.LOADING]
+        found = next((i for i in of_pool if i.node == node), None) or next(iter(starting), None)
+        if found is not None:
+            found.node = ""  # there is nothing left to end
+            self._take_back(found, now_s)
+
+    def doom(self, node: str, left_s: float, now_s: float) -> None:
+        """Somebody announces to take a node; unknown nodes and those under notice already are left as they are."""
+        for instance in self.instances:
+            if instance.node == node and node and instance.phase is Phase.SERVING:
+                self._enter(instance, Phase.DOOMED, instance.phase_since_s)
+                instance.killed_at_s = now_s + left_s
+                p = instance.option % self._num_pools
+                self._unavailable_until_s[p] = max(
+                    self._unavailable_until_s[p], instance.killed_at_s + self.retry_after_s
+                )
+
+    def drains_due(self, now_s: float) -> list[tuple[str, float]]:
+        """Nodes under notice whose time to be drained has come, with the seconds left; each is named once."""
+        due: list[tuple[str, float]] = []
+        for instance in self.instances:
+            if instance.phase is Phase.DOOMED and instance.node and instance.killed_at_s - self.drain_lead_s <= now_s:
+                self._enter(instance, Phase.DRAINING, now_s)
+                due.append((instance.node, max(0.0, instance.killed_at_s - now_s)))
+        return due
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that `restore` needs, in values that JSON has words for."""
+        window = self.window
+        return {
+            "instances": [i.as_json() for i in self.instances],
+            "kills": sorted(self.kills.items()),
+            "takes": list(self.takes),
+            "window": [window.preempted.tolist(), window.launch_failed.tolist(), window.spend_usd.tolist()],
+            "launches": self._launches,
+            "billed_until_s": self._billed_until_s,
+            "unavailable_until_s": self._unavailable_until_s.tolist(),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Becomes what a ledger of the same setting was; KeyError, TypeError or ValueError for anything else."""
+        self.instances = [Instance.of_json(value) for value in snapshot["instances"]]
+        self.kills = {int(option): int(count) for option, count in snapshot["kills"]}
+        self.takes = [str(node) for node in snapshot["takes"]]
+        preempted, launch_failed, spend_usd = snapshot["window"]
+        self.window = Window(np.array(preempted, np.int64), np.array(launch_failed, np.int64), np.array(spend_usd), [])
+        self._launches = int(snapshot["launches"])
+        self._billed_until_s = float(snapshot["billed_until_s"])
+        self._unavailable_until_s = np.array(snapshot["unavailable_until_s"], np.float64)
+
+    def adopt(self, running: I64, now_s: float) -> None:
+        """Takes replicas that exist for instances that serve, (V, P): where nothing is known of how they came about."""
+        self.accrue(now_s)
+        for option, count in enumerate(running.reshape(-1)):
+            for _ in range(int(count) - len(self._of(option, Phase.LOADING, Phase.SERVING, Phase.DOOMED))):
+                self.instances.append(Instance(option, now_s, Phase.SERVING, now_s, now_s))
 
     def restart_clock(self) -> None:
         """Second 0 is now: everything that exists was launched at 0, and nothing is booked before it."""
@@ -211,6 +276,22 @@ class Fleet:
         self.window.spend_usd[IDLE] -= used
 
     # Steps
+
+    def _booted(self, now_s: float) -> list[Instance]:
+        """Instances whose launch is over, oldest first; with nodes, no more than there are nodes for."""
+        ready = [i for i in self.instances if i.phase is Phase.BOOTING and i.boots_until_s <= now_s]
+        if not self.has_nodes:
+            return ready
+        held = np.zeros(self._num_pools, np.int64)
+        for instance in self.instances:
+            held[instance.option % self._num_pools] += instance.phase is not Phase.BOOTING
+        booted: list[Instance] = []
+        for instance in sorted(ready, key=lambda i: i.launched_s):
+            p = instance.option % self._num_pools
+            if held[p] < self._alive[p]:
+                held[p] += 1
+                booted.append(instance)
+        return booted
 
     def _price(self, instance: Instance) -> float:
         return float(self.catalog.price_usd_per_s[instance.option % self._num_pools])
@@ -294,17 +375,8 @@ class Fleet:
         p = instance.option % self._num_pools
         self.window.preempted[p] += 1
         self._unavailable_until_s[p] = now_s + self.retry_after_s
-        if instance.phase is not Phase.BOOTING:
+        if instance.node:
+            self.takes.append(instance.node)
+        elif instance.phase is not Phase.BOOTING and not self.has_nodes:
             self.kills[instance.option] = self.kills.get(instance.option, 0) + 1
         self._release(instance, now_s)
-
-
-def reported(states: Iterable[tuple[int, str]], shape: tuple[int, int]) -> tuple[I64, I64]:
-    """Running and stopping replicas, (V, P) each, from (option, Serve's state) pairs."""
-    running, stopping = np.zeros(shape[0] * shape[1], np.int64), np.zeros(shape[0] * shape[1], np.int64)
-    for option, state in states:
-        if state == "RUNNING":
-            running[option] += 1
-        elif state == "STOPPING":
-            stopping[option] += 1
-    return running.reshape(shape), stopping.reshape(shape)

@@ -6,6 +6,9 @@ sums and the ring of arrivals follow the simulator's rules, tick for tick.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from controller.arrays import (
@@ -19,8 +22,11 @@ from controller.arrays import (
 )
 from controller.compile import Setting
 from controller.measurements import WindowMeasurements
-from serving.fleet import Fleet, Phase
+from serving.fleet import Fleet
+from serving.instances import Phase
 from serving.tally import RouterStats, Tally, difference
+
+_DAY_SUMS = ("day_arrivals", "day_answered", "day_missed", "day_accuracy_sum", "day_spend_usd")
 
 
 class ObservationBuilder:
@@ -41,6 +47,29 @@ class ObservationBuilder:
             self.observation.history[0] = history
         self._previous: Tally | None = None
         self._day = -1
+        self._unread = 0  # ticks since the last reading of the router
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that `restore` needs, in values that JSON has words for; the history comes from the journal."""
+        day_sums = {name: getattr(self.observation, name)[0].tolist() for name in _DAY_SUMS}
+        previous = None if self._previous is None else self._previous.as_json()
+        return {"tick": int(self.observation.tick[0]), "day": self._day, "day_sums": day_sums, "previous": previous}
+
+    def restore(self, snapshot: Mapping[str, Any], history: F64) -> None:
+        """Becomes what a builder of the same setting was; KeyError, TypeError or ValueError for anything else.
+
+        Args:
+            snapshot: What `snapshot` made.
+            history: Arrivals per tick in ring order, (C, H).
+        """
+        obs = self.observation
+        obs.tick[0] = int(snapshot["tick"])
+        obs.time_s[0] = obs.tick[0] * self._setting.control.tick_s
+        obs.history[0] = history
+        self._day = int(snapshot["day"])
+        for name in _DAY_SUMS:
+            getattr(obs, name)[0] = snapshot["day_sums"][name]
+        self._previous = None if snapshot["previous"] is None else Tally.of_json(snapshot["previous"])
 
     def blank(self) -> ObservationArrays:
         """An observation of nothing."""
@@ -53,13 +82,14 @@ class ObservationBuilder:
         fleet.open_window()
         return self.observation
 
-    def close(self, fleet: Fleet, stats: RouterStats, now_s: float) -> ObservationArrays:
+    def close(self, fleet: Fleet, stats: RouterStats, now_s: float, tick: int | None = None) -> ObservationArrays:
         """Facts of the window that ends now; opens the next one.
 
         Args:
             fleet: The ledger, already stepped to `now_s`.
             stats: A reading taken now.
             now_s: Seconds since the start of the run.
+            tick: That ends now; by default the one after the last observed.
 
         Returns:
             The observation; overwritten by the next call.
@@ -68,8 +98,7 @@ class ObservationBuilder:
         num_variants, num_pools, _ = setting.shape
         window = difference(stats.tally, self._previous)
         self._previous = stats.tally
-        obs.tick[0] += 1
-        obs.time_s[0] = obs.tick[0] * setting.control.tick_s
+        self._unread += self._advance(tick)
         obs.arrivals[0] = window.arrived
         obs.answered[0] = window.answered
         obs.missed[0] = window.missed
@@ -94,33 +123,37 @@ class ObservationBuilder:
         obs.launch_failed[0] = fleet.window.launch_failed
         self.measurements = window.measured.summary()._replace(spans=tuple(fleet.window.spans))
         self._sum_day()
-        obs.history[0, :, (int(obs.tick[0]) - 1) % HISTORY_TICKS] = obs.arrivals[0]
+        # A window of several ticks, because readings failed or ticks were left out, is no burst: each had its part.
+        for back in range(min(self._unread, HISTORY_TICKS)):
+            obs.history[0, :, (int(obs.tick[0]) - 1 - back) % HISTORY_TICKS] = obs.arrivals[0] / self._unread
+        self._unread = 0
         self._count_fleet(fleet, stats, now_s)
         fleet.open_window()
         return obs
 
-    def repeat(self, fleet: Fleet, now_s: float) -> ObservationArrays:
+    def repeat(self, fleet: Fleet, now_s: float, tick: int | None = None) -> ObservationArrays:
         """The last window once more, because the router could not be read: better than a silence that is none."""
         obs = self.observation
         self.measurements = None
-        obs.tick[0] += 1
-        obs.time_s[0] = obs.tick[0] * self._setting.control.tick_s
+        self._unread += self._advance(tick)
         obs.history[0, :, (int(obs.tick[0]) - 1) % HISTORY_TICKS] = obs.arrivals[0]
         self._count_machines(fleet, now_s)
         return obs
+
+    def _advance(self, tick: int | None) -> int:
+        """Goes on to a tick; returns how many ticks that is."""
+        obs = self.observation
+        passed = 1 if tick is None else max(1, tick - int(obs.tick[0]))
+        obs.tick[0] += passed
+        obs.time_s[0] = obs.tick[0] * self._setting.control.tick_s
+        return passed
 
     def _sum_day(self) -> None:
         obs = self.observation
         day = int((obs.time_s[0] - self._setting.control.tick_s) / self._setting.control.day_s + 1e-9)
         if day != self._day:
-            for sums in (
-                obs.day_arrivals,
-                obs.day_answered,
-                obs.day_missed,
-                obs.day_accuracy_sum,
-                obs.day_spend_usd,
-            ):
-                sums[0] = 0
+            for name in _DAY_SUMS:
+                getattr(obs, name)[0] = 0
             self._day = day
         obs.day_arrivals[0] += obs.arrivals[0]
         obs.day_answered[0] += obs.answered[0]

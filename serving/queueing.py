@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
-from controller.keyed_random import COLD_START, HEDGE, OPTION, OVERFLOW, SERVICE, stream_key, uniform
+from controller.keyed_random import COLD_START, OVERFLOW, SERVICE, stream_key, uniform
 from controller.latency import bucket_of
-from controller.routing import hedges_at_s, is_shed, may_retry, overflows, pick_option, pick_other, predicted_wait_s
+from controller.routing import hedges_at_s, is_shed, may_retry, overflows, predicted_wait_s
 from serving.option_queue import OptionQueue
+from serving.reading import reading
 from serving.requests import Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
 from serving.rules import RouterTables, Rules, initial_rules
 from serving.serverless import ServerlessPool
+from serving.split import Split
 from serving.tally import RouterStats, Tally
 
 MAX_ATTEMPTS = 4
@@ -49,7 +50,8 @@ class RouterCore:
         self._running: dict[int, Dispatch] = {}
         self._effects: list[Effect] = []
         self._busy_until_s = 0.0
-        self._keys = {stream: stream_key(seed, stream) for stream in (OPTION, OVERFLOW, SERVICE, COLD_START, HEDGE)}
+        self._keys = {stream: stream_key(seed, stream) for stream in (OVERFLOW, SERVICE, COLD_START)}
+        self._split = Split(tables, seed)
         self._derive()
 
     # Events
@@ -70,7 +72,7 @@ class RouterCore:
             identity = int(self.tally.arrived.sum())
         self.tally.arrive(c, now_s)
         request = Request(identity, c, now_s, now_s + float(tables.slo_s[c]), payload)
-        option = self._route(request, 0)
+        option = self._split.option(request.identity, c, 0)
         if option < 0 or self._is_full(option, c):
             self._refuse(request, Outcome.SHED, now_s)
             return request, self._take()
@@ -126,10 +128,11 @@ class RouterCore:
             until_s = request.deadline_s if self.tables.drop_at_deadline[request.request_class] else float("inf")
             if may_run_again and may_retry(now_s, until_s, copy.attempt, MAX_ATTEMPTS):
                 self.tally.retried += 1
-                self._enqueue(request, dispatch.option, request.arrival_s)
+                self._enqueue(request, self._retry_option(request, dispatch.option), request.arrival_s)
             else:
                 self._fail(request, Outcome.LOST, now_s)
-        self._pump(dispatch.option, now_s)
+        for option in {dispatch.option} | {copy.option for lost in dispatch.copies for copy in lost.request.copies}:
+            self._pump(option, now_s)
         return self._take()
 
     def advance(self, now_s: float) -> list[Effect]:
@@ -154,7 +157,7 @@ class RouterCore:
         for pool, emulation in self.serverless.items():
             emulation.provision([int(n) for n in rules.provisioned[pool::num_pools]], now_s)
         for option in range(self.tables.num_options):
-            if self.queues[option].waiting and rules.serving[option] == 0 and rules.target[option] == 0:
+            if self.queues[option].waiting and rules.serving[option] == 0:
                 self._move_queue(option, now_s)
         return self.advance(now_s)
 
@@ -180,28 +183,8 @@ class RouterCore:
     def stats(self, now_s: float) -> RouterStats:
         """A reading of all counters and of what holds now."""
         self._integrate(now_s)
-        tables = self.tables
-        warm = np.zeros(tables.num_pools, np.int64)
-        provisioned = np.zeros(tables.num_options, np.int64)
-        for pool, emulation in self.serverless.items():
-            emulation.accrue(now_s)
-            warm[pool] = emulation.num_warm(now_s)
-            provisioned[pool :: tables.num_pools] = emulation.ready(now_s)
-            self.tally.invocations[pool] = emulation.invocations
-            self.tally.cold_starts[pool] = emulation.cold_starts
-            self.tally.throttled[pool] = emulation.throttled
-            self.tally.serverless_usd[pool] = emulation.usd
-        return RouterStats(
-            tally=deepcopy(self.tally),
-            now_s=now_s,
-            sequence=self.rules.sequence,
-            waiting=np.array(self.waiting, np.int64),
-            in_service=np.array(self.in_service, np.int64),
-            queue=np.array([q.waiting for q in self.queues], np.int64),
-            credits_used=np.array([q.credits_used for q in self.queues], np.int64),
-            warm=warm,
-            provisioned=provisioned,
-        )
+        held = (self.waiting, self.in_service)
+        return reading(self.tally, self.serverless, self.queues, *held, self.rules.sequence, now_s)
 
     # Steps
 
@@ -209,12 +192,15 @@ class RouterCore:
         rules, tables = self.rules, self.tables
         for queue, num_credits in zip(self.queues, rules.serving * tables.concurrency, strict=True):
             queue.credits = int(num_credits)
-        self._cumulative = np.cumsum(rules.shares, axis=1)
+        self._split.follow(rules)
 
-    def _route(self, request: Request, turn: int) -> int:
-        """Option that the split draws for a request; -1 where its class has none."""
-        coin = uniform(self._keys[OPTION], request.identity, turn)
-        return pick_option(self._cumulative[request.request_class], coin)
+    def _retry_option(self, request: Request, option: int) -> int:
+        """Where a request that lost its replica is queued again: there, unless nothing serves there but elsewhere."""
+        if self._split.answers(option):
+            return option
+        other = self._split.option(request.identity, request.request_class, request.attempts)
+        is_machine = other >= 0 and not self.tables.is_serverless[other]
+        return other if is_machine and self._split.answers(other) else option
 
     def _watch(self, request: Request, now_s: float) -> None:
         self._sequence += 1
@@ -353,8 +339,8 @@ class RouterCore:
         """Queues a duplicate, at another option where the split has one."""
         if request.outcome is not None or request.is_hedged or request.attempts >= MAX_ATTEMPTS:
             return
-        coin = uniform(self._keys[HEDGE], request.identity, request.attempts)
-        option = pick_other(self._cumulative[request.request_class], request.copies[0].option, coin)
+        first = request.copies[0].option
+        option = self._split.other(request.identity, request.request_class, first, request.attempts)
         if option < 0 or self.tables.is_serverless[option]:
             return
         request.is_hedged = True
@@ -375,11 +361,16 @@ class RouterCore:
                     self._pump(copy.dispatch.option, now_s)
 
     def _move_queue(self, option: int, now_s: float) -> None:
-        """Sends the queue of an option that neither serves nor starts to where the present split sends its requests."""
+        """Sends the queue of an option that serves no more to where the present split sends its requests.
+
+        They stay where they are while nothing else serves and a replica is on its way there.
+        """
         queue = self.queues[option]
+        stays = self.rules.target[option] > 0
         for copy in queue.take(queue.waiting):
-            target = self._route(copy.request, self.rules.sequence + 1)
-            copy.option = option if target < 0 else target
+            request = copy.request
+            target = self._split.option(request.identity, request.request_class, self.rules.sequence + 1)
+            copy.option = option if target < 0 or (stays and not self._split.answers(target)) else target
             if not self.tables.is_serverless[copy.option]:
                 self.queues[copy.option].push(copy)
                 continue

@@ -7,11 +7,14 @@
 | `_private.common.DeploymentID` | argument of the first | none |
 | `Deployment._deployment_config.num_replicas` | deploy with 0 replicas | the public option refuses 0 |
 | `GcsClient`, `usage_lib.get_cluster_metadata` | versions of a cluster before joining it | none |
+| `internal_kv` | what an actor is built from must outlive its creator | none: arguments are lost with the creator |
+| `GcsClient.drain_node` | a node under notice | `ray drain-node`, a process for each call |
 """
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.experimental import internal_kv
 
 from controller.errors import ClusterError
 from serving.replica import ModelFaultError
@@ -28,6 +32,7 @@ OLDEST, NEWEST = (2, 50), (2, 70)
 
 _CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 _NAMESPACE = "serve"
+_STORE = "provisor"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class ReplicaState:
     state: str  # STARTING, RUNNING, STOPPING, ...
     start_time_s: float
     pid: int | None
+    node_id: str = ""  # of the node it runs on; empty before it has one
 
 
 def check_version(version: str | None = None) -> None:
@@ -93,7 +99,8 @@ def states_in(details: Any, app: str) -> list[ReplicaState]:
         for replica in deployment["replicas"]:
             state = str(getattr(replica["state"], "value", replica["state"]))
             actor, started_s = str(replica["actor_name"]), float(replica["start_time_s"])
-            found.append(ReplicaState(name, actor, state, started_s, replica.get("pid")))
+            node_id = str(replica.get("node_id") or "")
+            found.append(ReplicaState(name, actor, state, started_s, replica.get("pid"), node_id))
     return found
 
 
@@ -104,6 +111,45 @@ def kill_replica(actor_name: str) -> bool:
     except (ValueError, RayError):
         return False
     return True
+
+
+def keep(key: str, value: bytes) -> None:
+    """Keeps bytes in the cluster's control store, for as long as the cluster lives or until `forget`."""
+    internal_kv._internal_kv_put(key, value, overwrite=True, namespace=_STORE)  # noqa: SLF001 - see the table above
+
+
+def kept(key: str) -> bytes:
+    """What was kept.
+
+    Raises:
+        KeyError: Nothing was, under this key.
+    """
+    value: bytes | None = internal_kv._internal_kv_get(key, namespace=_STORE)  # noqa: SLF001 - see the table above
+    if value is None:
+        raise KeyError(key)
+    return value
+
+
+def forget(key: str) -> None:
+    """Keeps it no longer."""
+    internal_kv._internal_kv_del(key, namespace=_STORE)  # noqa: SLF001 - see the table above
+
+
+def drain_node(node_id: str, left_s: float, why: str) -> bool:
+    """Announces that a node goes in `left_s` seconds: its replicas finish what they have, and none is placed there.
+
+    Returns:
+        Whether the node takes it; an idle one may go at once.
+    """
+    from ray.core.generated import autoscaler_pb2
+
+    raylet: Any = importlib.import_module("ray._raylet")  # a compiled module without type information
+    client = raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    pb: Any = autoscaler_pb2  # generated, untyped
+    reason = pb.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + left_s) * 1e3)
+    is_accepted, _ = client.drain_node(node_id, reason, why, deadline_ms)
+    return bool(is_accepted)
 
 
 def is_model_fault(error: BaseException) -> bool:

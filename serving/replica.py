@@ -7,6 +7,7 @@ machine cannot show several kinds of hardware: queueing and service times are th
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +24,7 @@ class Replica:
     """One replica: a model and `concurrency` credits."""
 
     def __init__(self, spec: ModelSpec, concurrency: int) -> None:
-        one_thread()
-        self._model = spec.load()
+        self._model = loaded(spec)
         self._credits = asyncio.Semaphore(concurrency)
 
     async def infer(self, batch: list[Any], service_s: float) -> list[Any]:
@@ -37,8 +37,7 @@ class ServerlessHost:
     """Runs the calls of every emulated serverless environment; which of them are warm is the router's knowledge."""
 
     def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
-        one_thread()
-        self._models = {name: spec.load() for name, spec in specs.items()}
+        self._models = {name: loaded(spec) for name, spec in specs.items()}
 
     async def infer(self, variant: str, batch: list[Any], service_s: float, cold_s: float) -> list[Any]:
         """Outputs of one call, after its cold start and its service."""
@@ -62,6 +61,16 @@ async def run_for(model: Model, batch: list[Any], service_s: float) -> list[Any]
     if left_s > 0:
         await asyncio.sleep(left_s)
     return outputs
+
+
+def loaded(spec: ModelSpec) -> Model:
+    """The model, on one thread whether it needs torch or not."""
+    if spec.reference is None:
+        one_thread()
+    model = spec.load()
+    if "torch" in sys.modules:
+        one_thread()
+    return model
 
 
 def one_thread() -> None:

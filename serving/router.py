@@ -6,13 +6,16 @@ and numba are never imported here.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from ray import serve
+from ray.exceptions import RayError
 
 from serving.bring_your_own import ModelSpec
 from serving.constraints import ImpossibleError, InferAnswer, InferRequest, match_class
@@ -24,11 +27,18 @@ from serving.rules import RouterTables, Rules
 from serving.serverless import ServerlessPool, ServerlessTerms
 from serving.tally import RouterStats
 
-_STUCK_S = 10.0
-# A batch this late waits inside Serve for a replica that is gone: it is taken back and counted as lost.
+_STUCK_S = 3.0
+# A batch this late waits inside Serve for a replica that is gone, or is on one that hangs: it is taken back and counted
+# as lost, so that its requests are queued again while they have time left.
+_STUCK_SHARE = 1.0
+# And this share of its service time, for models that now and then take much longer than their profile says.
+_RULES_TIMEOUT_S = 2.0
 _HOP_WEIGHT = 0.05
 _LONGEST_HOP_S = 0.05
 # A hop that took longer was a stall of the machine, and must not make the next batches too short.
+
+CONTROLLER_NAME, CONTROLLER_NAMESPACE = "ServingController", "provisor"
+"""Name of the actor that decides."""
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -77,6 +87,7 @@ class Router:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._is_draining = False
+        self._asking = asyncio.Lock()
         self._hop_s = 0.0
 
     # For callers
@@ -93,6 +104,8 @@ class Router:
         fault = next((f for f in (s.input_fault(asked.input) for s in self._specs) if f), "")
         if fault:
             return JSONResponse({"detail": f"input: {fault}"}, status_code=422)
+        if self._core.rules.sequence < 0:
+            await self._ask_for_rules()
         reply = await self._submit(c, asked.input, asked.id)
         request = reply.request
         if reply.outcome is not Outcome.ANSWERED:
@@ -132,6 +145,23 @@ class Router:
         """Takes new rules; the answer is the sequence number in force."""
         self._carry_out(self._core.set_rules(rules, self._now_s()))
         return self._core.rules.sequence
+
+    async def check_health(self) -> None:
+        """Serve asks every few seconds; a router that was started anew gets its rules even where nobody calls."""
+        if self._core.rules.sequence < 0:
+            await self._ask_for_rules()
+
+    async def _ask_for_rules(self) -> None:
+        """Asks the controller, where one runs: a router that was started anew knows nothing of what is decided."""
+        async with self._asking:
+            if self._core.rules.sequence >= 0:
+                return
+            # No controller yet, or one that is restarting too: its next decision brings the rules.
+            with contextlib.suppress(RayError, ValueError, asyncio.TimeoutError):
+                controller: Any = ray.get_actor(CONTROLLER_NAME, namespace=CONTROLLER_NAMESPACE)
+                rules = await asyncio.wait_for(controller.rules.remote(), _RULES_TIMEOUT_S)
+                if rules is not None:
+                    await self.set_rules(rules)
 
     async def drain(self, timeout_s: float) -> int:
         """Refuses new requests and waits for those accepted; returns how many are still held at the end."""
@@ -218,7 +248,8 @@ class Router:
             call = self._serverless.infer.remote(variant, dispatch.payloads, wait_s, dispatch.cold_s)
         else:
             call = self._handles[dispatch.option].infer.remote(dispatch.payloads, wait_s)
-        outputs: list[Any] = await asyncio.wait_for(call, wait_s + dispatch.cold_s + _STUCK_S)
+        stuck_s = _STUCK_S + _STUCK_SHARE * dispatch.service_s
+        outputs: list[Any] = await asyncio.wait_for(call, wait_s + dispatch.cold_s + stuck_s)
         hop_s = self._now_s() - began_s - wait_s - dispatch.cold_s
         self._hop_s += _HOP_WEIGHT * (min(max(hop_s, 0.0), _LONGEST_HOP_S) - self._hop_s)
         return outputs

@@ -7,7 +7,9 @@ disturb each other.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +59,31 @@ class Tally:
         for name in ("invocations", "cold_starts", "throttled"):
             setattr(self, name, np.zeros(num_pools, np.int64))
         self.serverless_usd = np.zeros(num_pools)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint: the counts, as lists; of single durations only how many there were."""
+        counts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("shape", "epoch", "measured")}
+        counts = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in counts.items()}
+        return {
+            "shape": list(self.shape),
+            "epoch": self.epoch,
+            "counts": counts,
+            "measured": [self.measured.num_services, self.measured.num_gaps],
+        }
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Tally:
+        """What `as_json` made, good for taking differences; KeyError, TypeError or ValueError for anything else."""
+        num_classes, num_options, num_pools = value["shape"]
+        tally = cls((num_classes, num_options, num_pools), str(value["epoch"]))
+        for name, count in value["counts"].items():
+            blank = getattr(tally, name)
+            given = np.array(count, blank.dtype) if isinstance(blank, np.ndarray) else type(blank)(count)
+            if np.shape(given) != np.shape(blank):
+                raise ValueError(f"{name}: shape {np.shape(given)}")
+            setattr(tally, name, given)
+        tally.measured.num_services, tally.measured.num_gaps = value["measured"]
+        return tally
 
     def arrive(self, request_class: int, now_s: float) -> None:
         """Counts a request."""

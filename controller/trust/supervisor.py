@@ -18,8 +18,10 @@ from typing import Any
 from pydantic import JsonValue
 
 from controller.arrays import ObservationArrays, PlanArrays
+from controller.errors import UsageError
 from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop, Proposal
+from controller.trust.again import DecideAgain
 from controller.trust.burn import BudgetBurn, SloBurn
 from controller.trust.candidate import Candidate
 from controller.trust.choose import Band, choose
@@ -228,6 +230,36 @@ class Supervisor:
             self.candidate = Candidate(loop, entry, self.config, self._check)
             self.candidate.watch(watched)
 
+    def remember(self, observation: ObservationArrays, is_fresh: bool) -> None:
+        """Counts a window of a run that was cut off towards its burn rates; arguments as for `SloBurn.update`."""
+        with self._lock:
+            self._slo.update(observation, is_fresh)
+            self._budget.update(observation, is_fresh)
+
+    def go_on(self, again: DecideAgain, watched: Mapping[Path, str]) -> None:
+        """Takes the place of a run that was cut off, loops and all: its journal needs no new beginning.
+
+        Args:
+            again: The run's journal, decided again to its end.
+            watched: As for `install`.
+
+        Raises:
+            UsageError: The journal names no rule.
+        """
+        with self._lock:
+            if again.rule is None:
+                raise UsageError("journal: expected one that names the rule of its run, got one that does not")
+            self.rule = again.rule
+            self.candidate = Candidate(again.policy, again.entries[-1], self.config, self._check, again.fault)
+            self.candidate.watch(watched)
+            self.mode, self.driver = again.mode, again.driver
+            self.now_s = 0.0 if again.last is None else float(again.last.time_s[0])
+            self._has_begun = True
+            if self.driver is Driver.RULE and ALLOWED[self.mode] is not Driver.RULE:
+                # Why, and for how much longer, is in the snapshot, if there is one; without it the time begins anew.
+                unknown = Alarm.STALE_METRICS if again.policy is not None else Alarm.POLICY_ERROR
+                self.probation.step(self.now_s, {unknown: ""}, False)
+
     def watch(self, watched: Mapping[Path, str]) -> None:
         """Files that must keep their SHA-256 while the policy may drive."""
         with self._lock:
@@ -300,10 +332,14 @@ class Supervisor:
     def restore(self, state: Mapping[str, Any], now_s: float = 0.0) -> None:
         """Takes over what `state` returned; to be called before the first tick.
 
-        A policy that had failed was loaded anew by the restart; its quiet time goes on.
+        After `go_on`, whose journal says who drove. Without, a policy that had failed was loaded anew by the restart;
+        its quiet time goes on.
         """
         with self._lock:
-            self.mode, self.driver = Mode(state["mode"]), Driver(state["driver"])
+            if not self._has_begun:
+                self.mode, self.driver = Mode(state["mode"]), Driver(state["driver"])
+            elif self.mode.value != state["mode"]:
+                self.set_mode(Mode(state["mode"]), "restart")  # was changed after the last tick
             self.now_s = now_s
             self.probation.restore(state["probation"], now_s)
             self._slo.windows.restore(state["slo"])

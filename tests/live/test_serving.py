@@ -19,7 +19,8 @@ from serving.app import APP_NAME, build_application, layout_of, slots_needed
 from serving.bring_your_own import model_specs
 from serving.cluster import child_processes, start_cluster
 from serving.controller_actor import ControllerSpec, start_controller
-from serving.fleet import Fleet, Phase
+from serving.fleet import Fleet
+from serving.instances import Phase
 from serving.market import Market, calm_market
 from serving.metrics import ObservationBuilder
 from tests.live.conftest import free_port
@@ -253,6 +254,7 @@ def test_controller_decides_every_tick_and_its_journal_replays_equal(live, tmp_p
         header=make_header(setting, "mpc", "mpc", (0,), "live", {}, SPANS),
         journal_path=str(journal),
         metrics_port=port,
+        run="test",
     )
     handle = start_controller(spec)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from controller.arrays import COMPUTE, IDLE, PREEMPTION_WASTE, START_UP, empty_actions
-from serving.fleet import Fleet, Phase, reported
+from serving.fleet import Fleet
+from serving.instances import Phase, reported
 from serving.market import Market, calm_market
 from tests.unit.serving.worlds import LARGE_OD, SMALL_OD, SMALL_SPOT, setting
 

@@ -406,3 +406,63 @@ def test_retry_after_is_given_without_any_serving_option():
     world.arrive(STRICT)
     assert world.outcomes() == [Outcome.SHED]
     assert world.replies[0][1].retry_after_s == 1.0
+
+
+def shared_between(world, *options):
+    """Shares in equal parts over the options, whatever serves."""
+    shares = np.zeros((2, world.core.tables.num_options))
+    shares[:, list(options)] = 1.0 / len(options)
+    return shares
+
+
+def test_option_that_lost_its_last_replica_gets_nothing_while_another_serves():
+    world = Driver()
+    world.use({SMALL_OD: 2}, shares=shared_between(world, SMALL_OD, SMALL_SPOT))
+    for _ in range(12):
+        world.arrive(RELAXED)
+    assert world.core.queues[SMALL_SPOT].waiting == 0
+    world.until(2.0)
+    assert world.outcomes() == [Outcome.ANSWERED] * 12
+
+
+def test_requests_wait_where_a_replica_is_coming_while_nothing_serves():
+    world = Driver()
+    target = np.zeros(6, np.int64)
+    target[SMALL_SPOT] = 1
+    world.use({}, shares=shared_between(world, SMALL_SPOT), target=target)
+    world.arrive(RELAXED)
+    assert world.core.queues[SMALL_SPOT].waiting == 1
+    world.until(1.0)
+    world.use({SMALL_SPOT: 1}, sequence=1)
+    world.until(2.0)
+    assert world.outcomes() == [Outcome.ANSWERED]
+
+
+def test_request_that_lost_its_replica_is_queued_where_one_serves():
+    world = Driver()
+    world.use({SMALL_SPOT: 1})
+    request = world.arrive(RELAXED)
+    dispatch = world.sent[0][1]
+    target = np.zeros(6, np.int64)
+    target[[SMALL_SPOT, SMALL_OD]] = 1
+    world.use({SMALL_OD: 1}, shares=shared_between(world, SMALL_SPOT, SMALL_OD), target=target, sequence=1)
+    world.lose(dispatch)
+    assert request.copies[-1].option == SMALL_OD
+    world.until(1.0)
+    assert world.outcomes() == [Outcome.ANSWERED]
+    world.check_conserved()
+
+
+def test_queue_of_an_option_that_serves_no_more_moves_to_those_that_do():
+    world = Driver()
+    world.use({SMALL_SPOT: 1})
+    for _ in range(5):
+        world.arrive(RELAXED)
+    target = np.zeros(6, np.int64)
+    target[[SMALL_SPOT, SMALL_OD]] = 1  # a replacement is on its way, but another option answers now
+    world.use({SMALL_OD: 1}, shares=shared_between(world, SMALL_SPOT, SMALL_OD), target=target, sequence=1)
+    assert world.core.queues[SMALL_SPOT].waiting == 0
+    assert world.core.queues[SMALL_OD].waiting == 3  # one of four is sent at once
+    world.until(1.0)
+    assert world.outcomes() == [Outcome.ANSWERED] * 5
+    world.check_conserved()

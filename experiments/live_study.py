@@ -1,0 +1,143 @@
+"""The live study: what a run loses and how it mends when things break, and whether its journal can be decided again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.compile import compile_scenario
+from controller.forecaster_file import forecaster_named
+from controller.policies.learned import content_of
+from controller.policies.policy_file import TrainingRecord, layer_shapes, save_policy_file
+from controller.policies.predictive import MpcSettings
+from controller.scenario import load_scenario
+from experiments.checks import Check, at_most
+from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
+from experiments.live_load import OpenLoad
+from experiments.live_process import ServeProcess
+
+CONFIGS = Path(__file__).parent / "configs"
+SCENARIO = str(CONFIGS / "rehearsal.yaml")
+MODEL = "experiments.live_models:Echo"
+_SPEED = 10.0
+_RATE_RPS = 16.0
+_START_HOUR = 3.0
+_START_TIMEOUT_S = 420.0
+_SETTINGS = {"need_band": 0.5, "scale_in_s": 7200.0, "over_provision": 1.5}
+"""A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken."""
+
+
+@dataclass(frozen=True)
+class LiveStudy:
+    """What was measured.
+
+    Attributes:
+        faults: One row each.
+        parity: Decisions replayed, and those that came out differently.
+    """
+
+    faults: tuple[FaultRow, ...]
+    parity: tuple[int, int]
+
+
+def zero_policy(path: Path, scenario: str) -> Path:
+    """Writes a policy file whose network is all zeros: the rule inside, in the form of what is learned."""
+    import numpy as np
+
+    setting = compile_scenario(load_scenario(scenario))
+    settings = MpcSettings.model_validate(_SETTINGS)
+    trace, days = setting.scenario.trace, setting.scenario.splits
+    training = TrainingRecord(
+        trace=getattr(trace, "preset", "file"),
+        scenario=setting.scenario.name,
+        train_days=days.train,
+        validation_days=days.validation,
+        seeds=(0,),
+        steps=0,
+    )
+    content = content_of(
+        setting,
+        {},
+        settings=settings,
+        forecast=forecaster_named(settings.forecaster),
+        hidden=(),
+        catalog="fixed",
+        training=training,
+        metrics={},
+    )
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in layer_shapes(content.manifest).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_policy_file(path, type(content)(content.manifest, {**content.tensors, **zeros}))
+    return path
+
+
+def rehearse_all(
+    out: Path, say: Callable[[str], None], faults: Sequence[Fault] = FAULTS, *, seed: int = 0
+) -> tuple[tuple[FaultRow, ...], Path]:
+    """Starts a run on local nodes, breaks it as listed, and returns a row for each fault and the journal.
+
+    Raises:
+        RunError: The run does not come up or does not settle.
+    """
+    policy = zero_policy(out / "policy.provisor", SCENARIO)
+    scenario = load_scenario(SCENARIO)
+    names = [variant.name for variant in scenario.load_catalog().variants]
+    words = ["--scenario", SCENARIO, "--policy", str(policy), "--speed", f"{_SPEED:g}", "--nodes", "local"]
+    words += ["--start-hour", f"{_START_HOUR:g}", "--rehearsals", "--mode", "active"]
+    words += [word for name in names for word in ("--model", f"{name}={MODEL}")]
+    process = ServeProcess(words, out / "serve", say)
+    pools = {pool.name: pool.market.value for pool in scenario.load_catalog().pools}
+    rehearsal = Rehearsal(
+        process,
+        policy,
+        tuple(name for name, market in pools.items() if market == "spot"),
+        tuple(name for name, market in pools.items() if market == "on_demand"),
+    )
+    classes = [(c.name, c.slo_s, c.share) for c in scenario.workload.classes]
+    rows = []
+    say("starting a run on local nodes")
+    process.start(_START_TIMEOUT_S)
+    try:
+        with (
+            OpenLoad(process.url, _RATE_RPS, classes, [[0] * 64], seed) as once,
+            OpenLoad(process.url, _RATE_RPS / 8, classes, [[0] * 64], seed + 1, does_retry=True) as again,
+        ):
+            for fault in faults:
+                row = rehearse(fault, rehearsal, again if fault.repeats else once, scenario.control.tick_s / _SPEED)
+                say(_line(row))
+                rows.append(row)
+    finally:
+        process.stop()
+    return tuple(rows), process.journal
+
+
+def checks_of(study: LiveStudy) -> list[Check]:
+    """Every value beside its bar."""
+    found = []
+    for row in study.faults:
+        if not row.fault.startswith("a router replica is killed") or row.fault.endswith("repeat"):
+            found.append(at_most(f"lost with time left: {row.fault}", row.lost, 0, f" of {row.requests}"))
+        if row.is_handed_back is not None:
+            seen = f"after {row.seen_s:.1f} s" if row.seen_s is not None else "never"
+            found.append(Check(f"rule drives: {row.fault}", seen, "within a tick of the alarm", row.is_handed_back))
+        mended = "never" if row.mended_s is None else f"{row.mended_s:.1f} s"
+        found.append(Check(f"mended: {row.fault}", mended, "in the time watched", row.mended_s is not None))
+    replayed, different = study.parity
+    found.append(at_most("decisions of the live journal that replay differently", different, 0, f" of {replayed}"))
+    return found
+
+
+def write_study(study: LiveStudy, out: Path) -> Path:
+    """The rows as JSON."""
+    value: dict[str, Any] = {"faults": [asdict(row) for row in study.faults], "parity": list(study.parity)}
+    path = out / "live.json"
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    return path
+
+
+def _line(row: FaultRow) -> str:
+    mended = "not mended" if row.mended_s is None else f"mended in {row.mended_s:.1f} s"
+    return f"{row.fault}: {row.lost} of {row.requests} requests lost, {row.missed} missed, {mended}"

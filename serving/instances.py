@@ -1,0 +1,71 @@
+"""One rented instance and its phases, and what a window of the ledger counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from controller.arrays import F64, I64
+from controller.measurements import Span, SpanKind
+
+RUNS = ("RUNNING", "PENDING_MIGRATION")
+"""States of Serve in which a replica answers."""
+
+
+class Phase(Enum):
+    """What an instance is doing."""
+
+    BOOTING = auto()  # launch, emulated or of a node; no replica yet
+    LOADING = auto()  # its replica was asked for and is not running yet
+    SERVING = auto()
+    DOOMED = auto()  # serving under a preemption notice
+    DRAINING = auto()  # finishing what it accepted
+
+
+@dataclass(eq=False)
+class Instance:
+    """One instance: emulated, or with a node of its own."""
+
+    option: int
+    launched_s: float
+    phase: Phase
+    phase_since_s: float
+    boots_until_s: float = 0.0
+    killed_at_s: float = float("inf")
+    loading: SpanKind | None = None  # what ends when it serves; None for the first fleet and after a crash
+    loading_since_s: float = 0.0
+    node: str = ""  # id of its node, once a replica of it is seen there; empty where instances have no nodes
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint; infinity as text."""
+        return {**vars(self), "phase": self.phase.name, "killed_at_s": repr(self.killed_at_s)}
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Instance:
+        """What `as_json` made; KeyError, TypeError or ValueError for anything else."""
+        return cls(**{**value, "phase": Phase[value["phase"]], "killed_at_s": float(value["killed_at_s"])})
+
+
+@dataclass
+class Window:
+    """What happened in the current window, by pool (P) or bill term (T)."""
+
+    preempted: I64
+    launch_failed: I64
+    spend_usd: F64
+    spans: list[Span]
+
+
+def reported(states: Iterable[tuple[int, str]], shape: tuple[int, int]) -> tuple[I64, I64]:
+    """Running and stopping replicas, (V, P) each, from (option, Serve's state) pairs."""
+    running, stopping = np.zeros(shape[0] * shape[1], np.int64), np.zeros(shape[0] * shape[1], np.int64)
+    for option, state in states:
+        if state in RUNS:
+            running[option] += 1
+        elif state == "STOPPING":
+            stopping[option] += 1
+    return running.reshape(shape), stopping.reshape(shape)
