@@ -145,6 +145,7 @@ class _Live:
         handle = await asyncio.to_thread(start_controller, self._spec(setting, layout, start, header))
         self._check_stop()
         took_s = await self._or_stop(handle.prepare.remote())
+        note_admin(options.out, await handle.admin_url.remote(), self._token_path, self._say)
         self._say(f"{int(start.replicas.sum())} replicas serve after {took_s:.1f} s at {self._cluster.url}")
         return await self._serve(handle, world, start)
 
@@ -157,7 +158,6 @@ class _Live:
             schedule = schedule_of(world, self._cell, float(world.start_s([self._cell])[0]), num_ticks * tick_s)
             self._say(f"sending {len(schedule.arrival_s)} requests in {num_ticks * tick_s:.0f} s")
         wall_s = await handle.begin.remote()
-        note_admin(options.out, await handle.admin_url.remote(), self._token_path, self._say)
         began_at = time.monotonic() - (time.time() - wall_s)
         if schedule is not None:
             record = await self._load(schedule, began_at)

@@ -43,6 +43,7 @@ class AdminApi:
         preferences: Reads the preferences; None: this run offers none.
         set_preferences: Changes some of them and returns all.
         notice: Takes a preemption notice.
+        rehearse: Does to the run what cannot be done to it from outside, so that its answer can be watched.
     """
 
     desk: ControlDesk
@@ -50,6 +51,7 @@ class AdminApi:
     preferences: Callable[[], Mapping[str, JsonValue]] | None = None
     set_preferences: Hook | None = None
     notice: Hook | None = None
+    rehearse: Hook | None = None
     routes: dict[tuple[str, str], Callable[[bytes, str], Mapping[str, JsonValue]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class AdminApi:
             ("GET", "/v1/preferences"): self._preferences,
             ("PUT", "/v1/preferences"): lambda body, _name: _call(self.set_preferences, body, "preferences"),
             ("POST", "/v1/notices"): lambda body, _name: _call(self.notice, body, "preemption notices"),
+            ("POST", "/v1/rehearsals"): lambda body, _name: _call(self.rehearse, body, "rehearsals"),
         }
 
     def _mode(self) -> Mapping[str, JsonValue]:

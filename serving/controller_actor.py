@@ -38,6 +38,7 @@ from serving.app import ON_HEAD, Layout
 from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_checkpoint
 from serving.exposition import MetricsServer, controller_families
 from serving.fleet import Fleet
+from serving.instances import Phase
 from serving.local_nodes import LocalNodes
 from serving.market import Market
 from serving.metrics import ObservationBuilder
@@ -160,6 +161,7 @@ class ServingController:
             if time.monotonic() - began_s > timeout_s:
                 raise TimeoutError(f"the first replicas did not come up within {timeout_s:g} s")
             await asyncio.sleep(_FOLLOW_S)
+        self._trusted.serve_admin(self._facts)
         return time.monotonic() - began_s
 
     async def begin(self) -> float:
@@ -173,7 +175,6 @@ class ServingController:
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
-        self._trusted.serve_admin(self._facts)
         self._save()
         self._start_tasks()
         return self._clock.began_wall_s
@@ -272,7 +273,8 @@ class ServingController:
             "restarts": self._restarts,
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
-            "serving": self._fleet_counts(),
+            "serving": self._by_option(self._world.serving()),
+            "starting": self._by_option(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
         }
@@ -345,9 +347,8 @@ class ServingController:
         }
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))
 
-    def _fleet_counts(self) -> dict[str, int]:
-        serving = self._world.serving()
-        return {self._tables.option_name(int(o)): int(serving[o]) for o in np.flatnonzero(serving)}
+    def _by_option(self, counts: I64) -> dict[str, int]:
+        return {self._tables.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts)}
 
     def _loop_error(self) -> str:
         for task in (self._task, self._follower):

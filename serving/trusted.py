@@ -98,6 +98,7 @@ class Trusted:
         preferences: Callable[[], Mapping[str, JsonValue]] | None = None,
         set_preferences: Hook | None = None,
         notice: Hook | None = None,
+        rehearse: Hook | None = None,
         port: int | None = None,
     ) -> None:
         """Opens the admin API, where the run has one.
@@ -107,6 +108,7 @@ class Trusted:
             preferences: Reads the preferences; None: not offered, likewise below.
             set_preferences: Changes them.
             notice: Takes a preemption notice.
+            rehearse: Does to the run what cannot be done to it from outside.
             port: In place of the specification's, so that after a restart it is where it was.
 
         Raises:
@@ -114,7 +116,7 @@ class Trusted:
         """
         admin = self._spec.admin
         if admin is not None and self._server is None:
-            api = AdminApi(self.desk, status, preferences, set_preferences, notice)
+            api = AdminApi(self.desk, status, preferences, set_preferences, notice, rehearse)
             self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
 
     @property
