@@ -95,8 +95,6 @@ class Trusted:
         self,
         status: Callable[[], Mapping[str, JsonValue]],
         *,
-        preferences: Callable[[], Mapping[str, JsonValue]] | None = None,
-        set_preferences: Hook | None = None,
         notice: Hook | None = None,
         rehearse: Hook | None = None,
         port: int | None = None,
@@ -105,9 +103,7 @@ class Trusted:
 
         Args:
             status: What a GET of the status answers.
-            preferences: Reads the preferences; None: not offered, likewise below.
-            set_preferences: Changes them.
-            notice: Takes a preemption notice.
+            notice: Takes a preemption notice; None: not offered, likewise below.
             rehearse: Does to the run what cannot be done to it from outside.
             port: In place of the specification's, so that after a restart it is where it was.
 
@@ -116,7 +112,10 @@ class Trusted:
         """
         admin = self._spec.admin
         if admin is not None and self._server is None:
-            api = AdminApi(self.desk, status, preferences, set_preferences, notice, rehearse)
+            supervisor = self.supervisor
+            api = AdminApi(
+                self.desk, status, lambda: supervisor.preferences, supervisor.set_preferences, notice, rehearse
+            )
             self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
 
     @property

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import JsonValue
+
 from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.config import parse_config
+from controller.errors import UsageError
 from controller.journal import JournalError, JournalEvent, JournalTick
 from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop
@@ -17,8 +21,9 @@ from controller.policies.registry import PolicySpec, make_policy
 from controller.ports import Policy
 from controller.trust.choose import Band, choose
 from controller.trust.config import TrustConfig
-from controller.trust.events import ALARM, BESIDE, DRIVE, LOST, MODE, POLICY, TRUST, read_beside
+from controller.trust.events import ALARM, BESIDE, DRIVE, LOST, MODE, POLICY, PREFERENCES, TRUST, read_beside
 from controller.trust.mode import Driver, Mode
+from controller.trust.preferences import turn_dial
 from controller.trust.probation import Alarm
 from controller.trust.store import PolicyEntry, PolicyStore, entry_of
 
@@ -59,6 +64,7 @@ class DecideAgain:
         mode: The last one.
         entries: Policies, as they can be rolled back to; the last one is in charge.
         is_stale: Whether the router could not be read at the next tick.
+        preferences: Those that were set last; none: the policy's own.
         fault: Why the policy failed; empty while it did not.
         last: Observation of the last tick; None before the first.
     """
@@ -73,6 +79,7 @@ class DecideAgain:
         self.mode = Mode.ACTIVE
         self.entries: tuple[PolicyEntry, ...] = ()
         self.is_stale = False
+        self.preferences: dict[str, JsonValue] = {}
         self.fault = ""
         self.last: ObservationArrays | None = None
         self._band = Band(0.0, 0)
@@ -128,10 +135,15 @@ class DecideAgain:
         elif event.kind == POLICY:
             entry = entry_of(fields)
             self.policy, self.fault = self._loop(self._store.make(entry, self._setting)), ""
+            self._turn(self.policy)
             earlier = {"push": self.entries, "rollback": self.entries[:-2]}.get(str(fields["why"]), self.entries[:-1])
             self.entries = (*earlier, entry)
         elif event.kind == ALARM and fields["alarm"] == Alarm.STALE_METRICS:
             self.is_stale = bool(fields["is_on"])
+        elif event.kind == PREFERENCES:
+            self.preferences = fields
+            for loop in (self.policy, self.rule):
+                self._turn(loop)
         elif event.kind == MODE:
             self.mode = Mode(fields["mode"])
         elif event.kind == DRIVE:
@@ -145,6 +157,7 @@ class DecideAgain:
         rule = fields["rule"]
         spec = rule if isinstance(rule, str) else parse_config(rule, PolicySpec, where)
         is_restart = self.rule is not None
+        self.preferences = {}
         self.entries = (entry_of(fields["policy"]),)
         self.mode = Mode(fields["mode"])
         self.rule = self._loop(make_policy(spec, self._setting))
@@ -152,6 +165,12 @@ class DecideAgain:
         self._band = Band(config.canary_share, config.canary_least)
         if is_restart:
             self.policy = self._loop(self._store.make(entry_of(fields["policy"]), self._setting))
+
+    def _turn(self, loop: DecisionLoop | None) -> None:
+        """As `Supervisor` does."""
+        if self.preferences and loop is not None:
+            with suppress(UsageError):
+                turn_dial(loop.policy, self.preferences)
 
     def _loop(self, policy: Policy) -> DecisionLoop:
         return DecisionLoop(self._setting, policy, 1)

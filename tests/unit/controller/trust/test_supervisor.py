@@ -263,6 +263,34 @@ def test_mode_set_by_hand_acts_from_the_next_tick_and_ends_a_probation():
     assert run.tick(stale_ticks=1) == "rule"  # no hand is above an alarm
 
 
+class Adjustable(Fixed):
+    """A policy with a dial: it plans what it is told to."""
+
+    def set_preferences(self, fields):
+        if fields["replicas"] < 0:
+            raise UsageError("replicas: expected a number >= 0, got -1")
+        self.replicas = fields["replicas"]
+
+
+def test_preferences_turn_the_dial_from_the_next_tick_on_and_of_every_policy_after():
+    run = Run(policy=Adjustable(POLICY))
+    run.tick()
+    with pytest.raises(UsageError, match="replicas: expected"):
+        run.supervisor.set_preferences({"replicas": -1})
+    assert run.supervisor.set_preferences({"replicas": 6}) == {"replicas": 6}
+    run.tick()
+    assert run.planned == 6
+    assert run.of("preferences") == [{"replicas": 6}]
+    run.supervisor.install(DecisionLoop(run.setting, Adjustable(POLICY)), PolicyEntry("new", "new"), "push", {})
+    run.tick()
+    assert run.planned == 6
+    run.supervisor.install(DecisionLoop(run.setting, Fixed(POLICY)), PolicyEntry("old", "old"), "push", {})
+    run.tick()
+    assert run.planned == POLICY
+    with pytest.raises(UsageError, match="preferences: expected a policy with a preference dial, got 'fixed'"):
+        run.supervisor.set_preferences({"replicas": 6})
+
+
 def test_policy_that_was_pushed_decides_from_the_next_tick():
     run = Run()
     run.tick()
@@ -299,7 +327,7 @@ def test_misses_before_a_restart_still_count_after_it():
     run.ticks(3, arrivals=100, missed=4)  # four times what is allowed: no alarm yet
     again = Run()
     again.supervisor.restore(run.supervisor.state())
-    assert again.supervisor.state()["slo"][-1] == run.supervisor.state()["slo"][-1]
+    assert again.supervisor.state()["windows"]["slo"][-1] == run.supervisor.state()["windows"]["slo"][-1]
 
 
 @settings(max_examples=60)
