@@ -12,7 +12,7 @@ from controller.trust.mode import starting_mode
 from controller.trust.store import PolicyStore, policy_path
 from experiments.live import LiveOptions
 from serving.admin import token_digest
-from serving.admin_access import run_token
+from serving.admin_access import run_token, write_access
 from serving.trusted import AdminSpec, TrustSpec
 
 
@@ -42,3 +42,10 @@ def trust_spec(
     named = policy_path(options.policy)
     original = "" if named is None or not is_own_cluster else str(named.resolve())
     return TrustSpec(mode, options.trust, original, admin), token_path
+
+
+def note_admin(folder: Path, url: str, token_path: Path | None, say: Callable[[str], None]) -> None:
+    """Leaves in a run's folder what the verbs that talk to it need; nothing where there is no API (empty `url`)."""
+    if url:
+        write_access(folder, url, token_path)
+        say(f"admin API at {url}; `provisor status --run {folder}` talks to it")

@@ -29,18 +29,16 @@ from controller.trust.store import policy_path
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
 from experiments.live import LiveOptions, LiveResult, live_world, result_rows, setting_at_speed, speeded
-from experiments.live_trust import trust_spec
+from experiments.live_spans import first_nodes, measured_spans
+from experiments.live_trust import note_admin, trust_spec
 from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
-from serving.admin_access import write_access
 from serving.load import LoadRecord, Schedule
 from serving.nodes import POOL_LABEL
 
 JOURNAL = "journal.jsonl"
 _DRAIN_S = 15.0
-_POLL_S = 0.1
-_SCALE_TIMEOUT_S = 90.0
 _ANSWER_TIMEOUT_S = 30.0
 _RESTART_TIMEOUT_S = 90.0
 # A restart takes some 10 s: a process, its imports, and the journal decided again.
@@ -136,6 +134,7 @@ class LiveRun:
         handle = await asyncio.to_thread(start_controller, self._spec(setting, layout, start, header))
         self._check_stop()
         took_s = await self._or_stop(handle.prepare.remote())
+        note_admin(options.out, await handle.admin_url.remote(), self._token_path, self._say)
         self._say(f"{int(start.replicas.sum())} replicas serve after {took_s:.1f} s at {self._cluster.url}")
         return await self._serve(handle, world, start)
 
@@ -148,7 +147,6 @@ class LiveRun:
             schedule = schedule_of(world, self._cell, float(world.start_s([self._cell])[0]), num_ticks * tick_s)
             self._say(f"sending {len(schedule.arrival_s)} requests in {num_ticks * tick_s:.0f} s")
         wall_s = await handle.begin.remote()
-        await self._note_admin(handle)
         began_at = time.monotonic() - (time.time() - wall_s)
         if schedule is not None:
             record = await self._load(schedule, began_at)
@@ -206,8 +204,10 @@ class LiveRun:
 
     async def _spans(self, layout: Any) -> MeasuredSpans | None:
         if self._options.has_local_nodes:
-            await self._first_nodes(layout)
-        spans = await self._measure(layout)
+            self._say("starting the first nodes")
+            pools, folder = self._world.setting.pool_names, self._options.out / "nodes"
+            await first_nodes(layout, pools, self._run_id, folder, self._check_stop)
+        spans = await measured_spans(layout, self._check_stop)
         self._say(f"a replica starts in {spans.start_s:.1f} s, a swap takes {spans.swap_s:.1f} s")
         return spans
 
@@ -216,61 +216,6 @@ class LiveRun:
         if not self._options.has_local_nodes:
             return {}
         return {name: {POOL_LABEL: name} for name in self._world.setting.pool_names}
-
-    async def _first_nodes(self, layout: Any) -> None:
-        """A node for each pool that is measured on; the controller takes them over, since they are of the same run."""
-        import ray
-
-        from serving.local_nodes import LocalNodes
-
-        self._say("starting the first nodes")
-        address = ray.get_runtime_context().gcs_address
-        owner = LocalNodes(address, self._run_id, self._options.out / "nodes")
-        names = self._world.setting.pool_names
-        wanted = {names[option % len(names)]: 1 for option in list(layout.names)[:2]}
-        end_s = time.monotonic() + _SCALE_TIMEOUT_S
-        while True:
-            report = await owner.follow(wanted, frozenset())
-            if all(report.alive.get(name) for name in wanted):
-                return
-            self._check_stop()
-            if time.monotonic() > end_s:
-                raise RunError(f"no node of {sorted(wanted)} joined within {_SCALE_TIMEOUT_S:g} s")
-            await asyncio.sleep(_POLL_S)
-
-    async def _measure(self, layout: Any) -> MeasuredSpans:
-        """Start and swap of a replica as this machine does them, from asking until Serve reports it running."""
-        from serving import ray_compat
-        from serving.app import APP_NAME
-
-        controller = ray_compat.serve_controller()
-
-        async def until_running(targets: dict[str, int]) -> float:
-            began_s = time.monotonic()
-            await ray_compat.set_targets(controller, APP_NAME, targets)
-            while True:
-                states = await ray_compat.replica_states(controller, APP_NAME)
-                running = {s.deployment for s in states if s.state == "RUNNING"}
-                present = {s.deployment for s in states}
-                if all((name in running) if count else (name not in present) for name, count in targets.items()):
-                    return time.monotonic() - began_s
-                self._check_stop()
-                if time.monotonic() - began_s > _SCALE_TIMEOUT_S:
-                    raise RunError(f"no replica of {sorted(targets)} ran within {_SCALE_TIMEOUT_S:g} s")
-                await asyncio.sleep(_POLL_S)
-
-        first, second = (list(layout.names.values()) * 2)[:2]
-        start_s = await until_running({first: 1})
-        swap_s = await until_running({first: 0, second: 1}) if second != first else start_s
-        await until_running({second: 0})
-        return MeasuredSpans(start_s=round(start_s, 3), swap_s=round(swap_s, 3))
-
-    async def _note_admin(self, handle: Any) -> None:
-        """Leaves what the verbs that talk to this run need to find it."""
-        url = await handle.admin_url.remote()
-        if url:
-            write_access(self._options.out, url, self._token_path)
-            self._say(f"admin API at {url}; `provisor status --run {self._options.out}` talks to it")
 
     def _spec(self, setting: Setting, layout: Any, start: Start, header: JournalHeader) -> Any:
         from serving.controller_spec import ControllerSpec

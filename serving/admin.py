@@ -43,7 +43,7 @@ class AdminApi:
         preferences: Reads the preferences; None: this run offers none.
         set_preferences: Changes some of them and returns all.
         notice: Takes a preemption notice.
-        rehearse: Does a fault, in a run that is there to be broken.
+        rehearse: Does to the run what cannot be done to it from outside, so that its answer can be watched.
     """
 
     desk: ControlDesk

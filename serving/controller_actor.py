@@ -24,7 +24,7 @@ import numpy as np
 import ray
 from pydantic import JsonValue
 
-from controller.arrays import BILL_TERMS
+from controller.arrays import BILL_TERMS, I64
 from controller.journal import Journal
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision
@@ -132,6 +132,7 @@ class ServingController:
             if time.monotonic() - began_s > timeout_s:
                 raise TimeoutError(f"the first replicas did not come up within {timeout_s:g} s")
             await asyncio.sleep(_FOLLOW_S)
+        self._serve_admin()
         return time.monotonic() - began_s
 
     async def begin(self) -> float:
@@ -145,7 +146,6 @@ class ServingController:
         self._journal = JournalWriter(self._journal_path, self._spec.header)
         observation = await self._world.first_observation()
         await self._decide(observation)
-        self._serve_admin()
         self._save()
         self._start_tasks()
         return self._clock.began_wall_s
@@ -160,11 +160,8 @@ class ServingController:
             _log.warning("%s; what Serve reports is taken for the fleet", error)
             state = {}
         self._clock = RunClock(**state["clock"]).resumed() if state else self._clock
-        history = self._builder.observation.history[0]
-        for tick in Journal(self._journal_path).ticks():
-            history = tick.observation.history[0]
-        for loop in self._trusted.loops():
-            warm(loop, self._world.blank_observation())
+        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"))
+        history = (self._builder.observation if last is None else last).history[0]
         self._journal = JournalWriter(self._journal_path, self._spec.header, is_continuing=True)
         if state:
             self._fleet.restore(state["fleet"])
@@ -174,7 +171,7 @@ class ServingController:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
-        self._serve_admin(int(state.get("admin_port", 0)))
+        self._serve_admin(state.get("admin_port"))
         self._start_tasks()
         return True
 
@@ -234,7 +231,7 @@ class ServingController:
     def _now_s(self) -> float:
         return self._clock.now_s()
 
-    def _serve_admin(self, port: int = 0) -> None:
+    def _serve_admin(self, port: int | None = None) -> None:
         loop = asyncio.get_running_loop()
 
         def notice(fields: dict[str, JsonValue]) -> Mapping[str, JsonValue]:
@@ -270,8 +267,8 @@ class ServingController:
             "restarts": self._restarts,
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
-            "serving": self._fleet_counts(),
-            "starting": int(self._fleet.counts(Phase.BOOTING, Phase.LOADING).sum()),
+            "serving": self._by_option(self._world.serving()),
+            "starting": self._by_option(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
         }
@@ -294,9 +291,9 @@ class ServingController:
             "clock": vars(self._clock),
             "fleet": self._fleet.snapshot(),
             "builder": self._builder.snapshot(),
+            "restarts": self._restarts,
             "trust": self._trusted.desk.state(),
             "admin_port": self._trusted.admin_port,
-            "restarts": self._restarts,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
 
@@ -344,9 +341,8 @@ class ServingController:
         }
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))
 
-    def _fleet_counts(self) -> dict[str, int]:
-        serving = self._world.serving()
-        return {self._tables.option_name(int(o)): int(serving[o]) for o in np.flatnonzero(serving)}
+    def _by_option(self, counts: I64) -> dict[str, int]:
+        return {self._tables.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts)}
 
     def _loop_error(self) -> str:
         for task in (self._task, self._follower):

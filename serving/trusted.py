@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
+from controller.arrays import ObservationArrays
 from controller.compile import Setting
+from controller.journal import Journal
 from controller.loop import DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
 from controller.trust.config import TrustConfig
@@ -79,6 +82,10 @@ class Trusted:
         )
         self.desk = ControlDesk(setting, self.supervisor, store, check_served, original=spec.original)
 
+    def resume(self, journal: Journal, state: Mapping[str, Any] | None) -> ObservationArrays | None:
+        """Goes on where a run was cut off; see `ControlDesk.go_on`."""
+        return self.desk.go_on(journal, state)
+
     def loops(self) -> list[DecisionLoop]:
         """Those that are to be compiled before the first tick."""
         policy = self.supervisor.candidate.loop
@@ -88,28 +95,27 @@ class Trusted:
         self,
         status: Callable[[], Mapping[str, JsonValue]],
         *,
-        preferences: Callable[[], Mapping[str, JsonValue]] | None = None,
-        set_preferences: Hook | None = None,
         notice: Hook | None = None,
         rehearse: Hook | None = None,
-        port: int = 0,
+        port: int | None = None,
     ) -> None:
         """Opens the admin API, where the run has one.
 
         Args:
             status: What a GET of the status answers.
-            preferences: Reads the preferences; None: not offered, likewise below.
-            set_preferences: Changes them.
-            notice: Takes a preemption notice.
-            rehearse: Does a fault.
-            port: That it had before a restart, so that whoever knows it finds it again; 0 at first.
+            notice: Takes a preemption notice; None: not offered, likewise below.
+            rehearse: Does to the run what cannot be done to it from outside.
+            port: In place of the specification's, so that after a restart it is where it was.
 
         Raises:
             OSError: The port is taken.
         """
         admin = self._spec.admin
         if admin is not None and self._server is None:
-            api = AdminApi(self.desk, status, preferences, set_preferences, notice, rehearse)
+            supervisor = self.supervisor
+            api = AdminApi(
+                self.desk, status, lambda: supervisor.preferences, supervisor.set_preferences, notice, rehearse
+            )
             self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
 
     @property

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from controller.arrays import F64, PlanArrays
+from pydantic import JsonValue
+
+from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.config import parse_config
+from controller.errors import UsageError
 from controller.journal import JournalError, JournalEvent, JournalTick
 from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop
@@ -17,9 +21,11 @@ from controller.policies.registry import PolicySpec, make_policy
 from controller.ports import Policy
 from controller.trust.choose import Band, choose
 from controller.trust.config import TrustConfig
-from controller.trust.events import BESIDE, DRIVE, LOST, POLICY, TRUST, read_beside
-from controller.trust.mode import Driver
-from controller.trust.store import PolicyStore, entry_of
+from controller.trust.events import ALARM, BESIDE, DRIVE, LOST, MODE, POLICY, PREFERENCES, TRUST, read_beside
+from controller.trust.mode import Driver, Mode
+from controller.trust.preferences import turn_dial
+from controller.trust.probation import Alarm
+from controller.trust.store import PolicyEntry, PolicyStore, entry_of
 
 
 @runtime_checkable
@@ -49,16 +55,33 @@ class DecideAgain:
     Args:
         setting: Of the journal's header.
         folder: That the journal lies in, with the policies that were pushed in the run.
-        policy: What decided at first.
+        policy: What decided at first, or the entry of it.
+
+    Attributes:
+        policy: Loop of the policy, in the state that the run had it in; None after it failed.
+        rule: Likewise of the rule; None where the journal names none.
+        driver: Who drove last.
+        mode: The last one.
+        entries: Policies, as they can be rolled back to; the last one is in charge.
+        is_stale: Whether the router could not be read at the next tick.
+        preferences: Those that were set last; none: the policy's own.
+        fault: Why the policy failed; empty while it did not.
+        last: Observation of the last tick; None before the first.
     """
 
-    def __init__(self, setting: Setting, folder: Path, policy: str | PolicySpec) -> None:
+    def __init__(self, setting: Setting, folder: Path, policy: str | PolicySpec | PolicyEntry) -> None:
         self._setting = setting
         self._store = PolicyStore(folder)
-        self._first = policy
-        self._policy: DecisionLoop | None = self._loop(make_policy(policy, setting))
-        self._rule: DecisionLoop | None = None
-        self._driver = Driver.POLICY
+        first = self._store.make(policy, setting) if isinstance(policy, PolicyEntry) else make_policy(policy, setting)
+        self.policy: DecisionLoop | None = self._loop(first)
+        self.rule: DecisionLoop | None = None
+        self.driver = Driver.POLICY
+        self.mode = Mode.ACTIVE
+        self.entries: tuple[PolicyEntry, ...] = ()
+        self.is_stale = False
+        self.preferences: dict[str, JsonValue] = {}
+        self.fault = ""
+        self.last: ObservationArrays | None = None
         self._band = Band(0.0, 0)
         self._empty = EmptyArrays(setting.shape)
         self._beside: tuple[str, F64, PlanArrays] | None = None
@@ -77,28 +100,29 @@ class DecideAgain:
 
     def decide(self, tick: JournalTick) -> TickAgain:
         """Decides one tick."""
+        self.last = tick.observation
         beside, self._beside = self._beside, None
-        if self._rule is None:
+        if self.rule is None:
             return self._without_a_rule(tick)
-        loops = {"rule": self._rule, "policy": self._policy}
-        recorded = {"rule" if self._driver is Driver.RULE else "policy": tick.raw}
+        loops = {"rule": self.rule, "policy": self.policy}
+        recorded = {"rule" if self.driver is Driver.RULE else "policy": tick.raw}
         if beside is not None:
             recorded[beside[0]] = beside[1]
         for name, raw in recorded.items():
             loop = loops.get(name)
             if loop is not None and isinstance(loop.policy, RawReplayable):
                 loop.policy.force_raw(raw)
-        proposal = None if self._policy is None else self._policy.propose(tick.observation)
-        choice = choose(self._driver, tick.observation, self._rule, self._policy, proposal, self._band)
+        proposal = None if self.policy is None else self.policy.propose(tick.observation)
+        choice = choose(self.driver, tick.observation, self.rule, self.policy, proposal, self._band)
         other = () if beside is None or choice.beside is None else ((*beside, choice.beside),)
-        return TickAgain(self._driver, choice.decision, other)
+        return TickAgain(self.driver, choice.decision, other)
 
     def _without_a_rule(self, tick: JournalTick) -> TickAgain:
         """A journal that names no rule: a simulated one, or a live one from before they did."""
-        assert self._policy is not None  # only events take it away
-        if isinstance(self._policy.policy, RawReplayable):
-            self._policy.policy.force_raw(tick.raw)
-        decision = self._policy.decide(tick.observation)
+        assert self.policy is not None  # only events take it away
+        if isinstance(self.policy.policy, RawReplayable):
+            self.policy.policy.force_raw(tick.raw)
+        decision = self.policy.decide(tick.observation)
         is_ruled = bool(tick.plan.reasons[0] & Reason.FALLBACK_RULE)
         return TickAgain(Driver.RULE if is_ruled else Driver.POLICY, None if is_ruled else decision, ())
 
@@ -106,11 +130,24 @@ class DecideAgain:
         fields: Any = event.fields
         if event.kind == TRUST:
             self._begin(fields, f"line {event.line}")
+        elif event.kind == POLICY and fields["why"] == LOST:
+            self.policy, self.fault = None, str(fields["detail"])
         elif event.kind == POLICY:
-            is_lost = fields["why"] == LOST
-            self._policy = None if is_lost else self._loop(self._store.make(entry_of(fields), self._setting))
+            entry = entry_of(fields)
+            self.policy, self.fault = self._loop(self._store.make(entry, self._setting)), ""
+            self._turn(self.policy)
+            earlier = {"push": self.entries, "rollback": self.entries[:-2]}.get(str(fields["why"]), self.entries[:-1])
+            self.entries = (*earlier, entry)
+        elif event.kind == ALARM and fields["alarm"] == Alarm.STALE_METRICS:
+            self.is_stale = bool(fields["is_on"])
+        elif event.kind == PREFERENCES:
+            self.preferences = fields
+            for loop in (self.policy, self.rule):
+                self._turn(loop)
+        elif event.kind == MODE:
+            self.mode = Mode(fields["mode"])
         elif event.kind == DRIVE:
-            self._driver = Driver(fields["driver"])
+            self.driver = Driver(fields["driver"])
         elif event.kind == BESIDE:
             self._beside = read_beside(fields, self._empty)
 
@@ -119,12 +156,21 @@ class DecideAgain:
         config = parse_config(fields["config"], TrustConfig, where)
         rule = fields["rule"]
         spec = rule if isinstance(rule, str) else parse_config(rule, PolicySpec, where)
-        is_restart = self._rule is not None
-        self._rule = self._loop(make_policy(spec, self._setting))
-        self._driver = Driver(fields["driver"])
+        is_restart = self.rule is not None
+        self.preferences = {}
+        self.entries = (entry_of(fields["policy"]),)
+        self.mode = Mode(fields["mode"])
+        self.rule = self._loop(make_policy(spec, self._setting))
+        self.driver = Driver(fields["driver"])
         self._band = Band(config.canary_share, config.canary_least)
         if is_restart:
-            self._policy = self._loop(self._store.make(entry_of(fields["policy"]), self._setting))
+            self.policy = self._loop(self._store.make(entry_of(fields["policy"]), self._setting))
+
+    def _turn(self, loop: DecisionLoop | None) -> None:
+        """As `Supervisor` does."""
+        if self.preferences and loop is not None:
+            with suppress(UsageError):
+                turn_dial(loop.policy, self.preferences)
 
     def _loop(self, policy: Policy) -> DecisionLoop:
         return DecisionLoop(self._setting, policy, 1)

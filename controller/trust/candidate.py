@@ -35,10 +35,11 @@ class Candidate:
     """A policy's loop, with all that is watched about it.
 
     Args:
-        loop: Compiled and reset.
+        loop: Compiled and reset; None for one that failed already.
         entry: What the policy was made from.
         config: Of drift test and deadline.
         check: Raises for a plan that the world cannot carry out.
+        fault: Why it failed, where it did.
 
     Attributes:
         loop: None once the policy failed.
@@ -47,16 +48,21 @@ class Candidate:
     """
 
     def __init__(
-        self, loop: DecisionLoop, entry: PolicyEntry, config: TrustConfig, check: Callable[[PlanArrays], None]
+        self,
+        loop: DecisionLoop | None,
+        entry: PolicyEntry,
+        config: TrustConfig,
+        check: Callable[[PlanArrays], None],
+        fault: str = "",
     ) -> None:
-        policy = loop.policy
+        policy = None if loop is None else loop.policy
         known = policy.input_range if isinstance(policy, KnowsItsInputs) else None
-        self.loop: DecisionLoop | None = loop
+        self.loop = loop
         self.entry = entry
-        self.fault = ""
+        self.fault = fault
         self.drift = DriftTest(config.drift, known)
         self._check = check
-        self._limit_s = min(config.decide_timeout_s, 0.5 * loop.setting.control.tick_s)
+        self._timeout_s = config.decide_timeout_s
         self._watches: tuple[FileWatch, ...] = ()
         self._worker = DeadlineWorker()
 
@@ -71,7 +77,8 @@ class Candidate:
             if is_ours(loop.policy):
                 features, proposal = self._proposed(loop, seen)
             else:
-                features, proposal = self._worker.call(lambda: self._proposed(loop, seen), self._limit_s)
+                limit_s = min(self._timeout_s, 0.5 * loop.setting.control.tick_s)
+                features, proposal = self._worker.call(lambda: self._proposed(loop, seen), limit_s)
         except DecisionTimeoutError as error:
             return self._lost(Alarm.TIMEOUT, str(error))
         except Exception as error:  # noqa: BLE001 - a user's policy may raise anything, and serving must go on

@@ -15,10 +15,12 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from controller.arrays import PlanArrays, empty_observation
+from controller.arrays import ObservationArrays, PlanArrays, empty_observation
 from controller.compile import Setting
 from controller.errors import InputError, PolicyFileError, ProvisorError, RunError
+from controller.journal import Journal, JournalEvent
 from controller.loop import DecisionLoop
+from controller.trust.again import DecideAgain
 from controller.trust.candidate import warm
 from controller.trust.mode import Mode, read_mode
 from controller.trust.store import FOLDER, PolicyEntry, PolicyStore, entry_of
@@ -133,6 +135,35 @@ class ControlDesk:
         """All that outlives a restart, as JSON."""
         entries: list[JsonValue] = [entry.as_json() for entry in self._entries]
         return {"policies": entries, "supervisor": self._supervisor.state()}
+
+    def go_on(self, journal: Journal, state: Mapping[str, Any] | None) -> ObservationArrays | None:
+        """Goes on where a run was cut off: policy and rule get their state back by deciding its journal again.
+
+        Args:
+            journal: Of the run.
+            state: What `state` returned after its last tick or so; None where that is lost.
+
+        Returns:
+            What was observed last; None where nothing was.
+
+        Raises:
+            JournalError: The journal is damaged before its last line.
+            PolicyFileError: A policy of the run is not in its folder any more.
+        """
+        again = DecideAgain(self._setting, self._store.folder, self._first)
+        for record in journal.records():
+            if isinstance(record, JournalEvent):
+                again.happened(record)
+            else:
+                again.decide(record)
+                self._supervisor.remember(record.observation, not again.is_stale)
+        if again.last is None:
+            return None
+        self._entries = again.entries
+        self._supervisor.go_on(again, self._watched(again.entries[-1]))
+        if state is not None:
+            self._supervisor.restore(state["supervisor"], float(again.last.time_s[0]))
+        return again.last
 
     def restore(self, state: Mapping[str, Any], now_s: float = 0.0) -> None:
         """Takes over what `state` returned, before the first tick: mode, alarms, quiet times and the policy in charge.

@@ -1,8 +1,8 @@
 """What a journal holds of trust: the kinds of events, and how a second decision is written beside a tick's own.
 
 All events of a tick stand before its line. `trust` begins a run, or begins it anew after a restart, with fresh loops;
-`mode`, `alarm` and `policy` say what happened; `drive` says whose decisions the lines hold from then on; `beside`
-holds the other decision of one tick.
+`mode`, `preferences`, `alarm` and `policy` say what happened; `drive` says whose decisions the lines hold from then on;
+`beside` holds the other decision of one tick.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from controller.loop import Decision
 from controller.plan import reason_texts
 
 TRUST, MODE, ALARM, POLICY, DRIVE, BESIDE = "trust", "mode", "alarm", "policy", "drive", "beside"
+PREFERENCES = "preferences"
 
 LOST = "lost"
 """`why` of a `policy` event: it is not asked any more; any other tells of one that was loaded."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,19 @@ from typing import Any
 from pydantic import JsonValue
 
 from controller.arrays import ObservationArrays, PlanArrays
+from controller.errors import UsageError
 from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop, Proposal
-from controller.trust.burn import BudgetBurn, SloBurn
+from controller.trust.again import DecideAgain
 from controller.trust.candidate import Candidate
 from controller.trust.choose import Band, choose
 from controller.trust.config import TrustConfig
-from controller.trust.events import ALARM, DRIVE, LOST, MODE, POLICY, TRUST, Event, beside_event
-from controller.trust.metrics import Repair
+from controller.trust.events import ALARM, DRIVE, LOST, MODE, POLICY, PREFERENCES, TRUST, Event, beside_event
 from controller.trust.mode import ALLOWED, Driver, Mode
+from controller.trust.preferences import turn_dial
 from controller.trust.probation import Alarm, Probation
 from controller.trust.store import PolicyEntry
+from controller.trust.world_watch import WorldWatch
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,13 @@ class Supervisor:
         self.mode = mode
         self.driver = ALLOWED[mode]
         self.probation = Probation(self.config, setting.scenario.speed)
+        self.preferences: dict[str, JsonValue] = {}  # none: the policy's own
         self.alarms: dict[Alarm, str] = {}
         self.now_s = 0.0
         self.ticks = self.rule_ticks = 0
         self.decide_s: list[float] = []
         self._setting, self._check = setting, check
-        self._slo = SloBurn(self.config.slo_burn, setting)
-        self._budget = BudgetBurn(self.config.budget_burn, setting)
-        self._repair = Repair()
+        self._world = WorldWatch(self.config, setting)
         self._empty = EmptyArrays(setting.shape)
         self._pending: list[Event] = []
         self._has_begun = False
@@ -101,9 +103,8 @@ class Supervisor:
         with self._lock:
             began = time.perf_counter()
             events = self._begun()
-            mended = self._repair.mend(observation)
+            alarms = self._world.update(observation, stale_ticks)
             self.now_s = float(observation.time_s[0])
-            alarms = self._facts(observation, stale_ticks, mended)
             proposal = self._ask(observation, alarms, events)
             is_trusted = self.probation.step(self.now_s, alarms, proposal is not None)
             driver = self._driver(is_trusted, proposal)
@@ -118,22 +119,10 @@ class Supervisor:
             self.decide_s.append(time.perf_counter() - began)
             return Verdict(choice.decision, driver, self.mode, tuple(events))
 
-    def _facts(self, observation: ObservationArrays, stale_ticks: int, mended: list[str]) -> dict[Alarm, str]:
-        """Alarms that the policy's decision has no part in."""
-        found = {
-            Alarm.SLO_BURN: self._slo.update(observation, stale_ticks == 0),
-            Alarm.BUDGET_BURN: self._budget.update(observation, stale_ticks == 0),
-            Alarm.STALE_METRICS: (
-                f"the router could not be read {stale_ticks} times in a row"
-                if stale_ticks >= self.config.stale_ticks
-                else None
-            ),
-            Alarm.INVALID_METRICS: f"impossible numbers in {', '.join(mended)}" if mended else None,
-            Alarm.HASH_MISMATCH: self.candidate.changed_file(),
-        }
-        return {alarm: text for alarm, text in found.items() if text is not None}
-
     def _ask(self, observation: ObservationArrays, alarms: dict[Alarm, str], events: list[Event]) -> Proposal | None:
+        changed = self.candidate.changed_file()
+        if changed is not None:
+            alarms[Alarm.HASH_MISMATCH] = changed
         answer = self.candidate.ask(observation)
         alarms |= answer.alarms
         if answer.is_lost:
@@ -205,6 +194,27 @@ class Supervisor:
             else:
                 self.probation.forgive()
 
+    def set_preferences(self, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Turns the dial of the policy, and of the rule where it has one, from the next tick on; returns `fields`.
+
+        Raises:
+            UsageError: The policy has no dial, or a field is wrong; nothing was changed.
+        """
+        with self._lock:
+            if self.candidate.loop is None:
+                raise UsageError(f"preferences: expected a policy that decides, got one that failed: {self.fault}")
+            turn_dial(self.candidate.loop.policy, fields)
+            self.preferences = dict(fields)
+            self._turn(self.rule)
+            self._pending.append(Event(PREFERENCES, self.preferences))
+            return self.preferences
+
+    def _turn(self, loop: DecisionLoop | None) -> None:
+        """Gives a loop the preferences that are set; one without a dial goes on as it is."""
+        if self.preferences and loop is not None:
+            with suppress(UsageError):
+                turn_dial(loop.policy, self.preferences)
+
     def install(self, loop: DecisionLoop, entry: PolicyEntry, why: str, watched: Mapping[Path, str]) -> None:
         """Puts another policy, compiled and reset, in the place of the present one from the next tick on.
 
@@ -218,6 +228,7 @@ class Supervisor:
             self.candidate.close()
             self.candidate = Candidate(loop, entry, self.config, self._check)
             self.candidate.watch(watched)
+            self._turn(loop)
             if why != "retry":
                 self.probation.forgive()
             self._pending.append(Event(POLICY, {"why": why, **entry.as_json()}))
@@ -227,6 +238,35 @@ class Supervisor:
         with self._lock:
             self.candidate = Candidate(loop, entry, self.config, self._check)
             self.candidate.watch(watched)
+
+    def remember(self, observation: ObservationArrays, is_fresh: bool) -> None:
+        """Counts a window of a run that was cut off towards its burn rates; arguments as for `SloBurn.update`."""
+        with self._lock:
+            self._world.remember(observation, is_fresh)
+
+    def go_on(self, again: DecideAgain, watched: Mapping[Path, str]) -> None:
+        """Takes the place of a run that was cut off, loops and all: its journal needs no new beginning.
+
+        Args:
+            again: The run's journal, decided again to its end.
+            watched: As for `install`.
+
+        Raises:
+            UsageError: The journal names no rule.
+        """
+        with self._lock:
+            if again.rule is None:
+                raise UsageError("journal: expected one that names the rule of its run, got one that does not")
+            self.rule = again.rule
+            self.candidate = Candidate(again.policy, again.entries[-1], self.config, self._check, again.fault)
+            self.candidate.watch(watched)
+            self.mode, self.driver, self.preferences = again.mode, again.driver, again.preferences
+            self.now_s = 0.0 if again.last is None else float(again.last.time_s[0])
+            self._has_begun = True
+            if self.driver is Driver.RULE and ALLOWED[self.mode] is not Driver.RULE:
+                # Why, and for how much longer, is in the snapshot, if there is one; without it the time begins anew.
+                unknown = Alarm.STALE_METRICS if again.policy is not None else Alarm.POLICY_ERROR
+                self.probation.step(self.now_s, {unknown: ""}, False)
 
     def watch(self, watched: Mapping[Path, str]) -> None:
         """Files that must keep their SHA-256 while the policy may drive."""
@@ -275,6 +315,7 @@ class Supervisor:
                 "alarms": {alarm.value: text for alarm, text in self.alarms.items()},
                 "policy": self.entry.as_json(),
                 "policy_fault": self.fault,
+                "preferences": self.preferences,
                 "drift_is_tested": self.candidate.drift.is_on,
                 "drift_outside_share": self.candidate.drift.outside_share,
                 "ticks": self.ticks,
@@ -284,15 +325,13 @@ class Supervisor:
     def state(self) -> dict[str, JsonValue]:
         """All that outlives a restart, as JSON; the loops' own state does not."""
         with self._lock:
-            slo: Any = self._slo.windows.state()
-            budget: Any = self._budget.windows.state()
             return {
                 "mode": self.mode.value,
                 "driver": self.driver.value,
                 "probation": self.probation.state(self.now_s),
                 "fault": self.fault,
-                "slo": slo,
-                "budget": budget,
+                "windows": self._world.state(),
+                "preferences": self.preferences,
                 "ticks": self.ticks,
                 "rule_ticks": self.rule_ticks,
             }
@@ -300,12 +339,17 @@ class Supervisor:
     def restore(self, state: Mapping[str, Any], now_s: float = 0.0) -> None:
         """Takes over what `state` returned; to be called before the first tick.
 
-        A policy that had failed was loaded anew by the restart; its quiet time goes on.
+        After `go_on`, whose journal says who drove. Without, a policy that had failed was loaded anew by the restart;
+        its quiet time goes on.
         """
         with self._lock:
-            self.mode, self.driver = Mode(state["mode"]), Driver(state["driver"])
+            if not self._has_begun:
+                self.mode, self.driver = Mode(state["mode"]), Driver(state["driver"])
+                if state["preferences"]:
+                    self.set_preferences(state["preferences"])
+            elif self.mode.value != state["mode"]:
+                self.set_mode(Mode(state["mode"]), "restart")  # was changed after the last tick
             self.now_s = now_s
             self.probation.restore(state["probation"], now_s)
-            self._slo.windows.restore(state["slo"])
-            self._budget.windows.restore(state["budget"])
+            self._world.restore(state["windows"])
             self.ticks, self.rule_ticks = int(state["ticks"]), int(state["rule_ticks"])

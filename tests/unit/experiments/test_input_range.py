@@ -14,7 +14,7 @@ from experiments.input_range import HIGH, LOW, Stretches, false_alarms, input_ra
 from experiments.train_config import ValidationConfig
 from tests.networks import make_content
 
-STRETCHES = Stretches(windows=4, window_s=7200.0, seed=3)
+STRETCHES = Stretches(windows=4, window_s=3600.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def known(world, content):
 
 def test_range_covers_what_was_seen_but_for_the_rarest(world, content, known):
     seen = inputs_on(world, content, STRETCHES)
-    assert seen.shape == (720, 4, len(known.low))
+    assert seen.shape == (360, 4, len(known.low))
     outside = ((seen < known.low) | (seen > known.high)).mean()
     # The ends are quantiles over both policies: twice the share of one of them at most, and on either side.
     assert 0 < outside <= 2 * (LOW + 1 - HIGH)
@@ -53,7 +53,7 @@ def test_watching_a_policy_does_not_change_what_it_sees(world, content):
 def test_false_alarms_are_rare_on_another_day_and_certain_on_other_traffic(world, held_out, content, known):
     found = false_alarms([held_out], content, known, STRETCHES)
     print(f"false alarms: {found.alarms_per_day:.2f} a day, {found.share:.2%} of {found.ticks} ticks")
-    assert found.ticks == 720 * 4
+    assert found.ticks == 360 * 4
     assert found.share <= 0.01
     flooded = replace(held_out, rate_rps=held_out.rate_rps * 30)
     drifted = false_alarms([flooded], content, known, STRETCHES)
@@ -69,7 +69,7 @@ def test_false_alarms_are_rare_on_another_day_and_certain_on_other_traffic(world
 def test_stricter_test_fires_more(held_out, content, known):
     strict = false_alarms([held_out], content, known, STRETCHES, DriftConfig(margin=0.0, share=0.02, ticks=1))
     assert strict.ticks_on > false_alarms([held_out], content, known, STRETCHES).ticks_on
-    assert strict.alarms_per_day == pytest.approx(strict.alarms / (4 * 7200 / 86400))
+    assert strict.alarms_per_day == pytest.approx(strict.alarms / (4 * 3600 / 86400))
 
 
 def test_file_says_what_its_inputs_were(world, held_out, content, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from controller.arrays import empty_actions
 from controller.errors import PolicyFileError
+from controller.journal import Journal
 from controller.journal_writer import JournalWriter
 from controller.loop import DecisionLoop
 from controller.policies.policy_file import save_policy_file
@@ -35,8 +36,8 @@ class SupervisedRun:
         start = prepare(self.world, [Cell(DAY, SEED)])
         self.simulator = new_simulator(self.world, 1)
         self.seen = begin(self.world, start, self.simulator)
-        store = PolicyStore(folder)
-        entry = store.entry(policy)
+        self.store = store = PolicyStore(folder)
+        self.first = entry = store.entry(policy)
         self.supervisor = Supervisor(
             DecisionLoop(setting, make_policy("reactive", setting)),
             "reactive",
@@ -47,11 +48,23 @@ class SupervisedRun:
         )
         self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
         self.path = folder / "journal.jsonl"
-        header = make_header(setting, policy, "policy", (), "live")
-        self.writer = JournalWriter(self.path, header)
+        self.header = make_header(setting, policy, "policy", (), "live")
+        self.writer = JournalWriter(self.path, self.header)
         self.drivers = []
         self.idle = empty_actions(1, setting.shape)
         self.in_force = None
+
+    def cut_off(self, has_state):
+        """The process dies, and another one goes on with what the folder holds."""
+        self.writer.close()
+        state = json.loads(json.dumps(self.desk.state())) if has_state else None
+        store, entry, setting = self.store, self.first, self.world.setting
+        rule = DecisionLoop(setting, make_policy("reactive", setting))
+        loop = DecisionLoop(setting, store.make(entry, setting))
+        self.supervisor = Supervisor(rule, "reactive", loop, entry, config=self.supervisor.config)
+        self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
+        self.desk.go_on(Journal(self.path), state)
+        self.writer = JournalWriter(self.path, self.header, is_continuing=True)
 
     def ticks(self, count, stale_ticks=0):
         for _ in range(count):
@@ -173,6 +186,68 @@ def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path, set
     run = SupervisedRun(tmp_path / "run", f"{gone}{settings}", Mode.ACTIVE).ticks(3)
     run.writer.close()
     gone.unlink()
+    assert replay_journal(run.path).is_equal
+
+
+def eventful(folder, files, cut_at=()):
+    """A run in which hands change; it is cut off and goes on after the steps in `cut_at`."""
+    first, second = files
+    run = SupervisedRun(folder, str(first), Mode.ACTIVE)
+
+    def fail():
+        run.supervisor.candidate.loop.propose = lambda seen: 1 / 0
+
+    def roll_back():
+        run.desk.rollback()
+
+    steps = [
+        lambda: run.ticks(7),
+        lambda: run.desk.push(second.name, second.read_bytes()),
+        lambda: run.ticks(5),
+        lambda: run.ticks(1, stale_ticks=1),
+        lambda: run.ticks(1),
+        lambda: run.ticks(4),
+        fail,
+        lambda: run.ticks(2),
+        lambda: run.ticks(6),
+        roll_back,
+        lambda: run.ticks(3),
+        lambda: run.desk.set_mode("canary"),
+        lambda: run.ticks(7),
+    ]
+    for number, step in enumerate(steps):
+        step()
+        if number in cut_at:
+            run.cut_off(has_state=True)
+    run.writer.close()
+    return run
+
+
+def lines_of(path):
+    """Lines of a journal, but for what a restart may say: the history once more, and who brought the mode."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.get("observation", {}).pop("history", None)
+        line.get("fields", {}).pop("by", None)
+    return lines
+
+
+def test_run_that_was_cut_off_goes_on_as_if_it_had_not_been(files, tmp_path):
+    whole = eventful(tmp_path / "whole", files)
+    cut = eventful(tmp_path / "cut", files, cut_at=(0, 2, 4, 7, 8, 10, 11))
+    assert lines_of(cut.path) == lines_of(whole.path)
+    assert replay_journal(cut.path).is_equal
+
+
+def test_run_that_lost_its_snapshot_stays_with_the_rule_for_the_quiet_time(files, tmp_path):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.ACTIVE, slo_burn={"is_on": False}).ticks(4)
+    run.ticks(1, stale_ticks=1)
+    run.cut_off(has_state=False)
+    run.drivers.clear()
+    run.ticks(4)
+    run.writer.close()
+    # 30 s from the last tick before it was cut off.
+    assert run.drivers == ["rule", "rule", "policy", "policy"]
     assert replay_journal(run.path).is_equal
 
 

@@ -5,6 +5,8 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.compile import compile_scenario
 from controller.config import parse_config
@@ -16,6 +18,8 @@ from controller.trust.mode import Mode
 from controller.trust.store import PolicyEntry
 from tests.tiny import scenario_document, tiny_catalog
 from tests.unit.controller.trust.supervised import POLICY, RULE, Fixed, Run
+
+SHORT_PAIR = {"long_s": 20.0, "short_s": 10.0, "rate": 10.0}
 
 
 class Shown(Fixed):
@@ -259,6 +263,34 @@ def test_mode_set_by_hand_acts_from_the_next_tick_and_ends_a_probation():
     assert run.tick(stale_ticks=1) == "rule"  # no hand is above an alarm
 
 
+class Adjustable(Fixed):
+    """A policy with a dial: it plans what it is told to."""
+
+    def set_preferences(self, fields):
+        if fields["replicas"] < 0:
+            raise UsageError("replicas: expected a number >= 0, got -1")
+        self.replicas = fields["replicas"]
+
+
+def test_preferences_turn_the_dial_from_the_next_tick_on_and_of_every_policy_after():
+    run = Run(policy=Adjustable(POLICY))
+    run.tick()
+    with pytest.raises(UsageError, match="replicas: expected"):
+        run.supervisor.set_preferences({"replicas": -1})
+    assert run.supervisor.set_preferences({"replicas": 6}) == {"replicas": 6}
+    run.tick()
+    assert run.planned == 6
+    assert run.of("preferences") == [{"replicas": 6}]
+    run.supervisor.install(DecisionLoop(run.setting, Adjustable(POLICY)), PolicyEntry("new", "new"), "push", {})
+    run.tick()
+    assert run.planned == 6
+    run.supervisor.install(DecisionLoop(run.setting, Fixed(POLICY)), PolicyEntry("old", "old"), "push", {})
+    run.tick()
+    assert run.planned == POLICY
+    with pytest.raises(UsageError, match="preferences: expected a policy with a preference dial, got 'fixed'"):
+        run.supervisor.set_preferences({"replicas": 6})
+
+
 def test_policy_that_was_pushed_decides_from_the_next_tick():
     run = Run()
     run.tick()
@@ -295,4 +327,29 @@ def test_misses_before_a_restart_still_count_after_it():
     run.ticks(3, arrivals=100, missed=4)  # four times what is allowed: no alarm yet
     again = Run()
     again.supervisor.restore(run.supervisor.state())
-    assert again.supervisor.state()["slo"][-1] == run.supervisor.state()["slo"][-1]
+    assert again.supervisor.state()["windows"]["slo"][-1] == run.supervisor.state()["windows"]["slo"][-1]
+
+
+@settings(max_examples=60)
+@given(
+    faults=st.lists(st.sampled_from(["", "", "", "stale", "nan", "burst", "drift"]), min_size=1, max_size=80),
+    quiet_ticks=st.integers(1, 12),
+)
+def test_whatever_comes_the_rule_drives_every_alarm_and_hands_back_after_quiet_alone(faults, quiet_ticks):
+    policy = Shown(POLICY)
+    run = Run(policy=policy, quiet_s=10.0 * quiet_ticks, drift={"ticks": 1}, slo_burn={"pairs": (SHORT_PAIR,)})
+    quiet = quiet_ticks  # ticks since the last alarm; the run begins trusted
+    for fault in faults:
+        policy.shown = 9.0 if fault == "drift" else 0.5
+        fields = {"nan": {"spend_usd": np.nan}, "burst": {"arrivals": 50, "missed": 50}}.get(fault, {})
+        driver = run.tick(stale_ticks=int(fault == "stale"), **fields)
+        quiet = 0 if run.supervisor.alarms else quiet + 1
+        if fault:
+            assert run.supervisor.alarms
+        if driver == "policy":
+            assert quiet >= quiet_ticks
+        else:
+            assert quiet <= 8 * quiet_ticks  # the largest back-off
+        assert run.is_marked == (driver == "rule")
+    # The events alone say who drove: each change is told once.
+    assert len(run.of("drive")) == sum(a != b for a, b in zip(["policy", *run.drivers], run.drivers, strict=False))
