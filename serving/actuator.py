@@ -47,7 +47,8 @@ class RayServe:
         fleet: The ledger.
         builder: Of observations.
         clock: Seconds since the start of the run.
-        is_dry_run: Decisions are not carried out: the first one's rules let the first fleet answer, and stay.
+        is_dry_run: Decisions are not carried out: the first one's rules let the first fleet answer, and stay. Rules in
+            front of somebody else's replicas go on, since those come and go by themselves.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class RayServe:
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
-        if self._is_dry_run and self._rules is not None:
+        if self._is_dry_run and not self._layout.is_attached and self._rules is not None:
             return
         if not self._is_dry_run:
             self.fleet.apply(actions, self._now_s())
