@@ -110,14 +110,17 @@ def _on_cluster(
         result = asyncio.run(live.run())
     finally:
         with signals_ignored():
-            _leave(mapping.app, before, say)
-            cluster.close(APP_NAME)
+            try:
+                _leave(mapping.app, before, say)
+            finally:
+                cluster.close(APP_NAME)
     return live.compared(result)
 
 
 def _leave(app: str, before: Mapping[str, int], say: Callable[[str], None]) -> None:
     """Stops our controller first, so that nobody sets targets after they were put back."""
     from serving import ray_compat
+    from serving.actuator import AWAY
     from serving.attached import restore_targets
     from serving.controller_actor import kill_controller
 
@@ -127,7 +130,7 @@ def _leave(app: str, before: Mapping[str, int], say: Callable[[str], None]) -> N
     say("restoring replica targets: " + ", ".join(f"{name} {count}" for name, count in before.items()))
     try:
         failed = restore_targets(ray_compat.serve_controller(), app, before)
-    except ValueError as error:
+    except AWAY as error:
         failed = [str(error)]
     for line in failed:
         say(f"warning: not restored: {line}")

@@ -53,7 +53,8 @@ class RayServe:
 
     Attributes:
         is_holding: Decisions are not carried out: the first one's rules let the first fleet answer, and what is in
-            force when it is set stays.
+            force when it is set stays. Rules in front of somebody else's replicas go on, since those come and go by
+            themselves.
         is_blind: Whether the router is to be left unread, in a rehearsal.
     """
 
@@ -121,7 +122,7 @@ class RayServe:
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
-        if self.is_holding and self._rules is not None:
+        if self.is_holding and not self._layout.is_attached and self._rules is not None:
             return
         if not self.is_holding:
             self.fleet.apply(actions, self._now_s())

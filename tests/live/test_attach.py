@@ -214,6 +214,17 @@ def test_first_files_are_read_from_the_cluster_and_filled_by_measuring(foreign, 
     assert 0.08 <= profiles["small"].service_by_batch_s[4].value < 1.0
     assert "Ray 2." in profiles["small"].load_s.measured
     assert profiles["large"].load_s.derived.startswith("placeholder")
+    # With prices and most figures unknown, decisions are made and journalled, and do not act.
+    scenario = (folder / "scenario.yaml").read_text()
+    (folder / "scenario.yaml").write_text(scenario.replace("tick_s: 10.0", "tick_s: 1.0"))
+    words = ["serve", "--attach", str(folder / "mapping.yaml"), "--address", foreign.address, "--policy", "static"]
+    words += ["--duration", "3", "--out", str(tmp_path / "watched")]
+    assert cli.main(words) == 2
+    assert "placeholders" in capsys.readouterr().err
+    assert cli.main([*words, "--dry-run"]) == 0, capsys.readouterr().err
+    ticks = list(Journal(tmp_path / "watched" / "journal.jsonl").ticks())
+    assert len(ticks) >= 4
+    assert [tick.observation.ready.tolist() for tick in ticks] == [[[[1], [1]]]] * len(ticks)
     after = foreign.tell("state")
     assert after["bystander"] == before["bystander"]
     assert foreign.targets() == {"small": 1, "large": 1}
