@@ -21,6 +21,7 @@ class Decision:
     actions: ActionArrays
     shares: F64  # (N, C, V, P)
     raw: F64  # (N, K) what the policy itself put out; K = 0 without knobs
+    proposed: PlanArrays | None = None  # the policy's plan before the guard, where the loop keeps it
 
 
 class DecisionLoop:
@@ -38,6 +39,7 @@ class DecisionLoop:
     def __init__(self, setting: Setting, policy: Policy, num_envs: int = 1) -> None:
         self.setting = setting
         self.policy = policy
+        self._keeps_proposals = False
         self.reset(num_envs)
 
     def reset(self, num_envs: int) -> None:
@@ -48,6 +50,12 @@ class DecisionLoop:
         self._actions = empty_actions(num_envs, self.setting.shape)
         self._shares = np.zeros((num_envs, num_classes, num_variants, num_pools))
         self._like = empty_plan(num_envs, self.setting.shape)
+        self._proposed = empty_plan(num_envs, self.setting.shape) if self._keeps_proposals else None
+
+    def keep_proposals(self) -> None:
+        """From now on every decision holds a copy of the policy's plan as it was before the guard."""
+        self._keeps_proposals = True
+        self._proposed = empty_plan(len(self._like.need_rps), self.setting.shape)
 
     def decide(self, observation: ObservationArrays) -> Decision:
         """Decides for every env.
@@ -60,6 +68,9 @@ class DecisionLoop:
         started_s = time.perf_counter()
         plan = self.policy.decide(observation)
         self._check(plan)
+        if self._proposed is not None:
+            for kept, wanted in zip(self._proposed, plan, strict=True):
+                kept[...] = wanted
         setting = self.setting
         settle(
             setting.catalog,
@@ -73,7 +84,7 @@ class DecisionLoop:
             0,
             len(observation.tick),
         )
-        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output())
+        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output(), self._proposed)
         self.decide_s.append(time.perf_counter() - started_s)
         return decision
 
