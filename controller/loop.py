@@ -34,6 +34,8 @@ class DecisionLoop:
 
     Attributes:
         decide_s: Wall-clock seconds of every `decide` since `reset`; kept beside the decisions, never part of them.
+        proposed: The policy's last plan before the guard, where proposals are kept; overwritten by the next.
+        proposed_at: Tick that env 0's was made at; -1 before the first.
     """
 
     def __init__(self, setting: Setting, policy: Policy, num_envs: int = 1) -> None:
@@ -50,12 +52,13 @@ class DecisionLoop:
         self._actions = empty_actions(num_envs, self.setting.shape)
         self._shares = np.zeros((num_envs, num_classes, num_variants, num_pools))
         self._like = empty_plan(num_envs, self.setting.shape)
-        self._proposed = empty_plan(num_envs, self.setting.shape) if self._keeps_proposals else None
+        self.proposed = empty_plan(num_envs, self.setting.shape) if self._keeps_proposals else None
+        self.proposed_at = -1
 
     def keep_proposals(self) -> None:
         """From now on every decision holds a copy of the policy's plan as it was before the guard."""
         self._keeps_proposals = True
-        self._proposed = empty_plan(len(self._like.need_rps), self.setting.shape)
+        self.proposed = empty_plan(len(self._like.need_rps), self.setting.shape)
 
     def decide(self, observation: ObservationArrays) -> Decision:
         """Decides for every env.
@@ -68,9 +71,10 @@ class DecisionLoop:
         started_s = time.perf_counter()
         plan = self.policy.decide(observation)
         self._check(plan)
-        if self._proposed is not None:
-            for kept, wanted in zip(self._proposed, plan, strict=True):
+        if self.proposed is not None:
+            for kept, wanted in zip(self.proposed, plan, strict=True):
                 kept[...] = wanted
+            self.proposed_at = int(observation.tick[0])
         setting = self.setting
         settle(
             setting.catalog,
@@ -84,7 +88,7 @@ class DecisionLoop:
             0,
             len(observation.tick),
         )
-        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output(), self._proposed)
+        decision = Decision(plan, self._actions, self._shares, self.policy.raw_output(), self.proposed)
         self.decide_s.append(time.perf_counter() - started_s)
         return decision
 

@@ -25,6 +25,10 @@ MOST_RPS = 25.0
 """Rates above this are thinned: beyond it a run on two cores measures Ray, not the policy."""
 
 
+WORLD_MODEL = "envs.world_model:SimulatedWorldModel"
+"""What predicts the outcome of live decisions, for their receipts."""
+
+
 @dataclass(frozen=True)
 class LiveOptions:
     """What `provisor serve` was asked to do."""
@@ -44,6 +48,7 @@ class LiveOptions:
     is_dry_run: bool = False
     out: Path = Path("runs/serve")
     models: Mapping[str, str] = field(default_factory=dict)
+    world_model: str | None = WORLD_MODEL
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,7 @@ class _Live:
             journal_path=journal,
             metrics_port=options.metrics_port,
             is_dry_run=options.is_dry_run,
+            world_model=options.world_model,
         )
 
     def _header(self, setting: Setting, spans: MeasuredSpans) -> JournalHeader:

@@ -57,8 +57,8 @@ def serve(
 
     A request names constraints, never a model: POST /v1/infer with an input and a request_class, or max_latency_ms and
     min_accuracy. With --replay the requests of a trace are sent at their times, and the table shows the live minutes
-    beside what the simulator says of them. On a Ray that is joined, the packages controller and serving are shipped as
-    py_modules; its nodes must offer the resources slot_POOL.
+    beside what the simulator says of them. On a Ray that is joined, the packages controller, serving, envs and
+    traces are shipped as py_modules; its nodes must offer the resources slot_POOL.
 
     \b
     Example:

@@ -31,6 +31,7 @@ from serving.exposition import MetricsServer, controller_families
 from serving.fleet import Fleet
 from serving.market import Market
 from serving.metrics import ObservationBuilder
+from serving.receipts import Receipts
 from serving.rules import router_tables
 from serving.supervisor import Supervisor
 from serving.tasks import end_task
@@ -59,6 +60,7 @@ class ControllerSpec:
     journal_path: str  # on the machine of the actor; empty for a temporary file
     metrics_port: int  # 0 for none
     is_dry_run: bool
+    world_model: str | None = None  # "module:callable" of a setting; predicts what decisions lead to
 
 
 class ServingController:
@@ -81,6 +83,9 @@ class ServingController:
         self._journal_path = Path(spec.journal_path or Path(self._folder.name) / "journal.jsonl")
         self._supervisor = Supervisor(
             DecisionLoop(spec.setting, self._policy(spec.policy)), DecisionLoop(spec.setting, self._policy(spec.rule))
+        )
+        self._receipts = Receipts(
+            spec.setting, {"policy": self._supervisor.policy, "rule": self._supervisor.rule}, spec.world_model
         )
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -134,6 +139,7 @@ class ServingController:
         for task in (self._task, self._follower):
             if task is not None:
                 await end_task(task)
+        self._receipts.close()
         if self._journal is not None:
             self._journal.close()
         self._metrics.close()
@@ -158,6 +164,7 @@ class ServingController:
             "decide_s": list(supervisor.decide_s),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
+            "receipts": self._receipts.status(),
         }
 
     async def journal_bytes(self) -> Mapping[str, bytes]:
@@ -209,6 +216,8 @@ class ServingController:
                 measured=self._world.last_measurements(),
             )
         self._world.apply(decision.actions, decision.plan, decision.shares)
+        if self._journal is not None:
+            self._receipts.write(self._journal, observation, decision)
         self._publish(observation, decision)
         self._away += not await self._world.follow()
 
