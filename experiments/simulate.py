@@ -71,7 +71,7 @@ class ReceiptRecorder:
         """One event, or two."""
         tick = self._writer.ticks - 1
         self._writer.event(RECEIPT, fields_of(receipt_of(self._setting, observation, decision, tick, self._loop)))
-        if tick % self._every == 0:
+        if tick % self._every == 0 and tick > 0:  # before its first window a simulator has counted no machine
             question = question_of(tick, observation, decision.plan)
             self._writer.event(PREDICTION, fields_of(predict(self._setting, self._model, question)))
 

@@ -89,6 +89,19 @@ def test_model_that_dies_is_started_anew_and_then_left_alone(predictor, answers,
     assert not predictor.ask(question(2))
 
 
+class Watched(JournalWriter):
+    """Tells when a prediction is written."""
+
+    def __init__(self, path, header):
+        super().__init__(path, header)
+        self.predicted = asyncio.Event()
+
+    def event(self, kind, fields):
+        super().event(kind, fields)
+        if kind == "prediction" and "missing" not in fields:
+            self.predicted.set()
+
+
 def journalled(path, world_model, ticks):
     """Decisions of a policy and a rule behind it, with receipts; returns the status at the end."""
     of = setting()
@@ -96,15 +109,15 @@ def journalled(path, world_model, ticks):
 
     async def run():
         receipts = Receipts(of, loops, world_model)
-        with JournalWriter(path, make_header(of, "mpc", "mpc", (0,), "live")) as journal:
+        with Watched(path, make_header(of, "mpc", "mpc", (0,), "live")) as journal:
             seen = empty_observation(1, of.shape)
             for tick in range(ticks):
                 seen.tick[0] = tick
                 decision, _ = [loop.decide(seen) for loop in loops.values()]
                 journal.write(seen, decision.raw, decision.plan, decision.actions, decision.shares)
                 receipts.write(journal, seen, decision)
-            while world_model and not receipts.status()["predictions"]:
-                await asyncio.sleep(0.01)
+            if world_model is not None:
+                await journal.predicted.wait()
             status = receipts.status()
             receipts.close()
         return status
