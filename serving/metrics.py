@@ -92,7 +92,7 @@ class ObservationBuilder:
         obs.spend_usd[0] = fleet.window.spend_usd
         obs.preempted[0] = fleet.window.preempted
         obs.launch_failed[0] = fleet.window.launch_failed
-        self.measurements = window.measured.summary()._replace(spans=tuple(fleet.window.spans))
+        self.measurements = window.measured.summary(stats.now_s)._replace(spans=tuple(fleet.window.spans))
         self._sum_day()
         obs.history[0, :, (int(obs.tick[0]) - 1) % HISTORY_TICKS] = obs.arrivals[0]
         self._count_fleet(fleet, stats, now_s)
