@@ -61,6 +61,9 @@ class Prediction(StrictModel):
     horizon_s: float = Field(default=0.0, ge=0, description="seconds of the run")
     replications: int = Field(default=0, ge=0, description="simulated runs behind each mean; 0: unknown")
     expected: tuple[Expected, ...] = ()
+    alike: dict[str, str] = Field(
+        default_factory=dict, description="plans of others that came out as one that is expected something of, by name"
+    )
     missing: str = Field(default="", description="why nothing was predicted")
 
 
@@ -84,19 +87,21 @@ def horizon_of(setting: Setting) -> float:
 
 def predict(setting: Setting, model: WorldModel, question: Question) -> Prediction:
     """Asks a world model what a decision and its alternatives would lead to, each held over `horizon_of`."""
-    names, plans = alternatives(setting, question)
+    names, plans, alike = alternatives(setting, question)
     horizon_s = horizon_of(setting)
     rollout = model.rollout(question.observation, plans, horizon_s)
     expected = tuple(_expected(setting, name, plans, rollout, k) for k, name in enumerate(names))
     replications = int(getattr(model, "num_replications", 0))
-    return Prediction(tick=question.tick, horizon_s=horizon_s, replications=replications, expected=expected)
+    return Prediction(
+        tick=question.tick, horizon_s=horizon_s, replications=replications, expected=expected, alike=alike
+    )
 
 
-def alternatives(setting: Setting, question: Question) -> tuple[list[str], PlanArrays]:
+def alternatives(setting: Setting, question: Question) -> tuple[list[str], PlanArrays, dict[str, str]]:
     """The chosen plan and at least three others, guarded, no two alike; fewer where the guard makes all alike.
 
     Returns:
-        K names, the chosen plan first, and K plans.
+        K names, the chosen plan first, K plans, and whose plans are alike: name to name of the plan that is kept.
     """
     candidates = [(CHOSEN, question.plan), *_candidates(setting, question)]
     plans = PlanArrays._make(np.concatenate(arrays) for arrays in zip(*(p for _, p in candidates), strict=True))
@@ -106,12 +111,17 @@ def alternatives(setting: Setting, question: Question) -> tuple[list[str], PlanA
     for own, chosen in zip(guarded, question.plan, strict=True):
         own[0] = chosen[0]
     kept: list[int] = []
+    alike: dict[str, str] = {}
     # The last two only fill up.
     for k in range(len(candidates)):
+        name = candidates[k][0]
+        same = next((other for other in kept if _is_same(guarded, k, other)), None)
         enough = LEAST_ALTERNATIVES if k >= len(candidates) - _FILLERS else MOST_ALTERNATIVES
-        if len(kept) <= enough and not any(_is_same(guarded, k, other) for other in kept):
+        if same is None and len(kept) <= enough:
             kept.append(k)
-    return [candidates[k][0] for k in kept], PlanArrays._make(array[kept] for array in guarded)
+        elif same is not None and name in question.others:
+            alike[name] = candidates[same][0]
+    return [candidates[k][0] for k in kept], PlanArrays._make(array[kept] for array in guarded), alike
 
 
 _FILLERS = 2

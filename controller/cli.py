@@ -45,6 +45,8 @@ VERBS: dict[str, Verb] = {
     "replay": Verb("experiments.commands:replay", "Decide a journal again and report any difference."),
     "serve": Verb("experiments.serve_commands:serve", "Serve live on Ray, driven by a policy."),
     "why": Verb("experiments.explain_commands:why", "Say why a journalled plan came out as it did."),
+    "what-if": Verb("experiments.explain_commands:what_if", "Run other policies on the traffic that a run captured."),
+    "capture": Verb("experiments.explain_commands:capture", "Write a run's traffic as a trace, or to train on."),
     "profile": Verb("experiments.measure_commands:profile", "Measure a model of yours into a catalog entry."),
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),

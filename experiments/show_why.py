@@ -46,6 +46,16 @@ def show_why(path: str, at_s: float | None, tick: int | None, as_json: bool) -> 
         click.echo(as_text(story, journal.header))
 
 
+def show_shadow_gate(path: str, from_tick: int) -> bool:
+    """Prints what receipts expected of a policy in shadow; returns whether it may drive."""
+    from experiments.shadow import read_shadow
+    from experiments.show_what_if import show_shadow
+
+    with echo_truncations():
+        run = read_shadow(Journal(Path(path)), from_tick)
+    return show_shadow(run)
+
+
 def show_summary(path: str, as_json: bool) -> None:
     """Prints what drove and limited the whole run, and how good its predictions were."""
     journal = Journal(Path(path))

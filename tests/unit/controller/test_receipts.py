@@ -140,7 +140,7 @@ def others(setting: Setting, plan: PlanArrays, observation: ObservationArrays, *
 def test_alternatives_are_at_least_three_and_none_is_alike() -> None:
     setting = tiny_setting()
     stands = {(SMALL, OD): 2, (MEDIUM, SPOT_A): 3}
-    names, plans = others(setting, plan_of(setting, stands), seen(setting, stands))
+    names, plans, _ = others(setting, plan_of(setting, stands), seen(setting, stands))
     assert names[0] == CHOSEN
     # What stands is what was chosen, so it is not told twice.
     assert names[1:] == ["one less of small@od", "one more of small@spot-a", "on demand instead of spot"]
@@ -155,7 +155,7 @@ def test_alternatives_pass_the_guard() -> None:
     setting = tiny_setting(limits={"pools": {"spot-a": {"max": 3}, "od": {"min": 2}}})
     chosen = plan_of(setting, {(SMALL, OD): 2, (SMALL, SPOT_A): 3})
     greedy = plan_of(setting, {(LARGE, SPOT_A): 50})
-    names, plans = others(setting, chosen, seen(setting), **{"the rule's plan": greedy})
+    names, plans, _ = others(setting, chosen, seen(setting), **{"the rule's plan": greedy})
     assert "the rule's plan" in names
     assert plans.replicas[:, :, SPOT_A].sum(axis=1).max() <= 3
     assert plans.replicas[:, :, OD].sum(axis=1).min() >= 2
@@ -163,9 +163,17 @@ def test_alternatives_pass_the_guard() -> None:
 
 def test_plan_without_machines_has_alternatives_too() -> None:
     setting = tiny_setting()
-    names, plans = others(setting, plan_of(setting, {(SMALL, FN): 1}), seen(setting))
+    names, plans, _ = others(setting, plan_of(setting, {(SMALL, FN): 1}), seen(setting))
     assert len(names) >= 3
     assert plans.replicas.min() >= 0
+
+
+def test_plan_of_another_that_came_out_alike_is_said_to_be() -> None:
+    setting = tiny_setting(limits={"pools": {"spot-a": {"max": 3}}})
+    chosen, greedy = plan_of(setting, {(SMALL, SPOT_A): 3}), plan_of(setting, {(SMALL, SPOT_A): 9})
+    names, _, alike = others(setting, chosen, seen(setting), **{"the policy's plan": greedy})
+    assert alike == {"the policy's plan": CHOSEN}
+    assert "the policy's plan" not in names
 
 
 def test_question_holds_copies() -> None:
