@@ -109,7 +109,8 @@ class EventSeen:
     """An event as it was journalled."""
 
     kind: str
-    after: int
+    after: int  # ticks before it: the number of the tick it is of
+    line: int
     fields: dict[str, JsonValue]
 
 
@@ -129,13 +130,17 @@ class Story:
     need_rps: float
     receipt: Receipt | None = None
     prediction: Prediction | None = None
-    events: list[EventSeen] = field(default_factory=list)  # between this tick and the next
+    events: list[EventSeen] = field(default_factory=list)  # of this tick: they stand before its line
     num_events: int = 0
-    earlier: dict[str, EventSeen] = field(default_factory=dict)  # the last of each kind before
+    earlier: dict[str, EventSeen] = field(default_factory=dict)  # the last of each kind up to its line
+    since: list[EventSeen] = field(default_factory=list)  # of the next tick, or of none yet
 
     @property
     def driver(self) -> str:
-        """Who decided."""
+        """Who decided: as an event says that names a `driver`, else as the receipt or the reasons say."""
+        told = [event for event in self.earlier.values() if isinstance(event.fields.get("driver"), str)]
+        if told:
+            return str(max(told, key=lambda event: event.line).fields["driver"])
         if self.receipt is not None:
             return self.receipt.driver
         return "rule" if any("rule drives" in reason for reason in self.reasons) else "policy"
@@ -172,10 +177,10 @@ class _Chosen:
     record: JournalTick
     previous: JournalTick | None
     earlier: dict[str, EventSeen]
+    events: list[EventSeen]
     receipt: Receipt | None = None
     prediction: Prediction | None = None
-    events: list[EventSeen] = field(default_factory=list)
-    num_events: int = 0
+    since: list[EventSeen] = field(default_factory=list)
 
 
 class _Reader:
@@ -188,6 +193,7 @@ class _Reader:
         self._chosen: _Chosen | None = None
         self._previous: JournalTick | None = None
         self._latest: dict[str, EventSeen] = {}
+        self._events: list[EventSeen] = []  # of the tick that comes next
 
     def add_tick(self, record: JournalTick) -> None:
         """Takes the tick where it is the one asked for, or may still be."""
@@ -199,7 +205,8 @@ class _Reader:
         else:
             is_wanted = self._at_s is None or self._last_s <= self._at_s + 1e-9
         if is_wanted:
-            self._chosen = _Chosen(self._count, record, self._previous, dict(self._latest))
+            self._chosen = _Chosen(self._count, record, self._previous, dict(self._latest), self._events)
+        self._events = []
         self._previous = record
         self._count += 1
 
@@ -213,12 +220,11 @@ class _Reader:
                 else:
                     chosen.prediction = prediction_of(record)
             return
-        seen = EventSeen(record.kind, record.after, record.fields)
+        seen = EventSeen(record.kind, record.after, record.line, record.fields)
         self._latest[record.kind] = seen
+        self._events.append(seen)
         if chosen is not None and chosen.number == self._count - 1:  # no tick came after it yet
-            chosen.num_events += 1
-            if len(chosen.events) < MOST_EVENTS:
-                chosen.events.append(seen)
+            chosen.since.append(seen)
 
     def found(self) -> Story:
         """The story, or what to ask for instead."""
@@ -248,9 +254,10 @@ def _story(names: Names, chosen: _Chosen) -> Story:
         need_rps=float(plan.need_rps[0]),
         receipt=chosen.receipt,
         prediction=chosen.prediction,
-        events=chosen.events,
-        num_events=chosen.num_events,
+        events=chosen.events[:MOST_EVENTS],
+        num_events=len(chosen.events),
         earlier=chosen.earlier,
+        since=chosen.since[:MOST_EVENTS],
     )
 
 

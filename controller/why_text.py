@@ -12,7 +12,7 @@ from controller.receipt_check import PredictionCheck
 from controller.receipts import Limited
 from controller.why import EventSeen, Seen, Story
 
-_MODE_KINDS: Final = ("mode", "demotion", "promotion")
+_MODE_KINDS: Final = ("trust", "mode", "drive", "demotion", "promotion")
 """Kinds of events that change who drives."""
 
 _STEADY = 0.02
@@ -47,6 +47,7 @@ def as_values(story: Story) -> dict[str, Any]:
         "receipt": None if receipt is None else receipt.model_dump(mode="json"),
         "prediction": None if prediction is None else prediction.model_dump(mode="json"),
         "events": [asdict(event) for event in story.events],
+        "since": [asdict(event) for event in story.since],
         "num_events": story.num_events,
         "earlier_events": {kind: asdict(event) for kind, event in story.earlier.items()},
     }
@@ -62,10 +63,11 @@ def as_text(story: Story, header: JournalHeader) -> str:
     lines += ["Expected:", *_indented(_forecast_lines(story))]
     lines += ["Decided:", *_indented(_decision_lines(story))]
     lines += ["Expected of it:", *_indented(_outcome_lines(story))]
-    if story.events:
-        lines += ["Events after it:", *_indented(_event_text(event) for event in story.events)]
-        if story.num_events > len(story.events):
-            lines.append(f"  and {story.num_events - len(story.events)} more")
+    for title, events in (("Events of this tick:", story.events), ("Since:", story.since)):
+        if events:
+            lines += [title, *_indented(_event_text(event) for event in events)]
+    if story.num_events > len(story.events):
+        lines.append(f"{story.num_events - len(story.events)} more events of this tick")
     return "\n".join(lines)
 
 
@@ -102,12 +104,13 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _mode_lines(story: Story) -> Iterator[str]:
     changes = [story.earlier[kind] for kind in _MODE_KINDS if kind in story.earlier]
+    last: EventSeen | None = None
     if changes:
-        last = max(changes, key=lambda event: event.after)
-        yield f"The mode last changed after {last.after} ticks: {_event_text(last)}."
-    others = [event for kind, event in story.earlier.items() if kind not in _MODE_KINDS]
+        last = max(changes, key=lambda event: event.line)
+        yield f"Who may drive last changed at tick {last.after}: {_event_text(last)}."
+    others = [event for event in story.earlier.values() if event is not last and event not in story.events]
     if others:
-        yield "Last before: " + "; ".join(f"{_event_text(event)} (after {event.after} ticks)" for event in others) + "."
+        yield "Last before: " + "; ".join(f"{_event_text(event)} (at tick {event.after})" for event in others) + "."
 
 
 def _event_text(event: EventSeen) -> str:
@@ -116,6 +119,8 @@ def _event_text(event: EventSeen) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        value = "{" + ", ".join(value) + "}"  # a plan or a configuration: its names tell enough here
     text = str(value)
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -26,7 +26,15 @@ from controller.replay import FILE_SUFFIXES, make_header
 from controller.scenario import Scenario
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
-from experiments.live import LiveOptions, LiveResult, live_world, result_rows, setting_at_speed, speeded
+from experiments.live import (
+    LiveOptions,
+    LiveResult,
+    live_world,
+    result_rows,
+    setting_at_speed,
+    speeded,
+    write_arrivals,
+)
 from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
@@ -86,6 +94,7 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
         with _signals_ignored():
             say("stopping Ray" if cluster.is_own else "leaving Ray")
             cluster.close(APP_NAME)
+    write_arrivals(result.journal)
     return live.compared(result)
 
 

@@ -85,7 +85,7 @@ class ServingController:
             DecisionLoop(spec.setting, self._policy(spec.policy)), DecisionLoop(spec.setting, self._policy(spec.rule))
         )
         self._receipts = Receipts(
-            spec.setting, {"policy": self._supervisor.policy, "rule": self._supervisor.rule}, spec.world_model
+            spec.setting, lambda: {"policy": self._supervisor.policy, "rule": self._supervisor.rule}, spec.world_model
         )
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None

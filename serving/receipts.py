@@ -138,14 +138,16 @@ class Receipts:
 
     Args:
         setting: What is decided for.
-        loops: Whoever decides, by name; all of them decide at every tick. They keep their proposals from now on.
+        loops: Says whoever decides now, by name, `policy` and `rule`; each keeps its proposals once it was met here.
         world_model: As for `Predictor`; None: receipts have no predictions.
     """
 
-    def __init__(self, setting: Setting, loops: Mapping[str, DecisionLoop], world_model: str | None = None) -> None:
-        self._setting, self._loops = setting, dict(loops)
-        for loop in self._loops.values():
-            loop.keep_proposals()
+    def __init__(
+        self, setting: Setting, loops: Callable[[], Mapping[str, DecisionLoop]], world_model: str | None = None
+    ) -> None:
+        self._setting, self._named = setting, loops
+        self._loops: dict[str, DecisionLoop] = {}
+        self._meet()
         self._journal: JournalWriter | None = None
         self._events: asyncio.AbstractEventLoop | None = None
         self._predictor = None if world_model is None else Predictor(world_model, setting, self._answered)
@@ -154,6 +156,7 @@ class Receipts:
     def write(self, journal: JournalWriter, observation: ObservationArrays, decision: Decision) -> None:
         """Journals the receipt of the tick written last, and asks what it will lead to; called once it is applied."""
         tick = journal.ticks - 1
+        self._meet()
         who = self._driver(decision)
         loop = self._loops.get(who)
         journal.event(RECEIPT, fields_of(receipt_of(self._setting, observation, decision, tick, loop)))
@@ -178,6 +181,13 @@ class Receipts:
         self._journal = None
         if self._predictor is not None:
             self._predictor.close()
+
+    def _meet(self) -> None:
+        """Whoever decides now; one that took over just now has kept no proposal of this tick yet."""
+        self._loops = dict(self._named())
+        for loop in self._loops.values():
+            if loop.proposed is None:
+                loop.keep_proposals()
 
     def _driver(self, decision: Decision) -> str:
         """Name of the loop that made a decision: the one whose proposal it holds."""

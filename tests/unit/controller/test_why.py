@@ -134,8 +134,21 @@ def test_events_of_any_kind_are_told_by_their_fields(tmp_path: Path) -> None:
     assert story.earlier["mode"].fields["to"] == "active"
     assert story.earlier["preferences"].after == 2
     text = as_text(story, Journal(tmp_path / "j.jsonl").header)
-    assert "The mode last changed after 0 ticks: mode: to active, reason promoted after 1 h of shadow." in text
-    assert "preferences: miss_multiplier 2.0 (after 2 ticks)" in text
+    assert "Who may drive last changed at tick 0: mode: to active, reason promoted after 1 h of shadow." in text
+    assert "Events of this tick:\n  preferences: miss_multiplier 2.0" in text
+
+
+def test_driver_is_the_one_that_the_last_event_names(tmp_path: Path) -> None:
+    journal = written(tmp_path / "j.jsonl", is_closed=False)
+    journal.event(
+        "drive", {"driver": "rule", "from": "policy", "reason": "slo_burn: 14 times too fast", "band": {"a": 1}}
+    )
+    journal.close()
+    story = tell(Journal(tmp_path / "j.jsonl"))
+    assert story.driver == "policy"  # the event stands before the line of a tick that is not there yet
+    assert [event.kind for event in story.since] == ["drive"]
+    text = as_text(story, Journal(tmp_path / "j.jsonl").header)
+    assert "drive: driver rule, from policy, reason slo_burn: 14 times too fast, band {a}" in text
 
 
 def test_journal_that_is_still_written_and_one_that_was_cut_are_read(tmp_path: Path) -> None:

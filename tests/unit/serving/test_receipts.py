@@ -108,7 +108,7 @@ def journalled(path, world_model, ticks):
     loops = {"policy": DecisionLoop(of, Fixed(5)), "rule": DecisionLoop(of, Fixed(1))}
 
     async def run():
-        receipts = Receipts(of, loops, world_model)
+        receipts = Receipts(of, lambda: loops, world_model)
         with Watched(path, make_header(of, "mpc", "mpc", (0,), "live")) as journal:
             seen = empty_observation(1, of.shape)
             for tick in range(ticks):
