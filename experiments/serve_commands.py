@@ -34,6 +34,7 @@ OWN_TRACE = "scenario"
     "--model", "models", multiple=True, metavar="VARIANT=module:callable", help="Your own model of a variant."
 )
 @click.option("--dry-run", is_flag=True, help="Decide and journal, apply nothing after the first fleet.")
+@click.option("--no-predictions", is_flag=True, help="Receipts without what the simulator expects of each decision.")
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
     run_file: str | None,
@@ -51,6 +52,7 @@ def serve(
     metrics_port: int,
     models: tuple[str, ...],
     dry_run: bool,
+    no_predictions: bool,
     out: str | None,
 ) -> int:
     """Serve live on Ray, driven by a policy.
@@ -67,7 +69,7 @@ def serve(
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from envs.world import WorldChoice
-    from experiments.live import LiveOptions
+    from experiments.live import WORLD_MODEL, LiveOptions
     from experiments.run_config import load_run
     from experiments.serve import serve as run_live
     from experiments.show_live import parse_models, show_live
@@ -95,6 +97,7 @@ def serve(
         is_dry_run=dry_run,
         out=Path(out or "runs/serve"),
         models=parse_models(models),
+        world_model=None if no_predictions else WORLD_MODEL,
     )
     result = run_live(options, lambda line: click.echo(line, err=True))
     show_live(result)

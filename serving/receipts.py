@@ -15,6 +15,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ _MOST_STARTS = 3
 
 _END_TIMEOUT_S = 2.0
 
-BUSY = "the prediction before was still being made"
+BUSY = "the prediction before was still being made, or had only just been"
 
 
 class Predictor:
@@ -40,10 +41,16 @@ class Predictor:
         world_model: `"module:callable"` that makes a world model of a setting.
         setting: What is decided for.
         answered: Called with every prediction, from another thread.
+        rest: Of the time that an answer took, the process rests afterwards this many times as long: short ticks must
+            not keep a core busy that replicas could use.
     """
 
-    def __init__(self, world_model: str, setting: Setting, answered: Callable[[Prediction], None]) -> None:
+    def __init__(
+        self, world_model: str, setting: Setting, answered: Callable[[Prediction], None], rest: float = 1.0
+    ) -> None:
         self.fault = ""
+        self._rest = rest
+        self._rested_s = 0.0  # when it has rested enough, by the monotonic clock
         self._told = pickle.dumps((world_model, setting))
         self._answered = answered
         self._questions: queue.Queue[Question | None] = queue.Queue(maxsize=1)
@@ -57,7 +64,7 @@ class Predictor:
 
     def ask(self, question: Question) -> bool:
         """Takes a question unless another is being answered or the process is beyond help."""
-        if self.fault or not self._is_free.is_set():
+        if self.fault or not self._is_free.is_set() or time.monotonic() < self._rested_s:
             return False
         self._is_free.clear()
         self._questions.put_nowait(question)
@@ -77,10 +84,13 @@ class Predictor:
 
     def _serve(self) -> None:
         while (question := self._questions.get()) is not None:
+            began_s = time.monotonic()
             try:
                 answer = self._answer(question)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 answer = self._failed(question, error)
+            ended_s = time.monotonic()
+            self._rested_s = ended_s + self._rest * (ended_s - began_s)
             self._is_free.set()
             if self._is_closed:
                 return

@@ -56,7 +56,7 @@ def answers():
 
 @pytest.fixture(scope="module")
 def predictor(answers):
-    made = Predictor(MODEL, setting(), answers.put)
+    made = Predictor(MODEL, setting(), answers.put, rest=0.0)
     yield made
     made.close()
 
@@ -147,3 +147,13 @@ def test_every_tick_has_a_prediction_or_says_why_not(tmp_path):
     plans = {one["name"]: one["replicas"] for one in found[0]["expected"]}
     assert plans["chosen"] == {"small@od": 3}
     assert plans["the rule's plan"] == {"small@od": 1}
+
+
+def test_process_rests_after_an_answer(answers):
+    slow = Predictor(MODEL, setting(), answers.put, rest=1e6)
+    try:
+        assert slow.ask(question(2))
+        answers.get(timeout=WAIT_S)
+        assert not slow.ask(question(3))
+    finally:
+        slow.close()
