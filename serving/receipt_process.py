@@ -5,6 +5,7 @@ It is started by `serving.receipts` and ends with its standard input, so it neve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -14,12 +15,20 @@ from controller.compile import Setting
 from controller.config import load_object
 
 _NICENESS = 19
-# Replicas and router come first: a prediction that is late is left out, a request that is late is missed.
+
+
+def _stand_back() -> None:
+    """Takes a processor only where nobody else wants it: a late prediction is left out, a late request is missed."""
+    os.nice(_NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        # Ray's own workers are niced as well, so niceness alone would leave this process a good part of a core.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:
     """Serves until standard input ends."""
-    os.nice(_NICENESS)
+    _stand_back()
     # What a library prints must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
