@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.alternatives import predict, question_of
+from controller.alternatives import Prediction, predict, question_of
 from controller.arrays import ObservationArrays
 from controller.compile import Setting
 from controller.config import write_run_header
-from controller.errors import UsageError, mismatch
+from controller.errors import ScenarioError, UsageError, mismatch
 from controller.journal import JournalHeader
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision, DecisionLoop
@@ -72,11 +72,16 @@ class ReceiptRecorder:
         tick = self._writer.ticks - 1
         self._writer.event(RECEIPT, fields_of(receipt_of(self._setting, observation, decision, tick, self._loop)))
         if tick % self._every == 0 and tick > 0:  # before its first window a simulator has counted no machine
-            question = question_of(tick, observation, decision.plan)
-            self._writer.event(PREDICTION, fields_of(predict(self._setting, self._model, question)))
+            self._writer.event(PREDICTION, fields_of(self._predicted(tick, observation, decision)))
 
     def observed(self, window: ObservationArrays) -> None:
         """The next decision's line holds the window."""
+
+    def _predicted(self, tick: int, observation: ObservationArrays, decision: Decision) -> Prediction:
+        try:
+            return predict(self._setting, self._model, question_of(tick, observation, decision.plan))
+        except ScenarioError as error:  # a state that no simulator can start from, such as half-done workflows
+            return Prediction(tick=tick, missing=str(error)[:200])
 
 
 @dataclass(frozen=True)

@@ -158,13 +158,23 @@ class Receipts:
         self._setting, self._named = setting, loops
         self._loops: dict[str, DecisionLoop] = {}
         self._meet()
+        self._fault = ""
         self._journal: JournalWriter | None = None
         self._events: asyncio.AbstractEventLoop | None = None
         self._predictor = None if world_model is None else Predictor(world_model, setting, self._answered)
         self._counts = {"receipts": 0, "predictions": 0, "without_prediction": 0}
 
     def write(self, journal: JournalWriter, observation: ObservationArrays, decision: Decision) -> None:
-        """Journals the receipt of the tick written last, and asks what it will lead to; called once it is applied."""
+        """Journals the receipt of the tick written last, and asks what it will lead to; called once it is applied.
+
+        Nothing that goes wrong here reaches the control loop.
+        """
+        try:
+            self._explain(journal, observation, decision)
+        except Exception as error:  # noqa: BLE001 - a user's policy may raise anything when it is asked to explain itself
+            self._fault = f"{type(error).__name__}: {error}"[:200]
+
+    def _explain(self, journal: JournalWriter, observation: ObservationArrays, decision: Decision) -> None:
         tick = journal.ticks - 1
         self._meet()
         who = self._driver(decision)
@@ -184,7 +194,7 @@ class Receipts:
 
     def status(self) -> dict[str, Any]:
         """Counts, and what keeps predictions from being made."""
-        return self._counts | {"fault": self._predictor.fault if self._predictor is not None else ""}
+        return self._counts | {"fault": self._fault or (self._predictor.fault if self._predictor is not None else "")}
 
     def close(self) -> None:
         """Ends the world model's process; nothing is written afterwards."""

@@ -149,6 +149,13 @@ def test_every_tick_has_a_prediction_or_says_why_not(tmp_path):
     assert plans["the rule's plan"] == {"small@od": 1}
 
 
+def test_policy_that_cannot_explain_itself_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Fixed, "explain", lambda self, observation: 1 / 0)
+    status = journalled(tmp_path / "journal.jsonl", None, 2)
+    assert status["fault"] == "ZeroDivisionError: division by zero"
+    assert len(list(Journal(tmp_path / "journal.jsonl").ticks())) == 2
+
+
 def test_process_rests_after_an_answer(answers):
     slow = Predictor(MODEL, setting(), answers.put, rest=1e6)
     try:
