@@ -3,7 +3,8 @@
 What a journal does not show is filled in plainly: a spot pool that refused nothing and lost nothing offers its whole
 quota, one that did offers what was left in it until it counts as available again, so nothing is known of what a larger
 fleet would have lost; classes keep the mix of the whole capture; and requests are drawn anew from the captured rate,
-averaged over as long as some thirty requests take, so that chance is not copied as if it were load.
+averaged over as long as some four hundred requests take, a minute at most, so that chance is not copied as if it were
+load.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from experiments.run_config import PolicyChoice
 from traces.capture import Capture, read_capture
 from traces.intensity import intensity_of
 
-_WANTED_REQUESTS = 30.0
+_WANTED_REQUESTS = 400.0
 _MOST_SMOOTH_S = 60.0
 _GRID_S = 10.0  # no coarser, as for any trace
 _LEAST_SHARE = 1e-6  # of a class that nobody asked for

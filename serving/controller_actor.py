@@ -109,6 +109,7 @@ class ServingController:
         began_s = time.monotonic()
         self._began_s = began_s
         self._fleet.begin(self._spec.initial_replicas, 0.0)
+        self._receipts.warm_up(self._world.blank_observation())
         for loop in (self._supervisor.policy, self._supervisor.rule):
             loop.decide(self._world.blank_observation())
             loop.reset(1)

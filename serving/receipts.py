@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.alternatives import Prediction, Question, question_of
-from controller.arrays import ObservationArrays
+from controller.arrays import ObservationArrays, empty_plan
 from controller.compile import Setting
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision, DecisionLoop
@@ -162,7 +162,13 @@ class Receipts:
         self._journal: JournalWriter | None = None
         self._events: asyncio.AbstractEventLoop | None = None
         self._predictor = None if world_model is None else Predictor(world_model, setting, self._answered)
+        self._asked = -1  # tick of the question whose answer is awaited
         self._counts = {"receipts": 0, "predictions": 0, "without_prediction": 0}
+
+    def warm_up(self, observation: ObservationArrays) -> None:
+        """Starts the world model's process before the run, which takes it some seconds; its answer is dropped."""
+        if self._predictor is not None:
+            self._predictor.ask(question_of(0, observation, empty_plan(1, self._setting.shape)))
 
     def write(self, journal: JournalWriter, observation: ObservationArrays, decision: Decision) -> None:
         """Journals the receipt of the tick written last, and asks what it will lead to; called once it is applied.
@@ -189,7 +195,9 @@ class Receipts:
             for name, one in self._loops.items()
             if name != who and one.proposed is not None and one.proposed_at == observation.tick[0]
         }
-        if not self._predictor.ask(question_of(tick, observation, decision.plan, others)):
+        if self._predictor.ask(question_of(tick, observation, decision.plan, others)):
+            self._asked = tick
+        else:
             self._write(Prediction(tick=tick, missing=self._predictor.fault or BUSY))
 
     def status(self) -> dict[str, Any]:
@@ -218,7 +226,13 @@ class Receipts:
 
     def _answered(self, prediction: Prediction) -> None:
         if self._events is not None and not self._events.is_closed():
-            self._events.call_soon_threadsafe(self._write, prediction)
+            self._events.call_soon_threadsafe(self._take, prediction)
+
+    def _take(self, prediction: Prediction) -> None:
+        """An answer, unless it is that of the warm-up."""
+        if prediction.tick == self._asked:
+            self._asked = -1
+            self._write(prediction)
 
     def _write(self, prediction: Prediction) -> None:
         if self._journal is None:

@@ -1,6 +1,7 @@
 """A live tick never waits for a prediction, and each is either predicted or said not to be."""
 
 import asyncio
+import contextlib
 import queue
 
 import numpy as np
@@ -147,6 +148,33 @@ def test_every_tick_has_a_prediction_or_says_why_not(tmp_path):
     plans = {one["name"]: one["replicas"] for one in found[0]["expected"]}
     assert plans["chosen"] == {"small@od": 3}
     assert plans["the rule's plan"] == {"small@od": 1}
+
+
+def test_answer_to_the_warm_up_is_not_journalled(tmp_path):
+    of = setting()
+    loop = DecisionLoop(of, Fixed(2))
+
+    async def run():
+        receipts = Receipts(of, lambda: {"policy": loop}, MODEL)
+        seen = empty_observation(1, of.shape)
+        receipts.warm_up(seen)
+        with Watched(tmp_path / "j.jsonl", make_header(of, "mpc", "mpc", (0,), "live")) as journal:
+            # Busy with the warm-up, the process takes no question of tick 0, and its answer names that tick.
+            tick = 0
+            while not journal.predicted.is_set():
+                seen.tick[0] = tick
+                decision = loop.decide(seen)
+                journal.write(seen, decision.raw, decision.plan, decision.actions, decision.shares)
+                receipts.write(journal, seen, decision)
+                tick += 1
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(journal.predicted.wait(), 0.1)
+            receipts.close()
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S))
+    told = [event.fields for event in Journal(tmp_path / "j.jsonl").events("prediction")]
+    assert told[0] == {"tick": 0, "missing": BUSY}
+    assert [fields["tick"] for fields in told if "missing" not in fields] != [0]
 
 
 def test_policy_that_cannot_explain_itself_stops_nothing(tmp_path, monkeypatch):
