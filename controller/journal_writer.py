@@ -54,6 +54,11 @@ class JournalWriter:
         if not is_continuing:
             self._line(self._stream, header.model_dump(mode="json"))
 
+    @property
+    def ticks(self) -> int:
+        """Ticks in the file so far."""
+        return self._ticks
+
     def write(
         self,
         observation: ObservationArrays,

@@ -21,6 +21,7 @@ class Decision:
     actions: ActionArrays
     shares: F64  # (N, C, V, P)
     raw: F64  # (N, K) what the policy itself put out; K = 0 without knobs
+    proposed: PlanArrays | None = None  # the policy's plan before the guard, where the loop keeps it
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ class DecisionLoop:
 
     Attributes:
         decide_s: Wall-clock seconds of every `decide` since `reset`; kept beside the decisions, never part of them.
+        proposed: The policy's last plan before the guard, where proposals are kept; overwritten by the next.
+        proposed_at: Tick that env 0's was made at; -1 before the first.
     """
 
     def __init__(self, setting: Setting, policy: Policy, num_envs: int = 1) -> None:
         self.setting = setting
         self.policy = policy
+        self._keeps_proposals = False
         self.reset(num_envs)
 
     def reset(self, num_envs: int) -> None:
@@ -56,6 +60,13 @@ class DecisionLoop:
         self._actions = empty_actions(num_envs, self.setting.shape)
         self._shares = np.zeros((num_envs, num_classes, num_variants, num_pools))
         self._like = empty_plan(num_envs, self.setting.shape)
+        self.proposed = empty_plan(num_envs, self.setting.shape) if self._keeps_proposals else None
+        self.proposed_at = -1
+
+    def keep_proposals(self) -> None:
+        """From now on every decision holds a copy of the policy's plan as it was before the guard."""
+        self._keeps_proposals = True
+        self.proposed = empty_plan(len(self._like.need_rps), self.setting.shape)
 
     def decide(self, observation: ObservationArrays) -> Decision:
         """Decides for every env.
@@ -83,6 +94,10 @@ class DecisionLoop:
         from controller.kernels.decide import settle
 
         plan, setting = proposal.plan, self.setting
+        if self.proposed is not None:
+            for kept, wanted in zip(self.proposed, plan, strict=True):
+                kept[...] = wanted
+            self.proposed_at = int(observation.tick[0])
         settle(
             setting.catalog,
             setting.workload,
@@ -95,7 +110,7 @@ class DecisionLoop:
             0,
             len(observation.tick),
         )
-        return Decision(plan, self._actions, self._shares, proposal.raw)
+        return Decision(plan, self._actions, self._shares, proposal.raw, self.proposed)
 
     def _check(self, plan: PlanArrays) -> None:
         for name, wanted, got in zip(PlanArrays._fields, self._like, plan, strict=True):

@@ -7,6 +7,7 @@ They are kept small: of many durations alike, a journal holds a few, evenly chos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 MOST_SERVICES: Final = 16
@@ -16,6 +17,9 @@ MOST_GAPS: Final = 32
 """Single gaps between arrivals journalled per window."""
 
 _DIGITS = 6  # microseconds; the clocks of a live run are no better
+
+BINS_PER_TICK: Final = 10
+"""Bins in which a router counts arrivals: of a second where a tick has ten, whatever the speed."""
 
 SpanKind = Literal["launch", "load", "swap"]
 
@@ -38,6 +42,19 @@ class Span(NamedTuple):
     seconds: float
 
 
+class ArrivalBins(NamedTuple):
+    """Arrivals by class in short bins of the router's clock; bins without any are left out.
+
+    A reading holds the bins that were closed since the one before it, by an arrival in a later one; so each is told of
+    once, mostly a bin later than it ended.
+    """
+
+    bin_s: float  # seconds of the run
+    end: int  # number of the bin of the reading itself
+    lost: int  # bins with arrivals that were forgotten before they were read
+    bins: tuple[tuple[int, ...], ...]  # number of the bin, then the count of each class
+
+
 class WindowMeasurements(NamedTuple):
     """All that was measured in one window."""
 
@@ -45,6 +62,7 @@ class WindowMeasurements(NamedTuple):
     num_gaps: int = 0  # arrivals but the first of the run
     gaps_s: tuple[float, ...] = ()  # some gaps between arrivals of any class
     spans: tuple[Span, ...] = ()
+    arrivals: ArrivalBins | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Short plain values; what is empty is left out."""
@@ -57,6 +75,9 @@ class WindowMeasurements(NamedTuple):
             value["gaps"] = [self.num_gaps, _short(self.gaps_s)]
         if self.spans:
             value["spans"] = [[s.kind, s.option, round(s.seconds, _DIGITS)] for s in self.spans]
+        if self.arrivals is not None:
+            arrived = self.arrivals
+            value["arrivals"] = [arrived.bin_s, arrived.end, arrived.lost, [list(row) for row in arrived.bins]]
         return value
 
 
@@ -82,7 +103,18 @@ def read_measurements(value: Mapping[str, Any], num_options: int) -> WindowMeasu
         if kind not in get_args(SpanKind):
             raise ValueError(f"spans: kind {kind!r}")
         spans.append(Span(cast("SpanKind", kind), _option(option, num_options), _duration(seconds)))
-    return WindowMeasurements(tuple(services), int(num_gaps), tuple(_duration(x) for x in gaps_s), tuple(spans))
+    arrivals = None if "arrivals" not in value else _bins(*value["arrivals"])
+    gaps = tuple(_duration(x) for x in gaps_s)
+    return WindowMeasurements(tuple(services), int(num_gaps), gaps, tuple(spans), arrivals)
+
+
+def _bins(bin_s: float, end: int, lost: int, rows: Sequence[Sequence[int]]) -> ArrivalBins:
+    bins = tuple(tuple(int(count) for count in row) for row in rows)
+    if not bin_s > 0 or lost < 0 or len({len(row) for row in bins}) > 1:
+        raise ValueError(f"arrivals: bins of {bin_s} s, {lost} lost")
+    if any(min(row) < 0 or row[0] >= end for row in bins) or any(a[0] >= b[0] for a, b in pairwise(bins)):
+        raise ValueError("arrivals: counts >= 0 in rising bins before the end")
+    return ArrivalBins(float(bin_s), int(end), int(lost), bins)
 
 
 def evenly(values: Sequence[float], most: int) -> tuple[float, ...]:

@@ -28,6 +28,14 @@ class Policy(Protocol):
         """What was decided before any rule turned it into the last plan, (N, K); K = 0 for a policy without knobs."""
 
 
+@runtime_checkable
+class Explaining(Protocol):
+    """A policy that can say what its last plan was made for; asked after a decision, never inside one."""
+
+    def explain(self, observation: ObservationArrays) -> dict[str, float]:
+        """Named numbers of env 0 behind the plan made for this observation; units are in the names."""
+
+
 class Actuator(Protocol):
     """Applies actions and routing to a world."""
 

@@ -19,22 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import F64, HISTORY_TICKS, I64, SERVERLESS, ObservationArrays
+from controller.arrays import F64, I64, SERVERLESS, ObservationArrays
 from controller.compile import Setting
 from controller.errors import ScenarioError, UsageError, mismatch
-from controller.rule_arrays import RATE_TICKS
+from controller.policies.predictive import recent_rate_rps
 from envs.kernels.state import DOOMED, DRAINING, SERVING, STARTING, SimState
-
-
-def recent_rate_rps(setting: Setting, observation: ObservationArrays) -> float:
-    """Arrivals of all classes over the last minute, requests/s; ticks not seen yet count as the scenario's mean.
-
-    The rate now of the `mpc` rule, of env 0.
-    """
-    seen = min(int(observation.tick[0]), RATE_TICKS)
-    slots = (int(observation.tick[0]) - 1 - np.arange(seen)) % HISTORY_TICKS
-    arrived = float(observation.history[0][:, slots].sum()) / setting.control.tick_s
-    return (arrived + setting.scenario.mean_rps * (RATE_TICKS - seen)) / RATE_TICKS
 
 
 def check_single(observation: ObservationArrays) -> None:

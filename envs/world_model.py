@@ -17,42 +17,17 @@ from controller.arrays import F64, SPOT, ObservationArrays, PlanArrays
 from controller.compile import Setting
 from controller.errors import UsageError, mismatch
 from controller.loop import DecisionLoop
+from controller.policies.held import HeldPlans
+from controller.policies.predictive import recent_rate_rps
 from controller.ports import Rollout
 from envs.simulator import Simulator
-from envs.starting import check_single, recent_rate_rps
+from envs.starting import check_single
 from envs.supply import Supply
 
 RateForecast = Callable[[ObservationArrays, float], F64]
 """From an observation and a horizon in seconds to the rates of the coming ticks, requests/s; the last one holds on."""
 
 _FOREVER_S = 1e12
-
-
-class HeldPlans:
-    """A policy that wants the same plans at every tick; the guard and the split are applied to them afresh.
-
-    Args:
-        plans: One per env.
-        name: Name in messages.
-    """
-
-    def __init__(self, plans: PlanArrays, name: str = "held") -> None:
-        self.name = name
-        self._plans = plans
-        self._given = PlanArrays._make(array.copy() for array in plans)
-
-    def reset(self, num_envs: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, observation: ObservationArrays) -> PlanArrays:
-        """The plans, copied, because the guard works in place."""
-        for given, wanted in zip(self._given, self._plans, strict=True):
-            given[...] = wanted
-        return self._given
-
-    def raw_output(self) -> F64:
-        """No knobs."""
-        return np.zeros((len(self._plans.need_rps), 0))
 
 
 class SimulatedWorldModel:

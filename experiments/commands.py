@@ -67,6 +67,12 @@ def evaluate(run_file: str | None, as_json: bool, workers: int | None, address: 
 @click.option("--ticks", type=int, metavar="N", help="Stop each day after N ticks.")
 @click.option("--out", default="runs/simulate", show_default=True, metavar="DIR", help="Directory for the journal.")
 @click.option("--no-journal", is_flag=True, help="Write nothing.")
+@click.option(
+    "--receipts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Journal why each plan is what it is and, every N ticks, what it and alternatives are expected to lead to.",
+)
 def simulate(
     scenario: str,
     policy: str,
@@ -76,6 +82,7 @@ def simulate(
     ticks: int | None,
     out: str,
     no_journal: bool,
+    receipts: int | None,
 ) -> int:
     """Run one policy in the simulated world and journal every decision.
 
@@ -103,6 +110,7 @@ def simulate(
             ticks=ticks,
             out=None if no_journal else Path(out),
             progress=progress,
+            receipts_every=receipts,
         )
     show_simulation(done)
     if done.is_partial:

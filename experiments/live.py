@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controller.compile import Setting, at_speed, compile_scenario
-from controller.errors import ScenarioError, UsageError, mismatch
+from controller.errors import ScenarioError, TraceError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
 from controller.scenario import Scenario, load_scenario
 from controller.trust.config import TrustConfig
@@ -19,12 +19,19 @@ from envs.world import Cell, World, WorldChoice, build_world
 from experiments.results import ResultRow, Tally
 from experiments.rollout import Start, roll
 from experiments.run_config import PolicyChoice, policy_labels
+from traces.capture import read_capture
+from traces.readers import write_npz
 
 if TYPE_CHECKING:
     from serving.load import LoadRecord, Schedule
 
 MOST_RPS = 25.0
 """Rates above this are thinned: beyond it a run on two cores measures Ray, not the policy."""
+
+
+ARRIVALS = "arrivals.npz"
+WORLD_MODEL = "envs.world_model:SimulatedWorldModel"
+"""What predicts the outcome of live decisions, for their receipts."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class LiveOptions:
     attach: Path | None = None  # mapping of an application of somebody else
     on_exit: str = "restore"  # or "keep": its replica targets when we leave
     inputs: str | None = None  # what a replay sends; None: the images of the zoo
+    world_model: str | None = WORLD_MODEL
 
     @property
     def is_holding(self) -> bool:
@@ -129,6 +137,14 @@ def live_world(scenario: Scenario, options: LiveOptions, setting: Setting) -> Wo
     peak = float(rates[0, begin : begin + max(1, span)].max())
     thin = min(1.0, MOST_RPS / peak) if peak > 0 else 1.0
     return replace(world, rate_rps=np.ascontiguousarray(rates * thin), scale=world.scale * thin)
+
+
+def write_arrivals(journal: Path) -> Path | None:
+    """Writes what a run was asked for beside its journal, as a trace; None where nobody asked for anything."""
+    try:
+        return write_npz(read_capture(Journal(journal)).trace, journal.with_name(ARRIVALS))
+    except TraceError:
+        return None
 
 
 def result_rows(world: World, start: Start, result: LiveResult, options: LiveOptions) -> tuple[ResultRow, ...]:

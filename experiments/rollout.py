@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,14 @@ WORKFLOW_HEADROOM = 1.5
 
 MOST_ENVS = 64
 """Cells simulated side by side; more would cost memory and gain no speed."""
+
+
+@runtime_checkable
+class LoopWatcher(Protocol):
+    """A recorder that wants to know what decides."""
+
+    def begun(self, loop: DecisionLoop) -> None:
+        """The loop of the rollout, before its first decision."""
 
 
 class Recorder(Protocol):
@@ -196,6 +204,9 @@ def roll(
     loop = new_loop(world, policy, num_envs, start.cells)
     loop.decide(seen)  # compiles; those seconds say nothing about deciding
     loop.reset(num_envs)
+    for recorder in recorders:
+        if isinstance(recorder, LoopWatcher):
+            recorder.begun(loop)
     tally = Tally(world.setting, num_envs)
     for _ in range(world.cell_ticks if ticks is None else ticks):
         began = time.perf_counter()

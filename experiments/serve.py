@@ -28,7 +28,15 @@ from controller.scenario import Scenario
 from controller.trust.store import policy_path
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
-from experiments.live import LiveOptions, LiveResult, live_world, result_rows, setting_at_speed, speeded
+from experiments.live import (
+    LiveOptions,
+    LiveResult,
+    live_world,
+    result_rows,
+    setting_at_speed,
+    speeded,
+    write_arrivals,
+)
 from experiments.live_spans import first_nodes, measured_spans
 from experiments.live_trust import note_admin, trust_spec
 from experiments.results import write_results
@@ -93,6 +101,7 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
         with signals_ignored():
             say("stopping Ray" if cluster.is_own else "leaving Ray")
             cluster.close(APP_NAME)
+    write_arrivals(result.journal)
     return live.compared(result)
 
 
@@ -244,6 +253,7 @@ class LiveRun:
             has_local_nodes=options.has_local_nodes,
             trust=trust,
             has_rehearsals=options.has_rehearsals,
+            world_model=options.world_model,
         )
 
     def _header(self, setting: Setting, spans: MeasuredSpans | None) -> JournalHeader:

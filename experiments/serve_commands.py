@@ -80,6 +80,7 @@ OWN_TRACE = "scenario"
     metavar="X",
     help="What --replay sends to the application: FILE.json, FILE.npz, or module:callable that returns a list.",
 )
+@click.option("--no-predictions", is_flag=True, help="Receipts without what the simulator expects of each decision.")
 @click.option("--out", metavar="DIR", help="Directory for journal and results.  [default: runs/serve]")
 def serve(
     run_file: str | None,
@@ -107,14 +108,15 @@ def serve(
     attach: str | None,
     on_exit: str,
     inputs: str | None,
+    no_predictions: bool,
     out: str | None,
 ) -> int:
     """Serve live on Ray, driven by a policy.
 
     A request names constraints, never a model: POST /v1/infer with an input and a request_class, or max_latency_ms and
     min_accuracy. With --replay the requests of a trace are sent at their times, and the table shows the live minutes
-    beside what the simulator says of them. On a Ray that is joined, the packages controller and serving are shipped as
-    py_modules; its nodes must offer the resources slot_POOL.
+    beside what the simulator says of them. On a Ray that is joined, the packages controller, serving, envs and
+    traces are shipped as py_modules; its nodes must offer the resources slot_POOL.
 
     `provisor status`, `mode` and `policy` talk to the run's admin API. The run file's `trust:` sets the alarms by
     which the rule takes over, and the quiet after which the policy drives again.
@@ -134,7 +136,7 @@ def serve(
     from controller.errors import UsageError
     from controller.trust.config import TrustConfig
     from envs.world import WorldChoice
-    from experiments.live import LiveOptions
+    from experiments.live import WORLD_MODEL, LiveOptions
     from experiments.run_config import load_run
     from experiments.show_live import parse_models, show_live
 
@@ -181,6 +183,7 @@ def serve(
         attach=None if attach is None else Path(attach),
         on_exit=on_exit,
         inputs=inputs,
+        world_model=None if no_predictions else WORLD_MODEL,
     )
     result = run_live(options, lambda line: click.echo(line, err=True))
     show_live(result)

@@ -28,14 +28,15 @@ _WIDE = 200
 """Width of tables where output is no terminal, so that no number is cut."""
 
 
-def _console() -> Console:
+def wide_console() -> Console:
+    """The terminal, or a console wide enough that no table is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDE)
 
 
 def show_rows(rows: Sequence[ResultRow]) -> None:
     """Prints one table per scenario."""
-    console = _console()
+    console = wide_console()
     lines = summarise(rows)
     for scenario in dict.fromkeys(line.scenario for line in lines):
         of_scenario = [line for line in lines if line.scenario == scenario]
@@ -63,7 +64,7 @@ def show_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
     from experiments.benchmark_config import MEAN
     from experiments.leaderboard_files import difference_text
 
-    console = _console()
+    console = wide_console()
     groups = dict.fromkeys((row.scenario, row.target) for row in rows)
     for scenario, target in groups:
         own = [row for row in rows if (row.scenario, row.target) == (scenario, target)]

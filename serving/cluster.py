@@ -228,9 +228,9 @@ def join_cluster(
 
 
 def own_code() -> list[str]:
-    """Directories of the packages a remote worker needs: decisions and serving, never the experiments."""
+    """Directories of the packages a remote worker needs: decisions, serving and the world model, no experiments."""
     root = Path(__file__).resolve().parents[1]
-    return [str(root / "controller"), str(root / "serving")]
+    return [str(root / name) for name in ("controller", "serving", "envs", "traces")]
 
 
 def require_joinable(address: str) -> None:

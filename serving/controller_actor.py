@@ -27,7 +27,7 @@ from pydantic import JsonValue
 from controller.arrays import BILL_TERMS, I64
 from controller.journal import Journal
 from controller.journal_writer import JournalWriter
-from controller.loop import Decision
+from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
 from controller.trust.candidate import warm
 from controller.trust.desk import ConflictError, run_files
@@ -42,6 +42,7 @@ from serving.instances import Phase
 from serving.local_nodes import LocalNodes
 from serving.metrics import ObservationBuilder
 from serving.notices import Notice, read_notice
+from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
 from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
 from serving.rules import Rules, router_tables
@@ -95,6 +96,7 @@ class ServingController:
         if self._rehearsals is not None:
             rehearsals = self._rehearsals
             self._world.is_blind = lambda: rehearsals.is_blind
+        self._receipts = Receipts(spec.setting, self._loops, spec.world_model)
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
@@ -126,6 +128,7 @@ class ServingController:
         timeout_s = _SETTLE_TIMEOUT_S
         if self._nodes is not None:
             timeout_s += _NODE_TIMEOUT_S * float(self._fleet.nodes_wanted().sum())
+        self._receipts.warm_up(self._world.blank_observation())
         for loop in self._trusted.loops():
             warm(loop, self._world.blank_observation())
         while not (await self._world.follow(is_first=True) and self._world.is_settled()):
@@ -181,6 +184,7 @@ class ServingController:
             if task is not None:
                 await end_task(task)
         self._trusted.close()
+        self._receipts.close()
         if self._journal is not None:
             for event in self._supervisor.close():
                 self._journal.event(*event)
@@ -253,6 +257,10 @@ class ServingController:
             self._journal.event("notice", {"at_s": self._now_s(), "node": node, "left_s": given.left_s})
         return {"node_id": node, "left_s": given.left_s}
 
+    def _loops(self) -> dict[str, DecisionLoop]:
+        policy = self._supervisor.candidate.loop
+        return {"rule": self._supervisor.rule} if policy is None else {"policy": policy, "rule": self._supervisor.rule}
+
     def _start_tasks(self) -> None:
         self._task = asyncio.create_task(self._run())
         self._follower = asyncio.create_task(self._follow())
@@ -271,6 +279,7 @@ class ServingController:
             "starting": self._by_option(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
+            "receipts": self._receipts.status(),
         }
 
     async def _run(self) -> None:
@@ -317,6 +326,8 @@ class ServingController:
             )
         self._world.is_holding = verdict.mode is Mode.REPLAY
         self._world.apply(decision.actions, decision.plan, decision.shares)
+        if self._journal is not None:
+            self._receipts.write(self._journal, observation, decision)
         self._decided_at_s = time.time()
         self._publish(observation, decision)
         self._trusted.desk.after_tick()

@@ -40,6 +40,7 @@ class ControllerSpec:
     has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
     trust: TrustSpec = field(default_factory=TrustSpec)
     has_rehearsals: bool = False  # the admin API also takes faults, for experiments
+    world_model: str | None = None  # "module:callable" of a setting; predicts what decisions lead to
 
 
 def ledger_of(spec: ControllerSpec) -> Fleet:

@@ -121,7 +121,7 @@ class ObservationBuilder:
         obs.spend_usd[0] = fleet.window.spend_usd
         obs.preempted[0] = fleet.window.preempted
         obs.launch_failed[0] = fleet.window.launch_failed
-        self.measurements = window.measured.summary()._replace(spans=tuple(fleet.window.spans))
+        self.measurements = window.measured.summary(stats.now_s)._replace(spans=tuple(fleet.window.spans))
         self._sum_day()
         # A window of several ticks, because readings failed or ticks were left out, is no burst: each had its part.
         for back in range(min(self._unread, HISTORY_TICKS)):

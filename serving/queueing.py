@@ -40,7 +40,7 @@ class RouterCore:
         self.tables = tables
         self.serverless = serverless
         self.rules: Rules = initial_rules(tables)
-        self.tally = Tally((len(tables.class_names), tables.num_options, tables.num_pools))
+        self.tally = Tally((len(tables.class_names), tables.num_options, tables.num_pools), bin_s=tables.bin_s)
         self.waiting = [0] * len(tables.class_names)
         self.in_service = [0] * len(tables.class_names)
         self.queues = [OptionQueue() for _ in range(tables.num_options)]

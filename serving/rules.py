@@ -13,6 +13,7 @@ import numpy as np
 from controller.arrays import F64, I64, SERVERLESS, SHAPE_CELLS, Bool, PlanArrays
 from controller.compile import Setting
 from controller.errors import UsageError, mismatch
+from controller.measurements import BINS_PER_TICK
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class RouterTables:
     cold_start_s: F64  # (O,)
     cold_shape: I64  # (O,)
     shapes: F64  # (D, SHAPE_CELLS + 1)
+    bin_s: float = 1.0  # of the bins that arrivals are counted in
 
     @property
     def num_pools(self) -> int:
@@ -116,6 +118,7 @@ def router_tables(setting: Setting) -> RouterTables:
         cold_start_s=catalog.cold_start_s.reshape(num_options),
         cold_shape=catalog.cold_shape.reshape(num_options),
         shapes=catalog.shapes,
+        bin_s=setting.control.tick_s / BINS_PER_TICK,
     )
 
 

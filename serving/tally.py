@@ -23,6 +23,7 @@ class Tally:
 
     shape: tuple[int, int, int]  # (C, O, P)
     epoch: str = field(default_factory=lambda: uuid.uuid4().hex)
+    bin_s: float = 1.0  # of the bins that arrivals are counted in
     arrived: I64 = field(init=False)  # (C,)
     answered: I64 = field(init=False)  # (C,)
     missed: I64 = field(init=False)  # (C,)
@@ -43,7 +44,7 @@ class Tally:
     cold_starts: I64 = field(init=False)  # (P,)
     throttled: I64 = field(init=False)  # (P,)
     serverless_usd: F64 = field(init=False)  # (P,)
-    measured: Measured = field(init=False, default_factory=Measured)
+    measured: Measured = field(init=False)
 
     def __post_init__(self) -> None:
         num_classes, num_options, num_pools = self.shape
@@ -59,6 +60,7 @@ class Tally:
         for name in ("invocations", "cold_starts", "throttled"):
             setattr(self, name, np.zeros(num_pools, np.int64))
         self.serverless_usd = np.zeros(num_pools)
+        self.measured = Measured(num_classes=num_classes, bin_s=self.bin_s)
 
     def as_json(self) -> dict[str, Any]:
         """For a checkpoint: the counts, as lists; of single durations only how many there were."""
@@ -88,7 +90,7 @@ class Tally:
     def arrive(self, request_class: int, now_s: float) -> None:
         """Counts a request."""
         self.arrived[request_class] += 1
-        self.measured.arrived(now_s)
+        self.measured.arrived(now_s, request_class)
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ def difference(later: Tally, earlier: Tally | None) -> Tally:
     """Counts between two readings; all of `later` where the router started anew in between."""
     if earlier is None or earlier.epoch != later.epoch:
         return later
-    window = Tally(later.shape, later.epoch)
+    window = Tally(later.shape, later.epoch, later.bin_s)
     for item in fields(Tally):
-        if item.name not in ("shape", "epoch", "measured"):
+        if item.name not in ("shape", "epoch", "bin_s", "measured"):
             setattr(window, item.name, getattr(later, item.name) - getattr(earlier, item.name))
     window.measured = later.measured.since(earlier.measured)
     return window

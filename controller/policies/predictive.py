@@ -7,13 +7,16 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from controller.arrays import F64, ObservationArrays, PlanArrays, empty_plan
+from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
 from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.policies.choice import check_single_operators
-from controller.rule_arrays import NUM_KNOBS, ForecastArrays, MpcArrays, new_mpc_state
+from controller.rule_arrays import KNOBS, NUM_KNOBS, RATE_TICKS, ForecastArrays, MpcArrays, new_mpc_state
+
+_MOST_GROWTH = 5.0  # of a logarithm, as the rule caps it
+_EXPLAINED_LEVELS = (0.5, 0.9, 0.99)
 
 
 class MpcSettings(StrictModel):
@@ -180,6 +183,36 @@ class MpcPolicy:
         )
         return self._plan
 
+    def explain(self, observation: ObservationArrays) -> dict[str, float]:
+        """What the last plan was made for, of env 0: the forecast, the demand planned for, the knobs.
+
+        `rate_now_rps`; `largest_rate_rps q50` and so on, some quantiles of the largest rate over the horizon;
+        `need_rps` and `accuracy_aimed` by class, with headroom, backlog and bands in them; the knobs that are not zero.
+        """
+        state, names = self.state, self.setting.class_names
+        told = float(state.told[0, 0])
+        now_rps = told if told >= 0.0 else recent_rate_rps(self.setting, observation)
+        found = {"rate_now_rps": now_rps}
+        levels = self.forecast.levels
+        for wanted in _EXPLAINED_LEVELS:
+            q = int(np.argmin(np.abs(levels - wanted)))
+            growth = min(_MOST_GROWTH, float(state.growth[0, q]))
+            found[f"largest_rate_rps q{100 * levels[q]:g}"] = now_rps * float(np.exp(growth))
+        found |= {f"need_rps {name}": float(need) for name, need in zip(names, state.need_rps[0], strict=True)}
+        found |= {f"accuracy_aimed {name}": float(a) for name, a in zip(names, state.target_accuracy[0], strict=True)}
+        return found | {f"knob {name}": float(k) for name, k in zip(KNOBS, self.knobs[0], strict=True) if k}
+
     def raw_output(self) -> F64:
         """The knobs of the last plan, (N, K)."""
         return self.knobs.copy()
+
+
+def recent_rate_rps(setting: Setting, observation: ObservationArrays) -> float:
+    """Arrivals of all classes over the last minute, requests/s; ticks not seen yet count as the scenario's mean.
+
+    The rate now of the `mpc` rule, of env 0.
+    """
+    seen = min(int(observation.tick[0]), RATE_TICKS)
+    slots = (int(observation.tick[0]) - 1 - np.arange(seen)) % HISTORY_TICKS
+    arrived = float(observation.history[0][:, slots].sum()) / setting.control.tick_s
+    return (arrived + setting.scenario.mean_rps * (RATE_TICKS - seen)) / RATE_TICKS

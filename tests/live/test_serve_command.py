@@ -17,6 +17,7 @@ from controller.replay import replay_journal
 from serving.admin_access import find_client
 from serving.processes import child_processes, command_line
 from tests.live.conftest import free_port
+from traces.readers import read_trace
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -62,6 +63,15 @@ def test_replayed_minutes_are_journalled_and_compared_and_nothing_is_left(tmp_pa
     assert rows[0]["requests"] > 50
     assert rows[0]["attainment"] > 0.8
     assert replay_journal(out / "journal.jsonl").is_equal
+    journal = Journal(out / "journal.jsonl")
+    ticks = len(list(journal.ticks()))
+    assert [event.fields["tick"] for event in journal.events("receipt")] == list(range(ticks))
+    # Each is predicted, or said not to be; one may still be in work when the run ends.
+    predicted = {event.fields["tick"] for event in journal.events("prediction")}
+    assert len(predicted) >= ticks - 1
+    # The last bin is still open when the router is read for the last time.
+    arrived = read_trace(out / "arrivals.npz").counts.sum()
+    assert arrived == pytest.approx(rows[0]["requests"], abs=5)
     assert processes_of_session(command.pid) == []
 
 
@@ -72,7 +82,7 @@ def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
     )
     try:
         wait_until_it_answers(port, command)
-        wait_until(lambda: (tmp_path / "journal.jsonl").read_text().count('{"n":') > 2)
+        wait_until(lambda: (tmp_path / "journal.jsonl").read_text().count('{"n":') >= 3)
         command.send_signal(signal.SIGTERM)
         output, _ = command.communicate(timeout=60)
     finally:

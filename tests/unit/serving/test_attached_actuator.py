@@ -57,15 +57,16 @@ class Serve:
 
 
 class World:
-    def __init__(self, monkeypatch, is_dry_run):
+    def __init__(self, monkeypatch, is_holding):
         self.serve, self.now_s = Serve(), 0.0
         monkeypatch.setattr(ray_compat, "deployment_handle", lambda name, app: self.serve)
         monkeypatch.setattr(ray_compat, "serve_controller", lambda: self.serve)
         made = setting()
-        self.fleet = attached_fleet(made, 0, is_dry_run=is_dry_run)
+        self.fleet = attached_fleet(made, 0, is_holding=is_holding)
         layout = Layout(NAMES, {}, app="theirs")
         builder, clock = ObservationBuilder(made), lambda: self.now_s
-        self.world = RayServe(made, layout, "provisor", self.fleet, builder, clock, is_dry_run)
+        self.world = RayServe(made, layout, "provisor", self.fleet, builder, clock)
+        self.world.is_holding = is_holding
         replicas = np.zeros(SHAPE[:2], np.int64)
         replicas[0, 0] = 1
         self.fleet.begin(replicas, 0.0)
@@ -83,12 +84,12 @@ class World:
 
 @pytest.fixture
 def acting(monkeypatch):
-    return World(monkeypatch, is_dry_run=False)
+    return World(monkeypatch, is_holding=False)
 
 
 @pytest.fixture
 def watching(monkeypatch):
-    return World(monkeypatch, is_dry_run=True)
+    return World(monkeypatch, is_holding=True)
 
 
 def test_first_targets_are_those_that_stand(acting):

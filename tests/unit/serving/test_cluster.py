@@ -1,6 +1,7 @@
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,12 @@ def test_cluster_of_another_version_is_refused(name, number):
     versions = {"ray": ray.__version__, "python": platform.python_version(), name: number}
     with pytest.raises(ClusterError, match=f"expected {name} .* got {number}"):
         clusters._require_versions("h:1", versions)
+
+
+def test_world_model_of_live_runs_is_shipped_with_all_that_it_imports():
+    from experiments.live import WORLD_MODEL
+
+    shipped = {Path(folder).name for folder in clusters.own_code()}
+    assert WORLD_MODEL.partition(".")[0] in shipped
+    # What the simulator imports of ours is what `tests/test_architecture.py` allows it to.
+    assert {"controller", "envs", "traces", "serving"} == shipped
