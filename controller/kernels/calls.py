@@ -19,7 +19,7 @@ from controller.arrays import (
 )
 from controller.bill import serverless_usd
 from controller.kernels.compiled import inner
-from controller.kernels.money import DAY, HOUR, measure
+from controller.kernels.money import DAY, HOUR, costs_of, measure
 from controller.kernels.rates import peak_rate
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -173,9 +173,10 @@ def _bound(
         return
     num_classes = wl.allowed.shape[0]
     room = np.empty(2)
-    left_h = measure(cat, limits, obs, plan, n, room)
+    costs = costs_of(cat, limits, obs, n)
+    measure(costs, plan.replicas[n], room)
     per_hour = max(0.0, -max(room[HOUR], room[DAY]))
-    room[HOUR], room[DAY] = per_hour, -room[DAY] * left_h
+    room[HOUR], room[DAY] = per_hour, -room[DAY] * costs.left_h
     is_done = np.zeros(num_classes, np.bool_)
     is_counted = np.zeros(cat.usable.shape, np.bool_)
     for _ in range(num_classes):

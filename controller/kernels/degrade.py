@@ -2,10 +2,12 @@
 
 Capacity moves to cheaper pools, or to smaller variants on the pool it has, as far as that saves money; then it is cut,
 what only the least valuable classes use first. What was declared comes first, in its order; a plan that is still over
-budget after the last step is cut in any case, at the end below minima and floor too.
+budget after the last step is cut in any case. Minima and floor are spared as long as the budgets pay for them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from controller.arrays import (
     I64,
     ON_DEMAND,
     SERVERLESS,
+    Bool,
     CatalogArrays,
     ControlArrays,
     LimitArrays,
@@ -22,18 +25,30 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
-from controller.kernels.counts import count_in_pool, count_on_demand
-from controller.kernels.money import DAY, HOUR, hourly_usd, measure
+from controller.kernels.money import DAY, HOUR, Costs, costs_of, measure
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import DEGRADE, Reason
 from controller.rule_arrays import RATE_TICKS
 
 _CHEAPER_POOL, _SMALLER_VARIANT, _SHED = (DEGRADE.index(s) for s in ("cheaper_pool", "smaller_variant", "shed"))
+_CUT = len(DEGRADE)  # comes after the last step in any case
 _BUDGET = int(Reason.BUDGET)
 _DAY_BUDGET = int(Reason.DAY_BUDGET)
 _MOVED = int(Reason.CHEAPER_POOL)
 _SHRUNK = int(Reason.SMALLER_VARIANT)
 _SHEDDING = int(Reason.SHED)
+
+
+class Room(NamedTuple):
+    """How far one env's plan may be changed; work space of one call."""
+
+    rps: F64  # (V, P) of one replica at the plan's batches
+    is_machine: Bool  # (P,)
+    is_on_demand: Bool  # (P,)
+    ceiling: I64  # (P,)
+    pool_min: I64  # (P,) 0 where minima are not spared
+    on_demand_floor: int  # likewise
+    worth_usd: F64  # (V, P) value of the most valuable class that uses it; -1 for none
 
 
 @inner
@@ -42,183 +57,152 @@ def _is_over(over: F64) -> bool:
 
 
 @inner
-def _serves_as_many(wl: WorkloadArrays, v: int, p: int, u: int, q: int) -> bool:
-    """Whether every class that may use option (v, p), one at least, may use (u, q) for the same operator."""
-    is_used = False
-    for c in range(wl.allowed.shape[0]):
-        if wl.allowed[c, v, p]:
-            is_used = True
-            if not wl.allowed[c, u, q] or wl.operator[c, u] != wl.operator[c, v]:
-                return False
-    return is_used
+def _spare(room: Room, replicas: I64, p: int) -> int:
+    """Replicas that a pool may lose."""
+    in_pool, on_demand = 0, 0
+    for v in range(replicas.shape[0]):
+        in_pool += replicas[v, p]
+    spare = in_pool - room.pool_min[p]
+    if room.is_on_demand[p] and room.on_demand_floor > 0:
+        for q in range(replicas.shape[1]):
+            if room.is_on_demand[q]:
+                for v in range(replicas.shape[0]):
+                    on_demand += replicas[v, q]
+        spare = min(spare, on_demand - room.on_demand_floor)
+    return spare
 
 
 @inner
-def _saving(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, v: int, p: int, u: int, q: int) -> float:
-    """Share of its cost that capacity of (v, p) saves on (u, q); 0 where it may not go there."""
-    rps, other_rps = planned_rps(cat, plan, n, v, p), planned_rps(cat, plan, n, u, q)
-    usd, other_usd = hourly_usd(cat, p), hourly_usd(cat, q)
-    if rps <= 0.0 or other_rps <= 0.0 or usd <= 0.0 or not _serves_as_many(wl, v, p, u, q):
-        return 0.0
-    return max(0.0, 1.0 - (other_usd / other_rps) / (usd / rps))
+def _most_moved(room: Room, replicas: I64, source: tuple[int, int], target: tuple[int, int]) -> int:
+    """Replicas that may move without a minimum, the on-demand floor or the target's ceiling being crossed."""
+    (v, p), (u, q) = source, target
+    ratio = room.rps[v, p] / room.rps[u, q]
+    spare = _spare(room, replicas, p)
+    if spare <= 0:
+        return 0
+    if p == q:  # the pool loses as many as the smaller variant is faster
+        return min(replicas[v, p], int(np.floor(spare / (1.0 - ratio) + 1e-9)))
+    free = room.ceiling[q]
+    for other in range(replicas.shape[0]):
+        free -= replicas[other, q]
+    return max(0, min(replicas[v, p], spare, int(np.floor(max(0, free) / ratio + 1e-9))))
 
 
 @inner
 def _try_move(
-    cat: CatalogArrays,
-    limits: LimitArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
-    n: int,
-    source: tuple[int, int],
-    target: tuple[int, int],
-    most: int,
-    over: F64,
+    costs: Costs, room: Room, replicas: I64, source: tuple[int, int], target: tuple[int, int], most: int, over: F64
 ) -> int:
     """Moves capacity of up to `most` replicas, as much as the excess asks for; returns how many moved, 0 for none.
 
     A move has to make what is over budget less so, and to leave within a budget what was within it. As a part of a
-    replica has to be bought whole, few may save nothing where more do; so it is tried with twice as many.
+    replica has to be bought whole, few may save nothing where more do; so it is tried with all as well.
     """
     (v, p), (u, q) = source, target
-    ratio = planned_rps(cat, plan, n, v, p) / planned_rps(cat, plan, n, u, q)
+    ratio = room.rps[v, p] / room.rps[u, q]
     hour, day = over[HOUR], over[DAY]
-    each = hourly_usd(cat, p) - hourly_usd(cat, q) * ratio
+    each = costs.usd[p] - costs.usd[q] * ratio
     count = max(1, min(most, int(min(np.ceil(max(hour, day) / each), 1e9))))
     while True:
         bought = int(np.ceil(count * ratio - 1e-6))
-        plan.replicas[n, v, p] -= count
-        plan.replicas[n, u, q] += bought
-        measure(cat, limits, obs, plan, n, over)
+        replicas[v, p] -= count
+        replicas[u, q] += bought
+        measure(costs, replicas, over)
         is_cheaper = over[HOUR] < hour if hour > 0.0 else over[HOUR] <= 0.0
         if is_cheaper and (over[DAY] < day if day > 0.0 else over[DAY] <= 0.0):
             return count
-        plan.replicas[n, v, p] += count
-        plan.replicas[n, u, q] -= bought
+        replicas[v, p] += count
+        replicas[u, q] -= bought
         over[HOUR], over[DAY] = hour, day
         if count >= most:
             return 0
-        count = min(most, 2 * count)
+        count = most
 
 
 @inner
-def _most_moved(
-    cat: CatalogArrays,
-    limits: LimitArrays,
-    plan: PlanArrays,
-    n: int,
-    source: tuple[int, int],
-    target: tuple[int, int],
-    ceiling: I64,
-) -> int:
-    """Replicas that may move without a minimum, the on-demand floor or the target's ceiling being crossed."""
-    (v, p), (u, q) = source, target
-    ratio = planned_rps(cat, plan, n, v, p) / planned_rps(cat, plan, n, u, q)
-    most = plan.replicas[n, v, p]
-    spare = count_in_pool(plan.replicas, n, p) - limits.pool_min[p]
-    above_floor = count_on_demand(cat.market, plan.replicas, n) - limits.on_demand_floor
-    if p == q:
-        # The pool loses as many as the smaller variant is faster.
-        if cat.market[p] == ON_DEMAND:
-            spare = min(spare, above_floor)
-        return max(0, min(most, int(np.floor(spare / (1.0 - ratio) + 1e-9)) if spare > 0 else 0))
-    if cat.market[p] == ON_DEMAND:
-        spare = min(spare, above_floor)
-    room = ceiling[q] - count_in_pool(plan.replicas, n, q)
-    return max(0, min(most, spare, int(np.floor(max(0, room) / ratio + 1e-9))))
+def _savings(
+    allowed: Bool, operator: I64, accuracy: F64, available: Bool, n: int, costs: Costs, room: Room, by_pool: bool
+) -> F64:
+    """Share of its cost that capacity saves elsewhere, (V, P, pool or variant to go to); 0 where it may not go.
+
+    It may go where every class that may use the option, one at least, may use the other for the same operator: to pools
+    that are available, or to variants that are no more accurate.
+    """
+    num_variants, num_pools = room.rps.shape
+    saving = np.zeros((num_variants, num_pools, num_pools if by_pool else num_variants))
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if not room.is_machine[p] or room.rps[v, p] <= 0.0 or costs.usd[p] <= 0.0:
+                continue
+            for k in range(saving.shape[2]):
+                u, q = (v, k) if by_pool else (k, p)
+                is_open = available[n, q] if by_pool else accuracy[u] <= accuracy[v]
+                if not is_open or not room.is_machine[q] or room.rps[u, q] <= 0.0:
+                    continue
+                is_used, serves_all = False, True
+                for c in range(allowed.shape[0]):
+                    if allowed[c, v, p]:
+                        is_used = True
+                        serves_all = serves_all and allowed[c, u, q] and operator[c, u] == operator[c, v]
+                if is_used and serves_all:
+                    share = costs.usd[q] / room.rps[u, q] / (costs.usd[p] / room.rps[v, p])
+                    saving[v, p, k] = max(0.0, 1.0 - share)
+    return saving
 
 
 @inner
-def _replace_dear(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    limits: LimitArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
-    n: int,
-    ceiling: I64,
-    by_pool: bool,
-    over: F64,
-) -> bool:
+def _replace_dear(costs: Costs, room: Room, replicas: I64, saving: F64, by_pool: bool, over: F64) -> bool:
     """Moves capacity to cheaper pools, or to smaller variants in its pool, most saving first; whether any moved."""
-    num_variants, num_pools = cat.usable.shape
-    is_spent = np.zeros((num_variants, num_pools, max(num_variants, num_pools)), np.bool_)
     has_moved = False
     while _is_over(over):
-        best, found = 0.0, (-1, -1, -1)
-        for v in range(num_variants):
-            for p in range(num_pools):
-                if plan.replicas[n, v, p] <= 0 or cat.market[p] == SERVERLESS:
-                    continue
-                for k in range(num_pools if by_pool else num_variants):
-                    u, q = (v, k) if by_pool else (k, p)
-                    if is_spent[v, p, k] or (u == v and q == p) or cat.market[q] == SERVERLESS:
-                        continue
-                    if by_pool and not obs.available[n, q]:
-                        continue
-                    if not by_pool and cat.accuracy[u] > cat.accuracy[v]:
-                        continue
-                    saving = _saving(cat, wl, plan, n, v, p, u, q)
-                    if saving > best + 1e-12:
-                        best, found = saving, (v, p, k)
-        v, p, k = found
+        best, v, p, k = 1e-12, -1, -1, -1
+        for i in range(replicas.shape[0]):
+            for j in range(replicas.shape[1]):
+                if replicas[i, j] > 0:
+                    for m in range(saving.shape[2]):
+                        if saving[i, j, m] > best:
+                            best, v, p, k = saving[i, j, m], i, j, m
         if v < 0:
             break
         source, target = (v, p), ((v, k) if by_pool else (k, p))
-        most = _most_moved(cat, limits, plan, n, source, target, ceiling)
-        moved = _try_move(cat, limits, obs, plan, n, source, target, most, over) if most > 0 else 0
+        most = _most_moved(room, replicas, source, target)
+        moved = _try_move(costs, room, replicas, source, target, most, over) if most > 0 else 0
         has_moved = has_moved or moved > 0
-        is_spent[v, p, k] = moved == 0 or moved == most
+        if moved == 0 or moved == most:
+            saving[v, p, k] = 0.0
     return has_moved
 
 
 @inner
-def _cut_least_valuable(
-    cat: CatalogArrays,
-    wl: WorkloadArrays,
-    limits: LimitArrays,
-    obs: ObservationArrays,
-    plan: PlanArrays,
-    n: int,
-    spare_minima: bool,
-    over: F64,
-) -> bool:
+def _cut_least_valuable(costs: Costs, room: Room, replicas: I64, over: F64) -> bool:
     """Cuts until the plan fits, what only the least valuable classes use first, of that the dearest per capacity.
 
     Returns:
         Whether anything was cut.
     """
-    num_variants, num_pools = cat.usable.shape
     has_cut = False
     while _is_over(over):
-        best, best_worth, best_cost, best_most = (-1, -1), np.inf, -1.0, 0
-        above_floor = count_on_demand(cat.market, plan.replicas, n) - limits.on_demand_floor
-        for p in range(num_pools):
-            usd = hourly_usd(cat, p)
-            spare = count_in_pool(plan.replicas, n, p) - limits.pool_min[p]
-            if cat.market[p] == ON_DEMAND:
-                spare = min(spare, above_floor)
-            for v in range(num_variants):
-                most = min(plan.replicas[n, v, p], spare) if spare_minima else plan.replicas[n, v, p]
-                if most <= 0 or usd <= 0.0:
+        v, p, worth, dearest, most = -1, -1, np.inf, -1.0, 0
+        for j in range(replicas.shape[1]):
+            spare = _spare(room, replicas, j)
+            for i in range(replicas.shape[0]):
+                may_go = min(replicas[i, j], spare)
+                if may_go <= 0 or costs.usd[j] <= 0.0:
                     continue
-                worth = -1.0
-                for c in range(wl.allowed.shape[0]):
-                    if wl.allowed[c, v, p] or wl.collage[c, v, p]:
-                        worth = max(worth, wl.value_usd[c])
-                cost = usd / max(planned_rps(cat, plan, n, v, p), 1e-12)
-                if worth < best_worth or (worth == best_worth and cost > best_cost):
-                    best, best_worth, best_cost, best_most = (v, p), worth, cost, most
-        v, p = best
+                usd = costs.usd[j] / max(room.rps[i, j], 1e-12)
+                if room.worth_usd[i, j] < worth or (room.worth_usd[i, j] == worth and usd > dearest):
+                    v, p, worth, dearest, most = i, j, room.worth_usd[i, j], usd, may_go
         if v < 0:
             break
-        # Never more than the excess asks for: one that is to be launched saves more than its rental of the day.
-        needed = np.floor(max(over[HOUR], over[DAY]) / hourly_usd(cat, p))
-        if plan.replicas[n, v, p] > obs.ready[n, v, p] + obs.starting[n, v, p]:
-            needed = 1.0 if over[DAY] > 0.0 else needed
-        plan.replicas[n, v, p] -= max(1, min(best_most, int(min(needed, 1e9))))
+        # Never more than the excess asks for. One that is to be launched also saves what giving it up would cost.
+        usd_of_day = costs.usd[p]
+        launched = replicas[v, p] - costs.have[v, p]
+        if launched > 0:
+            most = min(most, launched)
+            usd_of_day += costs.leaving_usd[p] / costs.left_h
+        needed = np.floor(max(over[HOUR] / costs.usd[p], over[DAY] / usd_of_day))
+        replicas[v, p] -= max(1, min(most, int(min(needed, 1e9))))
         has_cut = True
-        measure(cat, limits, obs, plan, n, over)
+        measure(costs, replicas, over)
     return has_cut
 
 
@@ -253,6 +237,35 @@ def set_shed_limits(
 
 
 @inner
+def _room_of(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    plan: PlanArrays,
+    n: int,
+    ceiling: I64,
+    spare_minima: bool,
+) -> Room:
+    num_variants, num_pools = cat.usable.shape
+    rps, worth_usd = np.empty((num_variants, num_pools)), np.full((num_variants, num_pools), -1.0)
+    for v in range(num_variants):
+        for p in range(num_pools):
+            rps[v, p] = planned_rps(cat, plan, n, v, p)
+            for c in range(wl.allowed.shape[0]):
+                if wl.allowed[c, v, p] or wl.collage[c, v, p]:
+                    worth_usd[v, p] = max(worth_usd[v, p], wl.value_usd[c])
+    return Room(
+        rps,
+        cat.market != SERVERLESS,
+        cat.market == ON_DEMAND,
+        ceiling,
+        limits.pool_min if spare_minima else np.zeros_like(limits.pool_min),
+        limits.on_demand_floor if spare_minima else 0,
+        worth_usd,
+    )
+
+
+@inner
 def degrade_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -262,8 +275,9 @@ def degrade_one(
     plan: PlanArrays,
     n: int,
     ceiling: I64,
-) -> None:
-    """Changes env n's plan until it is within both budgets, or there is nothing of it left.
+    spare_minima: bool,
+) -> bool:
+    """Changes env n's plan until it is within both budgets, or may not be cut any further.
 
     Args:
         cat: Catalog.
@@ -274,24 +288,34 @@ def degrade_one(
         plan: Plan, valid and below every pool's ceiling; changed in place.
         n: Env.
         ceiling: (P,) replicas that each pool may have after this tick.
+        spare_minima: Whether minima and on-demand floor are left.
+
+    Returns:
+        Whether it fits; where minima bind nothing, else there is nothing left of it.
     """
-    over = np.empty(2)
-    measure(cat, limits, obs, plan, n, over)
+    over, replicas = np.empty(2), plan.replicas[n]
+    costs = costs_of(cat, limits, obs, n)
+    measure(costs, replicas, over)
     if not _is_over(over):
-        return
+        return True
     if over[HOUR] > 0.0:
         plan.reasons[n] |= _BUDGET
     if over[DAY] > 0.0:
         plan.reasons[n] |= _DAY_BUDGET
+    room = _room_of(cat, wl, limits, plan, n, ceiling, spare_minima)
     has_cut = sheds = False
-    for step in degrade:
-        if step == _SHED:
-            sheds = True
-            has_cut = _cut_least_valuable(cat, wl, limits, obs, plan, n, True, over) or has_cut
-        elif _replace_dear(cat, wl, limits, obs, plan, n, ceiling, step == _CHEAPER_POOL, over):
-            plan.reasons[n] |= _MOVED if step == _CHEAPER_POOL else _SHRUNK
-    for spare_minima in (True, False):
-        has_cut = _cut_least_valuable(cat, wl, limits, obs, plan, n, spare_minima, over) or has_cut
-    if has_cut and sheds:
+    for i in range(degrade.shape[0] + 1):
+        step = degrade[i] if i < degrade.shape[0] else _CUT
+        if step in (_SHED, _CUT):
+            sheds = sheds or step == _SHED
+            has_cut = _cut_least_valuable(costs, room, replicas, over) or has_cut
+        elif _is_over(over):
+            by_pool = step == _CHEAPER_POOL
+            saving = _savings(wl.allowed, wl.operator, cat.accuracy, obs.available, n, costs, room, by_pool)
+            if _replace_dear(costs, room, replicas, saving, by_pool, over):
+                plan.reasons[n] |= _MOVED if by_pool else _SHRUNK
+    fits = not _is_over(over)
+    if has_cut and sheds and (fits or not spare_minima):
         plan.reasons[n] |= _SHEDDING
-        set_shed_limits(cat, wl, limits.strict.limits.control, obs, plan, n)  # type: ignore[union-attr]  # as above
+        set_shed_limits(cat, wl, limits.strict.limits.control, obs, plan, n)  # type: ignore[union-attr]  # as `costs_of`
+    return fits

@@ -181,8 +181,6 @@ def _raise_to_minima(
 @inner
 def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n: int) -> None:
     """Removes what is dearest per capacity until the rental fits; minima are spared first, then given up as well."""
-    if not limits.budget_usd_per_hour < np.inf:
-        return
     budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
     if not (plan_usd_per_hour(cat, plan, n) > budget):
         return
@@ -217,7 +215,7 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
 
 
 @inner
-def _keep_to_budgets(
+def _meet_minima_and_budgets(
     strict: StrictGuard | None,
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -226,16 +224,27 @@ def _keep_to_budgets(
     plan: PlanArrays,
     n: int,
     ceiling: I64,
+    lacks: bool,
 ) -> None:
-    """Plain cuts to the hourly budget, or the declared degradation."""
+    """Raises a plan that `lacks` a minimum or the floor, then makes it fit the budgets: plain cuts, or as declared."""
     if strict is None:
-        _cut_to_budget(cat, limits, plan, n)
+        _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
     else:
-        _degrade_or_cut(strict.limits.degrade, cat, wl, limits, obs, plan, n, ceiling)
+        _raise_and_degrade(strict.limits.degrade, cat, wl, limits, obs, plan, n, ceiling, lacks)
 
 
 @inner
-def _degrade_or_cut(
+def _raise_and_cut(
+    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64, lacks: bool
+) -> None:
+    if lacks:
+        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+    if limits.budget_usd_per_hour < np.inf:
+        _cut_to_budget(cat, limits, plan, n)
+
+
+@inner
+def _raise_and_degrade(
     degrade: I64 | None,
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -244,11 +253,20 @@ def _degrade_or_cut(
     plan: PlanArrays,
     n: int,
     ceiling: I64,
+    lacks: bool,
 ) -> None:
+    """As declared. Minima that the budgets do not pay for bind nothing, so that a second pass has nothing to raise."""
     if degrade is None:
-        _cut_to_budget(cat, limits, plan, n)
-    else:
-        degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling)
+        _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
+        return
+    before = plan.replicas[n].copy()
+    if lacks:
+        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+    for spare_minima in (True, False):
+        if degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling, spare_minima):
+            return
+        if spare_minima:
+            plan.replicas[n, :, :] = before
 
 
 @inner
@@ -323,9 +341,8 @@ def guard_one(
         needs_minima = needs_minima or planned < limits.pool_min[p]
         if cat.market[p] == ON_DEMAND:
             on_demand += planned
-    if needs_minima or on_demand < limits.on_demand_floor:
-        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
-    _keep_to_budgets(limits.strict, cat, wl, limits, obs, plan, n, ceiling)
+    lacks = needs_minima or on_demand < limits.on_demand_floor
+    _meet_minima_and_budgets(limits.strict, cat, wl, limits, obs, plan, n, ceiling, lacks)
     for p in range(num_pools):
         planned = 0
         for v in range(num_variants):
