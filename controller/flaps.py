@@ -17,8 +17,8 @@ from controller.errors import UsageError, mismatch
 from controller.journal import Journal
 
 WINDOW_S = 1800.0
-"""Seconds within which a change back counts as a reversal: longer than autoscalers look back (300 s in HPA, 600 s in Ray
-Serve, by default).
+"""Seconds within which a change back counts as a reversal: longer than autoscalers look back (300 s in HPA, 600 s in
+Ray Serve, by default).
 """
 
 

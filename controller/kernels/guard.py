@@ -255,18 +255,22 @@ def _raise_and_degrade(
     ceiling: I64,
     lacks: bool,
 ) -> None:
-    """As declared. Minima that the budgets do not pay for bind nothing, so that a second pass has nothing to raise."""
+    """As declared. Minima that budgets do not pay for bind nothing; what is left then may pay for them after all."""
     if degrade is None:
         _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
         return
     before = plan.replicas[n].copy()
-    if lacks:
-        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
-    for spare_minima in (True, False):
-        if degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling, spare_minima):
-            return
+    for spare_minima in (True, False, True):  # the third time, so that a second pass has nothing to raise
         if spare_minima:
+            before[:, :] = plan.replicas[n]
+            if lacks:
+                _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+        fits = degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling, spare_minima)
+        if spare_minima:
+            if fits:
+                return
             plan.replicas[n, :, :] = before
+        lacks = True
 
 
 @inner

@@ -210,9 +210,14 @@ def run_ticks(seed: int, ticks: int, num_envs: int = NUM_ENVS) -> int:
     return cut
 
 
+def test_no_limit_is_exceeded_in_sixty_thousand_random_ticks() -> None:
+    assert run_ticks(0, 60) > 6_000  # the budgets were met often
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_limit_is_exceeded_in_a_million_random_ticks() -> None:
-    cut = sum(run_ticks(seed, 250) for seed in range(4))
-    assert cut > 100_000  # the budgets were met often
+    assert sum(run_ticks(seed, 250) for seed in range(1, 5)) > 100_000
 
 
 @settings(max_examples=20)
