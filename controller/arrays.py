@@ -115,6 +115,32 @@ class LimitArrays(NamedTuple):
     max_launch: I64  # (P,) per tick
     max_drain: I64  # (P,) per tick
     budget_usd_per_hour: float  # rental of the planned fleet; inf for none
+    strict: StrictGuard | None = None  # limits that few scenarios set; `controller.compile.limits_for` fills it in
+
+
+class StrictLimits(NamedTuple):
+    """Hard limits that need the past or the control loop's spans; a scenario without them does not pay for them."""
+
+    cool_down_s: F64  # (P,) after a scale-in of the pool no other for this long; 0 for none, likewise below
+    launch_cool_down_s: F64  # (P,) after a scale-in nothing is launched for this long
+    budget_usd_per_day: float  # everything billed since the day began; inf for none
+    degrade: I64 | None  # (D,) steps of `controller.plan.DEGRADE`; None: budgets hold rental alone, by plain cuts
+    control: ControlArrays
+
+
+class GuardMemory(NamedTuple):
+    """What the strict guard remembers: a function of the observations alone, whoever decided in between."""
+
+    alive: I64  # (N, P) replicas at the last observation, those under notice included; -1 before the first
+    scaled_in_s: F64  # (N, P) when a pool was last seen scaled in; -inf for never
+    seen_s: F64  # (N,) time of the last observation
+
+
+class StrictGuard(NamedTuple):
+    """Strict limits and what they remember."""
+
+    limits: StrictLimits
+    memory: GuardMemory
 
 
 class ControlArrays(NamedTuple):

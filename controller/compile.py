@@ -17,9 +17,11 @@ from controller.arrays import (
     CatalogArrays,
     ControlArrays,
     LimitArrays,
+    StrictLimits,
     WorkloadArrays,
 )
 from controller.catalog import Catalog, Distribution, Figure, Market
+from controller.compile_limits import compile_limits, compile_strict_limits
 from controller.errors import CatalogError, ScenarioError
 from controller.scenario import Scenario
 from controller.workflows import CompiledWorkflows, check_served_alone, hops
@@ -38,6 +40,7 @@ class Setting:
     control: ControlArrays
     zones: tuple[str, ...]
     answers: AnswerArrays
+    strict: StrictLimits | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,8 +97,9 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
         retry_after_s=unscaled.retry_after_s / speed,
         day_s=unscaled.day_s / speed,
     )
-    limits, answers = _compile_limits(scenario, catalog), _compile_answers(catalog)
-    return Setting(scenario, catalog, compiled, workload, limits, control, zones, answers)
+    limits = compile_limits(scenario.limits, catalog, speed)
+    strict = compile_strict_limits(scenario.limits, catalog, speed, control)
+    return Setting(scenario, catalog, compiled, workload, limits, control, zones, _compile_answers(catalog), strict)
 
 
 def at_speed(catalog: CatalogArrays, speed: float, measured_start_s: float, measured_swap_s: float) -> CatalogArrays:
@@ -330,22 +334,3 @@ def _network(request_class: RequestClass, flow: Workflow, catalog: Catalog) -> t
                 delay_s[v, p] += link.delay_s.value + size / link.bytes_per_s.value
                 usd[v, p] += size / 1e9 * link.usd_per_gb.value
     return delay_s, usd
-
-
-def _compile_limits(scenario: Scenario, catalog: Catalog) -> LimitArrays:
-    limits = scenario.limits
-    quota: I64 = np.array([p.quota for p in catalog.pools], np.int64)
-    least, most = np.zeros_like(quota), quota.copy()
-    for p, pool in enumerate(catalog.pools):
-        limit = limits.pools.get(pool.name)
-        if limit is not None:
-            least[p] = limit.min
-            most[p] = quota[p] if limit.max is None else min(limit.max, quota[p])
-    return LimitArrays(
-        pool_min=least,
-        pool_max=most,
-        on_demand_floor=limits.on_demand_floor,
-        max_launch=np.full_like(quota, limits.max_launch_per_tick),
-        max_drain=np.full_like(quota, limits.max_drain_per_tick),
-        budget_usd_per_hour=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
-    )

@@ -9,6 +9,7 @@ import numpy as np
 
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
 from controller.compile import Setting
+from controller.compile_limits import limits_for
 from controller.errors import UsageError, mismatch
 from controller.ports import Policy
 
@@ -41,6 +42,7 @@ class DecisionLoop:
         num_envs: Independent envs, 1 when live.
 
     Attributes:
+        limits: The hard limits, with what the guard remembers of this run.
         decide_s: Wall-clock seconds of every `decide` since `reset`; kept beside the decisions, never part of them.
         proposed: The policy's last plan before the guard, where proposals are kept; overwritten by the next.
         proposed_at: Tick that env 0's was made at; -1 before the first.
@@ -56,6 +58,7 @@ class DecisionLoop:
         """Forgets all state, the policy's included."""
         self.policy.reset(num_envs)
         self.decide_s: list[float] = []
+        self.limits = limits_for(self.setting, num_envs)
         num_variants, num_pools, num_classes = self.setting.shape
         self._actions = empty_actions(num_envs, self.setting.shape)
         self._shares = np.zeros((num_envs, num_classes, num_variants, num_pools))
@@ -101,7 +104,7 @@ class DecisionLoop:
         settle(
             setting.catalog,
             setting.workload,
-            setting.limits,
+            self.limits,
             setting.control,
             observation,
             plan,

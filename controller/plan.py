@@ -29,8 +29,17 @@ class Reason(IntFlag):
     RAMP = 1024
     INVALID_PLAN = 2048
     FALLBACK_RULE = 4096
+    CHEAPER_POOL = 8192
+    SMALLER_VARIANT = 16384
+    SHED = 32768
+    COOL_DOWN = 65536
+    DAY_BUDGET = 131072
+    SERVERLESS_BUDGET = 262144
     CANARY_BAND = 1 << 20
 
+
+DEGRADE = ("cheaper_pool", "smaller_variant", "shed")
+"""Steps by which a plan over budget is made cheaper; `LimitArrays` holds their places in this tuple."""
 
 REASON_TEXT = {
     Reason.FOLLOW_DEMAND: "capacity follows forecast demand",
@@ -42,7 +51,13 @@ REASON_TEXT = {
     Reason.POOL_MAX: "limited by a pool's maximum or quota",
     Reason.POOL_MIN: "raised to a pool's minimum",
     Reason.ON_DEMAND_FLOOR: "raised to the on-demand floor",
-    Reason.BUDGET: "cut to the budget",
+    Reason.BUDGET: "cut to the budget of an hour",
+    Reason.DAY_BUDGET: "cut to what is left of the day's budget",
+    Reason.CHEAPER_POOL: "over budget: capacity moved to cheaper pools",
+    Reason.SMALLER_VARIANT: "over budget: capacity moved to smaller variants",
+    Reason.SHED: "over budget: capacity cut, and the least valuable classes are shed first",
+    Reason.SERVERLESS_BUDGET: "serverless calls limited to what the budget leaves",
+    Reason.COOL_DOWN: "limited by a pool's cool-down after it scaled in",
     Reason.RAMP: "limited by the ramp",
     Reason.INVALID_PLAN: "the policy's plan held invalid numbers, replaced by safe ones",
     Reason.FALLBACK_RULE: "the named rule drives",

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from controller.catalog import Catalog, Market, Name, load_catalog
+from controller.catalog import Catalog, Name, load_catalog
 from controller.catalog_changes import CatalogChanges
 from controller.config import StrictModel, load_yaml
 from controller.errors import ScenarioError
+from controller.limits import Limits, check_limits
 from controller.workload import Workload
 
 DayRange = Annotated[tuple[int, int], Field(description="1-based days of the file, both ends included")]
@@ -124,23 +125,6 @@ class Control(StrictModel):
         return fields if self.routers > 1 else {k: v for k, v in fields.items() if k != "routers"}
 
 
-class PoolLimit(StrictModel):
-    """Limits of one pool."""
-
-    min: int = Field(default=0, ge=0)
-    max: int | None = Field(default=None, ge=0)
-
-
-class Limits(StrictModel):
-    """Hard limits for the guard."""
-
-    pools: dict[str, PoolLimit] = Field(default_factory=dict)
-    on_demand_floor: int = Field(default=0, ge=0)
-    max_launch_per_tick: int = Field(default=1000, ge=1)
-    max_drain_per_tick: int = Field(default=1000, ge=1)
-    budget_usd_per_hour: float | None = Field(default=None, gt=0)
-
-
 class SimulatorSize(StrictModel):
     """Fixed capacity of the simulator's state."""
 
@@ -198,7 +182,6 @@ class Scenario(StrictModel):
         catalog = self.changes.applied_to(load_catalog(self.catalog))
         sites = {s.name for s in catalog.sites}
         operators = {v.operator for v in catalog.variants}
-        pools = {p.name: p for p in catalog.pools}
         for request_class in self.workload.classes:
             if request_class.source_site not in sites:
                 raise ScenarioError(
@@ -212,53 +195,8 @@ class Scenario(StrictModel):
                         f"workload.workflows[{workflow.name}].operators: expected one of {sorted(operators)}, "
                         f"got '{operator}'"
                     )
-        for name, limit in self.limits.pools.items():
-            if name not in pools:
-                raise ScenarioError(f"limits.pools: expected one of {sorted(pools)}, got '{name}'")
-            most = pools[name].quota if limit.max is None else min(limit.max, pools[name].quota)
-            if limit.min > most:
-                raise ScenarioError(f"limits.pools.{name}: expected min <= max and quota ({most}), got min {limit.min}")
-        machines = [p.name for p in catalog.pools if p.market is not Market.SERVERLESS]
-        minima = sum(self.limits.pools[name].min for name in machines if name in self.limits.pools)
-        least = max(minima, self.limits.on_demand_floor)
-        if least > self.simulator.max_instances:
-            raise ScenarioError(
-                f"limits.pools: expected minima of at most {self.simulator.max_instances} instances "
-                f"(simulator.max_instances), got {least}"
-            )
-        _check_floor_affordable(self, catalog)
+        check_limits(self.limits, catalog, self.simulator.max_instances)
         return catalog
-
-
-def _check_floor_affordable(scenario: Scenario, catalog: Catalog) -> None:
-    limits = scenario.limits
-    on_demand = [p for p in catalog.pools if p.market.value == "on_demand" and p.price_usd_per_hour is not None]
-    room = sum(min(p.quota, _pool_max(limits, p.name, p.quota)) for p in on_demand)
-    if limits.on_demand_floor > room:
-        raise ScenarioError(
-            f"limits.on_demand_floor: expected at most {room} (quota of on-demand pools), got {limits.on_demand_floor}"
-        )
-    if limits.budget_usd_per_hour is None:
-        return
-    minima = {p.name: limits.pools[p.name].min for p in catalog.pools if p.name in limits.pools}
-    price = {p.name: p.price_usd_per_hour.value for p in catalog.pools if p.price_usd_per_hour is not None}
-    least = sum(count * price.get(name, 0.0) for name, count in minima.items())
-    # Minima of on-demand pools count towards the floor; what is left of it is bought where it is cheapest.
-    left = limits.on_demand_floor - sum(minima.get(p.name, 0) for p in on_demand)
-    for pool in sorted(on_demand, key=lambda p: price[p.name]):
-        taken = max(0, min(left, _pool_max(limits, pool.name, pool.quota) - minima.get(pool.name, 0)))
-        least += taken * price[pool.name]
-        left -= taken
-    if least > limits.budget_usd_per_hour:
-        raise ScenarioError(
-            f"limits.budget_usd_per_hour: expected at least {least:.4g} (on-demand floor and pool minima), "
-            f"got {limits.budget_usd_per_hour}"
-        )
-
-
-def _pool_max(limits: Limits, name: str, quota: int) -> int:
-    limit = limits.pools.get(name)
-    return quota if limit is None or limit.max is None else min(quota, limit.max)
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import F64, I64, ActionArrays, PlanArrays, empty_actions
+from controller.arrays import F64, I64, ActionArrays, LimitArrays, PlanArrays, empty_actions
 from controller.compile import Setting
+from controller.compile_limits import limits_for
 from controller.policies.forms import FormPolicy
 from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy
@@ -27,6 +28,7 @@ from envs.simulator import Simulator
 class MpcRun:
     """The `mpc` rule in the envs of a simulator: its arrays, and where plan, actions and shares are written."""
 
+    limits: LimitArrays  # of this run alone, for what the guard remembers
     settings: MpcArrays
     forecast: ForecastArrays
     knobs: F64  # (N, K)
@@ -46,7 +48,7 @@ class MpcRun:
             run_mpc(
                 setting.catalog,
                 setting.workload,
-                setting.limits,
+                self.limits,
                 setting.control,
                 simulator.supply_arrays,
                 self.settings,
@@ -88,7 +90,7 @@ class FormRun:
             run_forms(
                 setting.catalog,
                 setting.workload,
-                setting.limits,
+                rule.limits,
                 setting.control,
                 simulator.supply_arrays,
                 rule.settings,
@@ -118,6 +120,7 @@ class FormRun:
 class SchemeRun:
     """A rival scheme in the envs of a simulator."""
 
+    limits: LimitArrays  # as of `MpcRun`
     scheme: Scheme  # type: ignore[type-arg]  # of any settings
     actions: ActionArrays
     shares: F64  # (N, C, V, P)
@@ -133,7 +136,7 @@ class SchemeRun:
                 SCHEMES.index(scheme.kind),
                 setting.catalog,
                 setting.workload,
-                setting.limits,
+                self.limits,
                 setting.control,
                 simulator.supply_arrays,
                 scheme.arrays,
@@ -168,12 +171,15 @@ def run_compiled(policy: Policy, simulator: Simulator, ticks: int) -> bool:
     if not is_compiled(policy) or simulator.needs_events:
         return False
     policy.reset(simulator.num_envs)
+    limits = limits_for(simulator.setting, simulator.num_envs)
     actions, shares = buffers(simulator.setting, simulator.num_envs)
     if isinstance(policy, Scheme):
-        SchemeRun(policy, actions, shares).ticks(simulator, ticks)
+        SchemeRun(limits, policy, actions, shares).ticks(simulator, ticks)
         return True
     assert isinstance(policy, MpcPolicy)
-    rule = MpcRun(policy.arrays, policy.forecast, policy.knobs, policy.dial, policy.state, policy.plan, actions, shares)
+    rule = MpcRun(
+        limits, policy.arrays, policy.forecast, policy.knobs, policy.dial, policy.state, policy.plan, actions, shares
+    )
     run = FormRun(rule, policy.forms, policy.acted) if isinstance(policy, FormPolicy) else rule
     done = 0
     while done < ticks:

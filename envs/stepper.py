@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.arrays import F64, I64, Bool, ObservationArrays, empty_observation, empty_plan
+from controller.compile_limits import limits_for
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecaster_file import forecaster_named
 from controller.forms import FORMS, KNOB_FORM, Form, form_size, seen_for, seen_size
@@ -123,6 +124,7 @@ class Stepper:
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (seen,), np.float32)
         self.action_space = gym.spaces.Box(*KNOB_RANGE, (width,), np.float32)
         rule = MpcRun(
+            limits_for(setting, self.size),
             self.rule_arrays,
             self.forecast,
             self.knobs,

@@ -12,6 +12,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.kernels.calls import bound_calls
 from controller.kernels.compiled import kernel
 from controller.kernels.guard import guard_one
 from controller.kernels.mpc import mpc_one
@@ -33,11 +34,12 @@ def settle(
     lo: int,
     hi: int,
 ) -> None:
-    """Any policy's plans to actions and shares, envs lo..hi-1: guard (in place), reconcile, split."""
+    """Any policy's plans to actions and shares, envs lo..hi-1: guard (in place), reconcile, split, bound of calls."""
     for n in range(lo, hi):
         guard_one(cat, wl, limits, obs, plan, n)
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, n, shares)
+        bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
 
 
 @kernel
@@ -64,3 +66,4 @@ def decide_mpc(
         guard_one(cat, wl, limits, obs, plan, n)
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, n, shares)
+        bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)

@@ -1,8 +1,8 @@
 """Holds any plan inside the hard limits.
 
-Order of rank, strongest first: validity, pool maximum and launch ramp, budget, pool minimum and on-demand floor, drain
-ramp. What a stronger limit leaves no room for, a weaker one does not get this tick; so no limit is ever exceeded and a
-second pass changes nothing.
+Order of rank, strongest first: validity, pool maximum, launch ramp and launch cool-down (which minima and floor
+suspend), budgets, pool minimum and on-demand floor, drain ramp and cool-down. What a stronger limit leaves no room for,
+a weaker one does not get this tick; so no limit is ever exceeded and a second pass changes nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import numpy as np
 from controller.arrays import (
     I64,
     ON_DEMAND,
-    SERVERLESS,
     CatalogArrays,
     LimitArrays,
     ObservationArrays,
     PlanArrays,
+    StrictGuard,
     WorkloadArrays,
 )
 from controller.kernels.cascade import clear_cascade, has_valid_cascade
 from controller.kernels.collage import clear_collage, has_valid_collage
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.cool_down import may_launch, may_scale_in, watch_pools
+from controller.kernels.counts import count_in_pool, count_on_demand
+from controller.kernels.degrade import degrade_one
+from controller.kernels.money import ROUNDING_USD_PER_HOUR, hourly_usd, plan_usd_per_hour, room_usd_per_hour
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
 
@@ -31,29 +35,7 @@ _POOL_MIN = int(Reason.POOL_MIN)
 _FLOOR = int(Reason.ON_DEMAND_FLOOR)
 _BUDGET = int(Reason.BUDGET)
 _RAMP = int(Reason.RAMP)
-
-ROUNDING_USD_PER_HOUR = 1e-9
-"""A plan this little above the budget counts as within it."""
-
-
-@inner
-def hourly_usd(cat: CatalogArrays, p: int) -> float:
-    """Rental of one instance, or of one provisioned environment, for an hour."""
-    if cat.market[p] == SERVERLESS:
-        return cat.memory_gb[p] * cat.provisioned_usd_per_gb_s[p] * 3600.0
-    return cat.price_usd_per_s[p] * 3600.0
-
-
-@inner
-def plan_usd_per_hour(cat: CatalogArrays, plan: PlanArrays, n: int) -> float:
-    """Rental of the planned fleet."""
-    total = 0.0
-    for p in range(cat.market.shape[0]):
-        replicas = 0
-        for v in range(cat.usable.shape[0]):
-            replicas += plan.replicas[n, v, p]
-        total += replicas * hourly_usd(cat, p)
-    return total
+_COOL_DOWN = int(Reason.COOL_DOWN)
 
 
 @kernel
@@ -122,14 +104,6 @@ def _sanitise(cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan:
         plan.reasons[n] |= _INVALID
 
 
-@kernel
-def _in_pool(replicas: I64, n: int, p: int) -> int:
-    total = 0
-    for v in range(replicas.shape[1]):
-        total += replicas[n, v, p]
-    return total
-
-
 @inner
 def _cut_additions(plan: PlanArrays, obs: ObservationArrays, n: int, p: int, excess: int) -> int:
     """Takes `excess` off what the plan adds in a pool, last variant first; returns what could not be taken."""
@@ -171,15 +145,6 @@ def _filler_variant(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n:
     return found
 
 
-@kernel
-def _on_demand(market: I64, replicas: I64, n: int) -> int:
-    total = 0
-    for p in range(market.shape[0]):
-        if market[p] == ON_DEMAND:
-            total += _in_pool(replicas, n, p)
-    return total
-
-
 @inner
 def _raise_to_minima(
     cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64
@@ -187,12 +152,12 @@ def _raise_to_minima(
     """Raises pools to their minima and the on-demand pools together to their floor, cheapest pool first."""
     num_pools = cat.market.shape[0]
     for p in range(num_pools):
-        lacking = min(limits.pool_min[p], ceiling[p]) - _in_pool(plan.replicas, n, p)
+        lacking = min(limits.pool_min[p], ceiling[p]) - count_in_pool(plan.replicas, n, p)
         v = _filler_variant(cat, wl, plan, n, p) if lacking > 0 else -1
         if v >= 0:
             plan.replicas[n, v, p] += lacking
             plan.reasons[n] |= _POOL_MIN
-    lacking = limits.on_demand_floor - _on_demand(cat.market, plan.replicas, n)
+    lacking = limits.on_demand_floor - count_on_demand(cat.market, plan.replicas, n)
     if lacking <= 0:
         return
     full = np.zeros(num_pools, np.bool_)
@@ -206,7 +171,7 @@ def _raise_to_minima(
             return
         full[best] = True
         v = _filler_variant(cat, wl, plan, n, best)
-        added = min(lacking, ceiling[best] - _in_pool(plan.replicas, n, best))
+        added = min(lacking, ceiling[best] - count_in_pool(plan.replicas, n, best))
         if v >= 0 and added > 0:
             plan.replicas[n, v, best] += added
             lacking -= added
@@ -226,7 +191,7 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
             if not (over > 0.0):
                 return
             best, best_cost, best_most = -1, -1.0, 0
-            on_demand = _on_demand(cat.market, plan.replicas, n)
+            on_demand = count_on_demand(cat.market, plan.replicas, n)
             for p in range(cat.market.shape[0]):
                 usd = hourly_usd(cat, p)
                 v = _dearest_variant(cat, plan, n, p)
@@ -234,7 +199,7 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
                     continue
                 most = plan.replicas[n, v, p]
                 if spare_minima:
-                    most = min(most, _in_pool(plan.replicas, n, p) - limits.pool_min[p])
+                    most = min(most, count_in_pool(plan.replicas, n, p) - limits.pool_min[p])
                     if cat.market[p] == ON_DEMAND:
                         most = min(most, on_demand - limits.on_demand_floor)
                 if most <= 0:
@@ -250,11 +215,76 @@ def _cut_to_budget(cat: CatalogArrays, limits: LimitArrays, plan: PlanArrays, n:
 
 
 @inner
-def _slow_drain(
-    cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, lacking: int
+def _meet_minima_and_budgets(
+    strict: StrictGuard | None,
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    ceiling: I64,
+    lacks: bool,
 ) -> None:
-    """Keeps `lacking` replicas of a pool that the plan would drop faster than the ramp, as far as the budget allows."""
-    budget = limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR
+    """Raises a plan that `lacks` a minimum or the floor, then makes it fit the budgets: plain cuts, or as declared."""
+    if strict is None:
+        _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
+    else:
+        _raise_and_degrade(strict.limits.degrade, cat, wl, limits, obs, plan, n, ceiling, lacks)
+
+
+@inner
+def _raise_and_cut(
+    cat: CatalogArrays, wl: WorkloadArrays, limits: LimitArrays, plan: PlanArrays, n: int, ceiling: I64, lacks: bool
+) -> None:
+    if lacks:
+        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+    if limits.budget_usd_per_hour < np.inf:
+        _cut_to_budget(cat, limits, plan, n)
+
+
+@inner
+def _raise_and_degrade(
+    degrade: I64 | None,
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    limits: LimitArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    ceiling: I64,
+    lacks: bool,
+) -> None:
+    """As declared. Minima that budgets do not pay for bind nothing; what is left then may pay for them after all."""
+    if degrade is None:
+        _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
+        return
+    before = plan.replicas[n].copy()
+    for spare_minima in (True, False, True):  # the third time, so that a second pass has nothing to raise
+        if spare_minima:
+            before[:, :] = plan.replicas[n]
+            if lacks:
+                _raise_to_minima(cat, wl, limits, plan, n, ceiling)
+        fits = degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling, spare_minima)
+        if spare_minima:
+            if fits:
+                return
+            plan.replicas[n, :, :] = before
+        lacks = True
+
+
+@inner
+def _slow_drain(
+    cat: CatalogArrays,
+    limits: LimitArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    p: int,
+    lacking: int,
+    reason: int,
+) -> None:
+    """Keeps `lacking` replicas of a pool that the plan would drop too soon or too fast, as far as the budget allows."""
     for v in range(cat.usable.shape[0]):
         if lacking <= 0:
             return
@@ -262,23 +292,19 @@ def _slow_drain(
         if kept <= 0 or not cat.usable[v, p]:
             continue
         usd = hourly_usd(cat, p)
-        room = budget - plan_usd_per_hour(cat, plan, n)
+        room = room_usd_per_hour(limits.strict, cat, limits, obs, plan, n)
         if usd > 0.0 and room < kept * usd:
             kept = int(max(0.0, np.floor(room / usd)))
         if kept > 0:
             plan.replicas[n, v, p] += kept
             lacking -= kept
-            plan.reasons[n] |= _RAMP
+            plan.reasons[n] |= reason
 
 
 @inner
-def _cut_pool(
-    cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, ceiling: int
-) -> None:
+def _cut_pool(cat: CatalogArrays, obs: ObservationArrays, plan: PlanArrays, n: int, p: int, ceiling: int) -> None:
     """Cuts a pool to its ceiling: additions first, then the variant of least capacity."""
-    planned = _in_pool(plan.replicas, n, p)
-    plan.reasons[n] |= _POOL_MAX if planned > min(limits.pool_max[p], cat.quota[p]) else _RAMP
-    excess = _cut_additions(plan, obs, n, p, planned - ceiling)
+    excess = _cut_additions(plan, obs, n, p, count_in_pool(plan.replicas, n, p) - ceiling)
     while excess > 0:
         v = _dearest_variant(cat, plan, n, p)
         if v < 0:
@@ -294,6 +320,7 @@ def guard_one(
 ) -> None:
     """Changes env n's plan in place until it is valid and within every limit, and sets the reasons."""
     _sanitise(cat, wl, limits, plan, n)
+    watch_pools(limits.strict, obs, n)
     num_variants, num_pools = cat.usable.shape
     have = np.zeros(num_pools, np.int64)
     ceiling = np.zeros(num_pools, np.int64)
@@ -306,22 +333,30 @@ def guard_one(
             planned += plan.replicas[n, v, p]
         ceiling[p] = max(0, min(limits.pool_max[p], cat.quota[p], have[p] + limits.max_launch[p]))
         if planned > ceiling[p]:
-            _cut_pool(cat, limits, obs, plan, n, p, ceiling[p])
+            plan.reasons[n] |= _POOL_MAX if planned > min(limits.pool_max[p], cat.quota[p]) else _RAMP
+        if not may_launch(limits.strict, cat, limits, obs, n, p):
+            most = min(ceiling[p], max(have[p], limits.pool_min[p]))
+            if min(planned, ceiling[p]) > most:
+                plan.reasons[n] |= _COOL_DOWN
+            ceiling[p] = most
+        if planned > ceiling[p]:
+            _cut_pool(cat, obs, plan, n, p, ceiling[p])
             planned = ceiling[p]
         needs_minima = needs_minima or planned < limits.pool_min[p]
         if cat.market[p] == ON_DEMAND:
             on_demand += planned
-    if needs_minima or on_demand < limits.on_demand_floor:
-        _raise_to_minima(cat, wl, limits, plan, n, ceiling)
-    if limits.budget_usd_per_hour < np.inf:
-        _cut_to_budget(cat, limits, plan, n)
+    lacks = needs_minima or on_demand < limits.on_demand_floor
+    _meet_minima_and_budgets(limits.strict, cat, wl, limits, obs, plan, n, ceiling, lacks)
     for p in range(num_pools):
         planned = 0
         for v in range(num_variants):
             planned += plan.replicas[n, v, p]
-        lacking = min(have[p] - limits.max_drain[p], ceiling[p]) - planned
+        most_drained, reason = limits.max_drain[p], _RAMP
+        if most_drained > 0 and not may_scale_in(limits.strict, obs, n, p):
+            most_drained, reason = 0, _COOL_DOWN
+        lacking = min(have[p] - most_drained, ceiling[p]) - planned
         if lacking > 0:
-            _slow_drain(cat, limits, obs, plan, n, p, lacking)
+            _slow_drain(cat, limits, obs, plan, n, p, lacking, reason)
 
 
 @kernel

@@ -11,6 +11,7 @@ from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays,
 from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
+from controller.dial import Preferences, adjusted
 from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.policies.choice import check_single_operators
 from controller.rule_arrays import KNOBS, NUM_KNOBS, RATE_TICKS, ForecastArrays, MpcArrays, new_mpc_state
@@ -137,6 +138,7 @@ class MpcPolicy:
         self.settings = MpcSettings() if settings is None else settings
         check_single_operators(setting, name)
         self.forecast = forecaster_named(self.settings.forecaster) if forecast is None else forecast
+        self._own_settings = self.settings
         self._arrays = self.settings.arrays(setting)
         self.reset(1)
 
@@ -146,6 +148,16 @@ class MpcPolicy:
         self.dial: F64 = np.full(num_envs, self.settings.miss_multiplier)
         self.state = new_mpc_state(num_envs, self.setting.shape, len(self.forecast.levels))
         self._plan = empty_plan(num_envs, self.setting.shape)
+
+    def set_preferences(self, preferences: Preferences) -> None:
+        """Decides by other preferences from the next decision on, in every env; they stay over a `reset`.
+
+        The settings were made for the attainment that the classes promise, by their shares of the arrivals.
+        """
+        wl = self.setting.workload
+        self.settings = adjusted(self._own_settings, preferences, float(wl.share @ wl.attainment_target))
+        self._arrays = self.settings.arrays(self.setting)
+        self.dial[:] = self.settings.miss_multiplier
 
     @property
     def arrays(self) -> MpcArrays:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from controller.compile import compile_scenario
+from controller.dial import Preferences, set_preferences
 from controller.errors import PolicyFileError
 from controller.loop import DecisionLoop
 from controller.observation import CLIP, RuleView, encode_observation
@@ -15,6 +16,7 @@ from controller.ports import Policy
 from controller.rule_arrays import KNOBS, NUM_KNOBS
 from controller.scenario import load_scenario
 from tests.networks import SETTINGS, forecaster, make_content, network
+from tests.tiny import steady_observation
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,18 @@ def test_network_of_zeros_is_the_rule_bit_for_bit(setting):
     rule, _ = play(setting, MpcPolicy(setting, SETTINGS, forecaster()))
     assert same(learned, rule)
     assert not raw.any()
+
+
+def test_preferences_turn_a_running_policy_as_they_turn_the_rule(setting):
+    learned, rule = LearnedPolicy(setting, make_content(setting)), MpcPolicy(setting, SETTINGS, forecaster())
+    seen = steady_observation(setting, 50.0)
+    plain = learned.decide(seen).need_rps[0]
+    wanted = Preferences(target_attainment=0.999, weight_accuracy=4.0)
+    for policy in (learned, rule):
+        set_preferences(policy, wanted)
+    plan, other = learned.decide(seen), rule.decide(seen)
+    assert plan.need_rps[0] == other.need_rps[0] > plain
+    assert np.array_equal(plan.replicas, other.replicas)
 
 
 def test_network_moves_the_plan(setting):
