@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("experiments.serve_commands:serve", "Serve live on Ray, driven by a policy."),
     "status": Verb("serving.admin_commands:status", "Print what a running controller does."),
     "mode": Verb("serving.admin_commands:mode", "Print or change how far the policy is let."),
+    "dial": Verb("serving.admin_commands:dial", "Print or turn what a running policy weighs."),
     "policy": Verb("serving.admin_commands:policy", "Show, push or roll back the policy of a running controller."),
     "init": Verb("experiments.init_commands:init", "Write first files for an application that runs already."),
     "why": Verb("experiments.explain_commands:why", "Say why a journalled plan came out as it did."),

@@ -1,4 +1,4 @@
-"""The verbs that talk to a running controller: status, mode, policy."""
+"""The verbs that talk to a running controller: status, mode, dial, policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from controller.errors import EXIT_DONE
+from controller.errors import EXIT_DONE, UsageError, mismatch
 
 if TYPE_CHECKING:
     from serving.admin_access import AdminClient
@@ -64,6 +64,52 @@ def mode(mode: str | None, folder: str, admin: str | None, token_file: str | Non
     client = _client(folder, admin, token_file)
     answer = client.get("/v1/mode") if mode is None else client.send("PUT", "/v1/mode", {"mode": mode})
     _show(answer, as_json, _mode_lines(answer))
+    return EXIT_DONE
+
+
+@click.command()
+@click.option("--attainment", type=float, metavar="A", help="Share of requests to answer in time.")
+@click.option("--cost", type=float, metavar="W", help="Weight of money, against latency and accuracy.")
+@click.option("--latency", type=float, metavar="W", help="Weight of answering soon.")
+@click.option("--accuracy", type=float, metavar="W", help="Weight of answering well.")
+@click.option("--neutral", is_flag=True, help="Back to what the policy was made for.")
+@_reaches_a_run
+def dial(
+    attainment: float | None,
+    cost: float | None,
+    latency: float | None,
+    accuracy: float | None,
+    neutral: bool,
+    folder: str,
+    admin: str | None,
+    token_file: str | None,
+    as_json: bool,
+) -> int:
+    """Print or turn the preference dial of the policy that decides: no training, from the next tick on.
+
+    Weights count against each other: twice the weight of latency is half that of cost. Floors of accuracy, budgets and
+    other limits hold in any case. What is not named stays as it is.
+
+    \b
+    Example:
+      provisor dial
+      provisor dial --attainment 0.999 --cost 2
+    """
+    client = _client(folder, admin, token_file)
+    named = {
+        "target_attainment": attainment,
+        "weight_cost": cost,
+        "weight_latency": latency,
+        "weight_accuracy": accuracy,
+    }
+    changed = {name: value for name, value in named.items() if value is not None}
+    if neutral and changed:
+        raise UsageError(mismatch("--neutral", "no other preference beside it", sorted(changed)))
+    answer = client.get("/v1/preferences")
+    if neutral or changed:
+        answer = client.send("PUT", "/v1/preferences", {} if neutral else {**answer, **changed})
+    lines = [f"{name}: {value}" for name, value in answer.items()] or ["neutral"]
+    _show(answer, as_json, lines)
     return EXIT_DONE
 
 

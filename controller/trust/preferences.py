@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import JsonValue
 
-from controller.errors import UsageError, mismatch
+from controller.config import parse_config
+from controller.dial import Preferences, set_preferences
 from controller.ports import Policy
 
 
-def turn_dial(policy: Policy, fields: Mapping[str, JsonValue]) -> None:
+def turn_dial(policy: Policy, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Lets a policy decide by other preferences from its next decision on; what it remembers stays.
 
     Args:
-        policy: One with a dial, that is a method `set_preferences`.
-        fields: The preferences, as JSON.
+        policy: One with a dial.
+        fields: The preferences, as JSON; what is left out is neutral.
+
+    Returns:
+        All of them.
 
     Raises:
-        UsageError: The policy has no dial, or a field is wrong.
+        UsageError: The policy has no dial.
+        ConfigError: A field is wrong.
     """
-    dial: Any = getattr(policy, "set_preferences", None)
-    if dial is None:
-        raise UsageError(mismatch("preferences", "a policy with a preference dial", policy.name))
-    dial(dict(fields))
+    wanted = parse_config(dict(fields), Preferences, "preferences")
+    set_preferences(policy, wanted)
+    return wanted.model_dump(mode="json")

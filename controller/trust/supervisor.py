@@ -195,16 +195,16 @@ class Supervisor:
                 self.probation.forgive()
 
     def set_preferences(self, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Turns the dial of the policy, and of the rule where it has one, from the next tick on; returns `fields`.
+        """Turns the dial of the policy, and of the rule where it has one, from the next tick on; returns all of them.
 
         Raises:
-            UsageError: The policy has no dial, or a field is wrong; nothing was changed.
+            UsageError: The policy has no dial.
+            ConfigError: A field is wrong; nothing was changed.
         """
         with self._lock:
             if self.candidate.loop is None:
                 raise UsageError(f"preferences: expected a policy that decides, got one that failed: {self.fault}")
-            turn_dial(self.candidate.loop.policy, fields)
-            self.preferences = dict(fields)
+            self.preferences = turn_dial(self.candidate.loop.policy, fields)
             self._turn(self.rule)
             self._pending.append(Event(PREFERENCES, self.preferences))
             return self.preferences

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.compile import compile_scenario
 from controller.config import parse_config
-from controller.errors import UsageError
+from controller.errors import ConfigError, UsageError
 from controller.loop import DecisionLoop
 from controller.policies.policy_file import InputRange
 from controller.scenario import Scenario
@@ -264,31 +264,30 @@ def test_mode_set_by_hand_acts_from_the_next_tick_and_ends_a_probation():
 
 
 class Adjustable(Fixed):
-    """A policy with a dial: it plans what it is told to."""
+    """A policy with a dial: it plans as many replicas as latency weighs."""
 
-    def set_preferences(self, fields):
-        if fields["replicas"] < 0:
-            raise UsageError("replicas: expected a number >= 0, got -1")
-        self.replicas = fields["replicas"]
+    def set_preferences(self, preferences):
+        self.replicas = int(preferences.weight_latency)
 
 
 def test_preferences_turn_the_dial_from_the_next_tick_on_and_of_every_policy_after():
     run = Run(policy=Adjustable(POLICY))
     run.tick()
-    with pytest.raises(UsageError, match="replicas: expected"):
-        run.supervisor.set_preferences({"replicas": -1})
-    assert run.supervisor.set_preferences({"replicas": 6}) == {"replicas": 6}
+    with pytest.raises(ConfigError, match="weight_latency"):
+        run.supervisor.set_preferences({"weight_latency": -1})
+    wanted = {"target_attainment": None, "weight_cost": 1.0, "weight_latency": 6.0, "weight_accuracy": 1.0}
+    assert run.supervisor.set_preferences({"weight_latency": 6.0}) == wanted
     run.tick()
     assert run.planned == 6
-    assert run.of("preferences") == [{"replicas": 6}]
+    assert run.of("preferences") == [wanted]
     run.supervisor.install(DecisionLoop(run.setting, Adjustable(POLICY)), PolicyEntry("new", "new"), "push", {})
     run.tick()
     assert run.planned == 6
     run.supervisor.install(DecisionLoop(run.setting, Fixed(POLICY)), PolicyEntry("old", "old"), "push", {})
     run.tick()
     assert run.planned == POLICY
-    with pytest.raises(UsageError, match="preferences: expected a policy with a preference dial, got 'fixed'"):
-        run.supervisor.set_preferences({"replicas": 6})
+    with pytest.raises(UsageError, match="preferences: expected a policy with a preference dial .*, got 'fixed'"):
+        run.supervisor.set_preferences({"weight_latency": 6.0})
 
 
 def test_policy_that_was_pushed_decides_from_the_next_tick():
