@@ -137,7 +137,6 @@ def push(file: str, folder: str, admin: str | None, token_file: str | None, as_j
     Example:
       provisor policy push runs/train/policy.provisor
     """
-    from controller.errors import UsageError, mismatch
     from controller.trust.store import MOST_BYTES
 
     try:
