@@ -122,7 +122,7 @@ def _leave(app: str, before: Mapping[str, int], say: Callable[[str], None]) -> N
     from serving import ray_compat
     from serving.actuator import AWAY
     from serving.attached import restore_targets
-    from serving.controller_actor import kill_controller
+    from serving.controller_start import kill_controller
 
     kill_controller()
     if not before:

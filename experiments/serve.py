@@ -126,7 +126,7 @@ class LiveRun:
 
     async def run(self) -> LiveResult:
         """Deploys, measures, serves, drains."""
-        from serving.controller_actor import start_controller
+        from serving.controller_start import start_controller
 
         options = self._options
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -86,7 +86,8 @@ class Cluster:
         self._closed = True
         from ray import serve
 
-        from serving.controller_actor import NAME, NAMESPACE
+        from serving.router import CONTROLLER_NAME as NAME
+        from serving.router import CONTROLLER_NAMESPACE as NAMESPACE
 
         shutdown_serve: Any = serve.shutdown
 

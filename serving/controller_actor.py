@@ -8,9 +8,7 @@ and clock come from its checkpoint, the policies' state from deciding the journa
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import pickle
 import shutil
 import tempfile
@@ -34,7 +32,6 @@ from controller.trust.desk import ConflictError, run_files
 from controller.trust.mode import Mode
 from serving import ray_compat
 from serving.actuator import RayServe
-from serving.app import ON_HEAD
 from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_checkpoint
 from serving.controller_spec import ControllerSpec, ledger_of
 from serving.exposition import MetricsServer, controller_families
@@ -44,12 +41,9 @@ from serving.metrics import ObservationBuilder
 from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
-from serving.router import CONTROLLER_NAME, CONTROLLER_NAMESPACE
 from serving.rules import Rules, router_tables
 from serving.tasks import end_task
 from serving.trusted import Trusted
-
-NAME, NAMESPACE = CONTROLLER_NAME, CONTROLLER_NAMESPACE
 
 _FOLLOW_S = 0.2
 _SETTLE_TIMEOUT_S = 120.0
@@ -106,6 +100,7 @@ class ServingController:
         self._last: list[str] = []
         self._restarts = 0
         self._decided_at_s = 0.0
+        self._planned: I64 | None = None
         if ray.get_runtime_context().was_current_actor_reconstructed:
             # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
             handle: Any = ray.get_runtime_context().current_actor
@@ -219,8 +214,11 @@ class ServingController:
         return self._world.rules()
 
     async def targets(self) -> dict[str, Any]:
-        """Replicas that every deployment shall have, and when that was decided (seconds since the epoch)."""
-        return {"at_s": self._decided_at_s, "app": self._spec.app, "targets": self._world.targets()}
+        """Replicas that every deployment is planned to have, and when that was decided (seconds since the epoch)."""
+        layout = self._spec.layout
+        planned = self._planned
+        counts = {} if planned is None else {name: int(planned[option]) for option, name in layout.names.items()}
+        return {"at_s": self._decided_at_s, "app": layout.app or self._spec.app, "targets": counts}
 
     async def journal_bytes(self) -> Mapping[str, bytes]:
         """The journal and its timings by file name, for a creator on another machine."""
@@ -329,6 +327,7 @@ class ServingController:
         if self._journal is not None:
             self._receipts.write(self._journal, observation, decision)
         self._decided_at_s = time.time()
+        self._planned = decision.plan.replicas[0].reshape(-1).copy()
         self._publish(observation, decision)
         self._trusted.desk.after_tick()
         self._away += not await self._world.follow()
@@ -360,39 +359,3 @@ class ServingController:
             if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
                 return repr(task.exception())[:400]
         return ""
-
-
-def start_controller(spec: ControllerSpec) -> Any:
-    """Creates the detached actor and returns its handle.
-
-    Raises:
-        ValueError: A controller already runs on this cluster.
-    """
-    # Not as an argument: a large one lives with its creator, and without it the actor cannot be started anew.
-    ray_compat.keep(spec.run, pickle.dumps(spec))
-    control = spec.layout.control
-    where = {"label_selector": dict(control)} if control else {"resources": ON_HEAD["resources"]}
-    # One process of its own: a policy's imports and compilations never delay Serve's controller or a router.
-    remote: Any = ray.remote(ServingController)
-    handle: Any = remote.options(
-        name=NAME,
-        namespace=NAMESPACE,
-        lifetime="detached",
-        num_cpus=0,
-        **where,
-        max_restarts=-1,
-        max_concurrency=64,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **_passed_on()}},
-    ).remote(spec.run)
-    return handle
-
-
-def kill_controller() -> None:
-    """Ends the actor at once, where there is one."""
-    with contextlib.suppress(Exception):
-        ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
-
-
-def _passed_on() -> dict[str, str]:
-    """Environment of the creator that decides where caches are."""
-    return {name: os.environ[name] for name in ("PROVISOR_CACHE", "XDG_CACHE_HOME") if name in os.environ}

@@ -18,8 +18,8 @@ from serving.actuator import RayServe
 from serving.app import APP_NAME, build_application, layout_of, slots_needed
 from serving.bring_your_own import model_specs
 from serving.cluster import child_processes, start_cluster
-from serving.controller_actor import start_controller
 from serving.controller_spec import ControllerSpec
+from serving.controller_start import start_controller
 from serving.fleet import Fleet
 from serving.instances import Phase
 from serving.market import Market, calm_market
