@@ -17,11 +17,12 @@ from controller.arrays import (
     CatalogArrays,
     ControlArrays,
     LimitArrays,
+    StrictGuard,
     StrictLimits,
     WorkloadArrays,
 )
 from controller.catalog import Catalog, Distribution, Figure, Market
-from controller.compile_limits import compile_limits, compile_strict_limits
+from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
 from controller.scenario import Scenario
 from controller.workflows import CompiledWorkflows, check_served_alone, hops
@@ -100,6 +101,13 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
     limits = compile_limits(scenario.limits, catalog, speed)
     strict = compile_strict_limits(scenario.limits, catalog, speed, control)
     return Setting(scenario, catalog, compiled, workload, limits, control, zones, _compile_answers(catalog), strict)
+
+
+def limits_for(setting: Setting, num_envs: int) -> LimitArrays:
+    """A setting's limits for a run of `num_envs` envs, with a memory of its own where some need one."""
+    if setting.strict is None:
+        return setting.limits
+    return setting.limits._replace(strict=StrictGuard(setting.strict, new_memory(num_envs, setting.shape[1])))
 
 
 def at_speed(catalog: CatalogArrays, speed: float, measured_start_s: float, measured_swap_s: float) -> CatalogArrays:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from controller.arrays import (
@@ -12,15 +10,11 @@ from controller.arrays import (
     ControlArrays,
     GuardMemory,
     LimitArrays,
-    StrictGuard,
     StrictLimits,
 )
 from controller.catalog import Catalog
 from controller.limits import Limits
 from controller.plan import DEGRADE
-
-if TYPE_CHECKING:
-    from controller.compile import Setting
 
 
 def compile_limits(limits: Limits, catalog: Catalog, speed: float) -> LimitArrays:
@@ -59,13 +53,6 @@ def compile_strict_limits(
         degrade=None if steps is None else np.array([DEGRADE.index(step) for step in steps], np.int64),
         control=control,
     )
-
-
-def limits_for(setting: Setting, num_envs: int) -> LimitArrays:
-    """A setting's limits for a run of `num_envs` envs, with a memory of its own where some need one."""
-    if setting.strict is None:
-        return setting.limits
-    return setting.limits._replace(strict=StrictGuard(setting.strict, new_memory(num_envs, setting.shape[1])))
 
 
 def new_memory(num_envs: int, num_pools: int) -> GuardMemory:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
-from controller.compile import Setting
-from controller.compile_limits import limits_for
+from controller.compile import Setting, limits_for
 from controller.errors import UsageError, mismatch
 from controller.ports import Policy
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.arrays import F64, I64, ActionArrays, LimitArrays, PlanArrays, empty_actions
-from controller.compile import Setting
-from controller.compile_limits import limits_for
+from controller.compile import Setting, limits_for
 from controller.policies.forms import FormPolicy
 from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.arrays import F64, I64, Bool, ObservationArrays, empty_observation, empty_plan
-from controller.compile_limits import limits_for
+from controller.compile import limits_for
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecaster_file import forecaster_named
 from controller.forms import FORMS, KNOB_FORM, Form, form_size, seen_for, seen_size

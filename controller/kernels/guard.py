@@ -2,7 +2,8 @@
 
 Order of rank, strongest first: validity, pool maximum, launch ramp and launch cool-down (which minima and floor
 suspend), budgets, pool minimum and on-demand floor, drain ramp and cool-down. What a stronger limit leaves no room for,
-a weaker one does not get this tick; so no limit is ever exceeded and a second pass changes nothing.
+a weaker one does not get this tick; so no limit is ever exceeded, and a second pass changes nothing where the budgets
+pay for the minima.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ def _raise_and_degrade(
         _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
         return
     before = plan.replicas[n].copy()
-    for spare_minima in (True, False, True):  # the third time, so that a second pass has nothing to raise
+    for spare_minima in (True, False, True):  # the third time from what the second one left
         if spare_minima:
             before[:, :] = plan.replicas[n]
             if lacks:

@@ -25,8 +25,7 @@ from controller.arrays import (
     empty_actions,
     empty_plan,
 )
-from controller.compile import Setting
-from controller.compile_limits import limits_for
+from controller.compile import Setting, limits_for
 from controller.loop import DecisionLoop
 from controller.plan import DEGRADE, Reason
 from envs.simulator import Simulator

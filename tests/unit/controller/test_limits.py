@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.compile import compile_scenario
-from controller.compile_limits import limits_for
+from controller.compile import compile_scenario, limits_for
 from controller.config import parse_config
 from controller.errors import ConfigError, ScenarioError
 from controller.limits import Limits, check_limits

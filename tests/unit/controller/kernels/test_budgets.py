@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from controller.arrays import ObservationArrays, PlanArrays, empty_actions, empty_plan
-from controller.compile import Setting
-from controller.compile_limits import limits_for
+from controller.compile import Setting, limits_for
 from controller.plan import Reason
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, STRICT, steady_observation, tiny_setting
 

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from controller.arrays import LimitArrays, ObservationArrays, PlanArrays, empty_plan
-from controller.compile import Setting
-from controller.compile_limits import limits_for
+from controller.compile import Setting, limits_for
 from controller.loop import DecisionLoop
 from controller.plan import Reason
 from tests.tiny import MEDIUM, OD, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
