@@ -8,7 +8,8 @@ import pytest
 from controller.arrays import empty_actions, empty_observation, empty_plan
 from controller.errors import UsageError
 from controller.flaps import flap_index, flaps_of_journal
-from controller.journal import Journal, JournalWriter
+from controller.journal import Journal
+from controller.journal_writer import JournalWriter
 from controller.replay import make_header
 from tests.tiny import MEDIUM, OD, tiny_setting
 
