@@ -23,6 +23,7 @@ from experiments.checks import Check, at_least, at_most
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
 from experiments.live_load import OpenLoad
 from experiments.live_process import ServeProcess
+from experiments.serve import signals_interrupt
 
 CONFIGS = Path(__file__).parent / "configs"
 SCENARIO = str(CONFIGS / "rehearsal.yaml")
@@ -107,8 +108,8 @@ def rehearse_all(
     classes = [(c.name, c.slo_s, c.share) for c in scenario.workload.classes]
     rows = []
     say("starting a run on local nodes")
-    process.start(_START_TIMEOUT_S)
     try:
+        process.start(_START_TIMEOUT_S)
         with (
             OpenLoad(process.url, _RATE_RPS, classes, [[0] * 64], seed) as once,
             OpenLoad(process.url, _RATE_RPS / 8, classes, [[0] * 64], seed + 1, does_retry=True) as again,
@@ -133,7 +134,8 @@ def run_study(out: Path, say: Callable[[str], None], names: Sequence[str] = ()) 
         if not any(fault.name.startswith(name) for fault in FAULTS):
             raise UsageError(mismatch("--only", f"the beginning of one of {[f.name for f in FAULTS]}", name))
     faults = [fault for fault in FAULTS if not names or any(fault.name.startswith(name) for name in names)]
-    rows, journal = rehearse_all(out, say, faults)
+    with signals_interrupt():
+        rows, journal = rehearse_all(out, say, faults)
     replayed = replay_journal(journal)
     router = None
     if not names:

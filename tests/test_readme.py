@@ -15,7 +15,7 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_every_verb_the_readme_runs_exists() -> None:
-    used = set(re.findall(r"^provisor (\w+)", README, re.MULTILINE))
+    used = set(re.findall(r"^provisor (\w[\w-]*)", README, re.MULTILINE))
     assert used, "the README shows no command"
     assert used <= set(VERBS)
 

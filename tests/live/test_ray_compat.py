@@ -13,7 +13,9 @@ def test_serve_controller_has_the_methods_and_arguments_we_use():
     from ray.serve._private.controller import ServeController
 
     update = inspect.signature(ServeController.update_deployment_replicas)
-    assert list(update.parameters)[1:] == ["deployment_id", "target_num_replicas"]
+    # Ray adds a parameter of its own to the methods of an actor class once it was started in a process.
+    ours = [name for name in update.parameters if name != "_ray_trace_ctx"]
+    assert ours[1:] == ["deployment_id", "target_num_replicas"]
     assert callable(ServeController.get_serve_instance_details)
 
 

@@ -330,6 +330,7 @@ def closed_loop(limits: dict[str, Any], seed: int, ticks: int = 450, envs: int =
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_usd", [0.3, 0.8])
 @pytest.mark.parametrize("order", [DEGRADE, ()])
 def test_no_day_costs_more_than_its_budget_while_storms_take_spot_away(

@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from controller.errors import ConfigError, ScenarioError, UsageError
+from controller.trust.mode import Mode
 from experiments.attached_run import attached_scenario
 from experiments.live import LiveOptions, require_unnamed
 from experiments.placeholders import placeholder
@@ -77,7 +78,7 @@ def test_decisions_on_placeholders_do_not_act(folder):
     write(folder, "catalog", catalog)
     with pytest.raises(UsageError, match=r"1 placeholders \(pools\[od\].price_usd_per_hour"):
         attached_scenario(options(folder))
-    assert attached_scenario(options(folder, is_dry_run=True))[0].app == "theirs"
+    assert attached_scenario(options(folder, mode=Mode.REPLAY))[0].app == "theirs"
     # A placeholder of a pool that is not mapped is nobody's concern.
     catalog["pools"][0]["price_usd_per_hour"] = {"value": 1.0, "derived": "chosen"}
     catalog["pools"][1]["notice_s"] = placeholder(120.0, "ask your provider")
