@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +33,8 @@ _WIDE = 140
 _SPEED = 10.0
 _RATE_RPS = 16.0
 _START_HOUR = 3.0
+_QUIET_S = 120.0
+# Twelve seconds at this speed until the policy drives again, which by default are a minute.
 _START_TIMEOUT_S = 420.0
 _SETTINGS = {"need_band": 0.5, "scale_in_s": 7200.0, "over_provision": 1.5}
 """A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken."""
@@ -94,7 +97,9 @@ def rehearse_all(
     policy = zero_policy(out / "policy.provisor", SCENARIO)
     scenario = load_scenario(SCENARIO)
     names = [variant.name for variant in scenario.load_catalog().variants]
-    words = ["--scenario", SCENARIO, "--policy", str(policy), "--speed", f"{_SPEED:g}", "--nodes", "local"]
+    run = out / "run.yaml"
+    run.write_text(yaml.safe_dump({"name": "rehearsal", "trust": {"quiet_s": _QUIET_S}}), encoding="utf-8")
+    words = [str(run), "--scenario", SCENARIO, "--policy", str(policy), "--speed", f"{_SPEED:g}", "--nodes", "local"]
     words += ["--start-hour", f"{_START_HOUR:g}", "--rehearsals", "--mode", "active"]
     words += [word for name in names for word in ("--model", f"{name}={MODEL}")]
     process = ServeProcess(words, out / "serve", say)

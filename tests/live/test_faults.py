@@ -13,7 +13,6 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 REHEARSED = (
     "a replica is killed",
-    "Serve's controller is killed",
     "our controller is killed",
     "a node goes with notice",
     "all spot nodes go at once",
