@@ -74,7 +74,9 @@ def flap_index(replicas: I64, tick_s: float, *, window_s: float = WINDOW_S, warm
 
 
 def flaps_of_journal(journal: Journal, *, window_s: float = WINDOW_S, warm_up_s: float = 0.0) -> FlapIndex:
-    """The flap index of what a journal's plans asked for, after the guard; spans are of the trace at any speed.
+    """The flap index of what a journal's run had, ready or starting; spans are of the trace at any speed.
+
+    What was asked for and refused, such as a probe of a spot pool that is closed, changed no capacity.
 
     Raises:
         JournalError: The journal is damaged.
@@ -83,6 +85,6 @@ def flaps_of_journal(journal: Journal, *, window_s: float = WINDOW_S, warm_up_s:
     control = journal.header.scenario["control"]
     assert isinstance(control, dict)  # the header holds a whole scenario
     tick_s = float(control["tick_s"])  # type: ignore[arg-type]  # a number, by the scenario's model
-    plans = [tick.plan.replicas[0] for tick in journal.ticks()]
-    shape = (len(plans), *journal.header.shape[:2])
-    return flap_index(np.reshape(plans, shape).astype(np.int64), tick_s, window_s=window_s, warm_up_s=warm_up_s)
+    counts = [tick.observation.ready[0] + tick.observation.starting[0] for tick in journal.ticks()]
+    shape = (len(counts), *journal.header.shape[:2])
+    return flap_index(np.reshape(counts, shape).astype(np.int64), tick_s, window_s=window_s, warm_up_s=warm_up_s)

@@ -74,7 +74,9 @@ def test_a_journal_is_read_by_the_ticks_of_its_scenario(tmp_path: Path) -> None:
         for tick, count in enumerate((2, 3, 2, 2)):
             observation = empty_observation(1, setting.shape)
             observation.tick[:] = tick
-            plan.replicas[0, MEDIUM, OD] = count
+            observation.ready[0, MEDIUM, OD] = 2
+            observation.starting[0, MEDIUM, OD] = count - 2
+            plan.replicas[0, MEDIUM, OD] = 9 - tick  # what is asked for is no capacity yet
             shares = np.zeros((1, *(setting.shape[2], *setting.shape[:2])))
             writer.write(observation, np.zeros((1, 0)), plan, empty_actions(1, setting.shape), shares)
     found = flaps_of_journal(Journal(path))
