@@ -12,10 +12,8 @@ from experiments.live_study import rehearse_all
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 REHEARSED = (
-    "a replica is killed",
     "our controller is killed",
     "a node goes with notice",
-    "all spot nodes go at once",
     "the router cannot be read",
     "the policy file is spoilt",
 )
