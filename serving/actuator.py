@@ -229,8 +229,6 @@ class RayServe:
         report = await nodes.follow({name: int(wanted[p]) for name, p in self._pools.items()}, occupied)
         for node, pool in report.lost.items():
             self.fleet.lose(node, self._pools[pool], now_s)
-        for node, left_s in report.notices.items():
-            self.fleet.doom(node, left_s, now_s)
         options = {s.node_id: self._layout.option_of(s.deployment) for s in states if s.state in RUNS and s.node_id}
         self.fleet.bind({node: option for node, option in options.items() if option is not None})
         alive, failed = np.zeros(len(self._pools), np.int64), np.zeros(len(self._pools), np.int64)

@@ -74,7 +74,7 @@ class LocalNodes:
             for mark in coming[max(0, count - having) :]:
                 self._end_marked(mark)
                 del self._starting[mark]
-        return NodeReport(alive, lost, {}, failed)
+        return NodeReport(alive, lost, failed)
 
     async def take(self, node_id: str) -> None:
         """Kills all processes of a node."""
@@ -106,10 +106,7 @@ class LocalNodes:
 
     def _may_start(self) -> bool:
         """One node at a time, over all pools, is about to choose its sockets: one whose raylet runs has chosen."""
-        return all(
-            one.process is None or any("raylet" in command_line(pid)[0] for pid in child_processes(one.process.pid))
-            for one in self._starting.values()
-        )
+        return all(one.process is None or _has_raylet(one.process.pid) for one in self._starting.values())
 
     def _adopt(self) -> None:
         """Finds nodes of this run that another owner started; those that joined are found in the cluster."""
@@ -156,6 +153,11 @@ class LocalNodes:
     def _end_marked(mark: str) -> None:
         for pid in _nodes_marked(mark):
             kill_tree(pid)
+
+
+def _has_raylet(root: int) -> bool:
+    # A process that ends while it is looked at has no words left.
+    return any("raylet" in word for pid in child_processes(root) for word in command_line(pid)[:1])
 
 
 def _nodes_marked(mark: str) -> list[int]:

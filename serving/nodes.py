@@ -27,13 +27,11 @@ class NodeReport:
     Attributes:
         alive: Ids of the nodes that have joined the cluster, by pool.
         lost: Of those reported alive before, the ones that are gone without having been given back: id to pool.
-        notices: Nodes that somebody else has announced to take, with the seconds left.
         failed: Launches that came to nothing since the last report, by pool.
     """
 
     alive: Mapping[str, frozenset[str]]
     lost: Mapping[str, str] = field(default_factory=dict)
-    notices: Mapping[str, float] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -66,13 +64,8 @@ class RayNode:
 
     node_id: str
     labels: Mapping[str, str]
-    resources: Mapping[str, float]
 
 
 def living_nodes(raw: Iterable[Mapping[str, Any]]) -> list[RayNode]:
     """The living ones among what `ray.nodes()` tells."""
-    return [
-        RayNode(str(n["NodeID"]), dict(n.get("Labels") or {}), dict(n.get("Resources") or {}))
-        for n in raw
-        if n["Alive"]
-    ]
+    return [RayNode(str(n["NodeID"]), dict(n.get("Labels") or {})) for n in raw if n["Alive"]]

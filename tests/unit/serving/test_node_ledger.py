@@ -124,7 +124,7 @@ def test_only_empty_nodes_are_given_back():
 
 
 def test_dead_nodes_are_none():
-    raw = [{"NodeID": "x", "Alive": False}, {"NodeID": "y", "Alive": True, "Labels": {"a": "b"}, "Resources": {}}]
+    raw = [{"NodeID": "x", "Alive": False}, {"NodeID": "y", "Alive": True, "Labels": {"a": "b"}}]
     assert [(n.node_id, n.labels) for n in living_nodes(raw)] == [("y", {"a": "b"})]
 
 
