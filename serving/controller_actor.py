@@ -150,7 +150,8 @@ class ServingController:
 
     async def resume(self) -> bool:
         """Goes on after the actor's process died; False where there is nothing to go on with."""
-        if not self._journal_path.exists():
+        # The first tick leaves a checkpoint. A journal alone may be that of an earlier run in the same folder.
+        if not (self._folder / CHECKPOINT).exists():
             return False
         try:
             state = load_checkpoint(self._folder / CHECKPOINT, self._spec.run)
@@ -164,7 +165,6 @@ class ServingController:
         if state:
             self._fleet.restore(state["fleet"])
             self._builder.restore(state["builder"], history)
-            self._trusted.desk.restore(state["trust"], self._now_s())
         else:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
