@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,16 @@ from typing import Any
 import numpy as np
 
 from controller.errors import RunError
+from controller.journal import Journal, TruncatedJournalWarning
+from controller.trust.events import ALARM, DRIVE
+from controller.trust.mode import Driver
 from experiments.live_load import OpenLoad, Sent
 from experiments.live_process import ServeProcess
 from serving.processes import child_processes, kill_tree
 
 _NOTICE_S = 8.0
 _SETTLE_TIMEOUT_S = 180.0
+_SEEN_TIMEOUT_S = 30.0
 _RECOVERY_TIMEOUT_S = 120.0
 _AFTER_S = 6.0
 _HELD_S = 6.0
@@ -116,7 +121,10 @@ class FaultRow:
     mended_s: float | None  # until all was as before; None: not in time
     rule_ticks: int  # that the named rule drove
     worst_s: float  # longest wait for an answer
-    is_handed_back: bool | None  # None: nothing to hand back
+    hands_back: bool  # whether the rule had to take over
+    hand_back_ticks: (
+        int | None
+    )  # from the alarm to the rule's first decision; None: it did not take over, or had not to
 
 
 def num_serving(status: dict[str, Any]) -> int:
@@ -198,7 +206,7 @@ FAULTS = (
 """In this order: the last one leaves the rule in charge."""
 
 
-def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad, tick_s: float) -> FaultRow:
+def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad) -> FaultRow:
     """Does one fault to a run that has settled, and waits until it is mended.
 
     Raises:
@@ -215,8 +223,7 @@ def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad, tick_s: float) 
     seen_s = None
     if fault.is_seen is not None:
         is_seen = fault.is_seen
-        process.until(lambda s: is_seen(before, s), _RECOVERY_TIMEOUT_S / 4)
-        seen_s = time.monotonic() - began_s
+        seen_s = process.until(lambda s: is_seen(before, s), _SEEN_TIMEOUT_S)
     mended = process.until(lambda s: fault.is_mended(before, s), _RECOVERY_TIMEOUT_S)
     mended_s = None if mended is None else time.monotonic() - began_s
     time.sleep(_AFTER_S)
@@ -224,8 +231,31 @@ def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad, tick_s: float) 
     end_s = time.monotonic()
     after = process.status() or before
     sent = load.between(began_s - 1.0, end_s - _AFTER_S / 2)
-    handed_back = seen_s is not None and seen_s <= 2.0 * tick_s + 1.0 if fault.hands_back else None
-    return _row(fault, sent, seen_s, mended_s, int(after["rule_ticks"] - before["rule_ticks"]), handed_back)
+    hand_back = ticks_to_rule(process.journal, int(before["ticks"])) if fault.hands_back else None
+    return _row(fault, sent, seen_s, mended_s, int(after["rule_ticks"] - before["rule_ticks"]), hand_back)
+
+
+def ticks_to_rule(path: Path, since: int) -> int | None:
+    """Ticks from the first alarm until the rule's first decision, as the journal of a run that goes on tells.
+
+    Args:
+        path: Of the journal.
+        since: Ticks that were journalled before the alarm.
+
+    Returns:
+        0 where the tick of the alarm is the rule's; None where there was no alarm, or the rule did not take over.
+    """
+    alarm: int | None = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncatedJournalWarning)  # its last line may be on its way
+        for event in Journal(path).events():
+            if event.after < since:
+                continue
+            if alarm is None and event.kind == ALARM and event.fields["is_on"]:
+                alarm = event.after
+            if alarm is not None and event.kind == DRIVE and event.fields["driver"] == Driver.RULE:
+                return event.after - alarm
+    return None
 
 
 def _row(
@@ -234,7 +264,7 @@ def _row(
     seen_s: float | None,
     mended_s: float | None,
     rule_ticks: int,
-    is_handed_back: bool | None,
+    hand_back_ticks: int | None,
 ) -> FaultRow:
     waits = np.array([one.took_s for one in sent if one.is_answered])
     return FaultRow(
@@ -247,5 +277,6 @@ def _row(
         mended_s=mended_s,
         rule_ticks=rule_ticks,
         worst_s=float(waits.max()) if len(waits) else float("nan"),
-        is_handed_back=is_handed_back,
+        hands_back=fault.hands_back,
+        hand_back_ticks=hand_back_ticks,
     )

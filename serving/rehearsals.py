@@ -1,6 +1,6 @@
 """Faults that cannot be done to one process from outside without touching the machine.
 
-A run takes them only where it was started for it. They end by themselves, and nothing else reads them.
+A run takes them only where it was started for it. Blindness ends by itself; a clock that jumped stays where it is.
 """
 
 from __future__ import annotations

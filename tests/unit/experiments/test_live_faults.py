@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from controller.errors import RunError
+from controller.journal_writer import JournalWriter
 from controller.policies.policy_file import load_policy_file
-from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, num_serving, rehearse
+from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, num_serving, rehearse, ticks_to_rule
 from experiments.live_load import Sent
 from experiments.live_study import SCENARIO, LiveStudy, checks_of, write_study, zero_policy
+from tests.unit.controller.test_journal import header, sample_ticks
 
 
 def sent(status=200, took_s=0.1, slo_s=1.5, at_s=0.0):
@@ -82,7 +84,7 @@ def test_fault_is_mended_when_capacity_is_back():
         is_mended=lambda before, now: num_serving(now) >= num_serving(before),
         is_seen=lambda before, now: num_serving(now) < num_serving(before),
     )
-    row = rehearse(fault, rehearsal(process), FakeLoad([sent(), sent(500), sent(504)]), tick_s=1.0)
+    row = rehearse(fault, rehearsal(process), FakeLoad([sent(), sent(500), sent(504)]))
     assert (row.requests, row.answered, row.missed, row.lost) == (3, 1, 2, 1)
     assert row.seen_s is not None
     assert row.mended_s is not None
@@ -93,7 +95,7 @@ def test_fault_is_mended_when_capacity_is_back():
 def test_run_that_never_settles_is_said_to_be_restless():
     process = FakeProcess(status() | {"starting": 1})
     with pytest.raises(RunError, match="x: expected a run that settles"):
-        rehearse(Fault("x", lambda _: None, lambda *_: True), rehearsal(process), FakeLoad([]), 1.0)
+        rehearse(Fault("x", lambda _: None, lambda *_: True), rehearsal(process), FakeLoad([]))
 
 
 def test_fault_that_finds_nothing_to_break_says_so():
@@ -101,7 +103,7 @@ def test_fault_that_finds_nothing_to_break_says_so():
     for name in ("a replica is killed", "a node goes without notice", "all spot nodes go at once"):
         (fault,) = [f for f in FAULTS if f.name == name]
         with pytest.raises(RunError, match="got none"):
-            rehearse(fault, rehearsal(process), FakeLoad([]), 1.0)
+            rehearse(fault, rehearsal(process), FakeLoad([]))
 
 
 def row(name="a node goes with notice", **fields):
@@ -115,7 +117,8 @@ def row(name="a node goes with notice", **fields):
         "mended_s": 3.0,
         "rule_ticks": 0,
         "worst_s": 0.2,
-        "is_handed_back": None,
+        "hands_back": False,
+        "hand_back_ticks": None,
     }
     return FaultRow(**{**base, **fields})
 
@@ -125,7 +128,9 @@ def test_every_loss_and_every_different_decision_falls_short(tmp_path):
     assert all(check.holds for check in checks_of(good))
     assert not all(check.holds for check in checks_of(LiveStudy((row(lost=1),), (50, 0))))
     assert not all(check.holds for check in checks_of(LiveStudy((row(mended_s=None),), (50, 0))))
-    assert not all(check.holds for check in checks_of(LiveStudy((row(is_handed_back=False),), (50, 0))))
+    assert not all(check.holds for check in checks_of(LiveStudy((row(hands_back=True),), (50, 0))))
+    assert not all(c.holds for c in checks_of(LiveStudy((row(hands_back=True, hand_back_ticks=2),), (50, 0))))
+    assert all(c.holds for c in checks_of(LiveStudy((row(hands_back=True, hand_back_ticks=0),), (50, 0))))
     assert not all(check.holds for check in checks_of(LiveStudy((row(),), (50, 1))))
     assert write_study(good, tmp_path).exists()
 
@@ -139,3 +144,33 @@ def test_zero_policy_is_the_rule_in_a_policy_file(tmp_path):
     content = load_policy_file(zero_policy(tmp_path / "zero.provisor", SCENARIO))
     assert content.manifest.catalog == "fixed"
     assert all(not tensor.any() for name, tensor in content.tensors.items() if name.startswith("knobs."))
+
+
+def journal_with(tmp_path, *events):
+    """A journal of one tick between every two events."""
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path, header()) as journal:
+        for kind, fields in events:
+            journal.event(kind, fields)
+            journal.write(*sample_ticks(1)[0])
+    return path
+
+
+ON, OFF = {"alarm": "stale_metrics", "is_on": True}, {"alarm": "stale_metrics", "is_on": False}
+
+
+def test_hand_back_is_counted_in_ticks_from_the_alarm(tmp_path):
+    path = journal_with(tmp_path, ("drive", {"driver": "rule"}), ("alarm", ON), ("drive", {"driver": "rule"}))
+    assert ticks_to_rule(path, since=1) == 1
+    assert ticks_to_rule(path, since=2) is None  # that alarm was before
+
+
+def test_rule_that_does_not_take_over_is_told(tmp_path):
+    path = journal_with(tmp_path, ("alarm", ON), ("drive", {"driver": "policy"}), ("alarm", OFF))
+    assert ticks_to_rule(path, since=0) is None
+
+
+def test_fault_that_nobody_notices_is_not_seen():
+    process = FakeProcess(status())
+    fault = Fault("x", lambda _: None, lambda *_: True, is_seen=lambda *_: False)
+    assert rehearse(fault, rehearsal(process), FakeLoad([])).seen_s is None
