@@ -12,8 +12,10 @@ import numpy as np
 from controller.arrays import F64, I64
 from controller.measurements import Span, SpanKind
 
-RUNS = ("RUNNING", "PENDING_MIGRATION")
-"""States of Serve in which a replica answers."""
+RUNS = ("RUNNING", "PENDING_MIGRATION", "RECOVERING", "UPDATING")
+"""States of Serve in which a replica answers: after a restart of its controller, Serve calls those it finds recovering
+until it has asked each of them, and they answer all the while.
+"""
 
 
 class Phase(Enum):

@@ -190,3 +190,11 @@ def test_launch_delay_is_drawn_from_the_pools_distribution():
     again = replace(world, instances=[], kills={})
     again.apply(act(launch={(SMALL, OD): 3}), 0.0)
     assert [i.boots_until_s for i in again.instances] == boots
+
+
+def test_replicas_that_serve_finds_again_after_its_restart_have_served_all_the_while():
+    world = fleet()
+    world.begin(counts(small_od=2), 0.0)
+    world.step(0.0, *reported([(SMALL_OD, "RUNNING"), (SMALL_OD, "RUNNING")], SHAPE))
+    world.step(9.0, *reported([(SMALL_OD, "RECOVERING"), (SMALL_OD, "RUNNING")], SHAPE))
+    assert world.counts(Phase.SERVING)[SMALL, OD] == 2
