@@ -186,9 +186,15 @@ class Fleet:
         of_pool = [i for i in self.instances if i.option % self._num_pools == pool]
         starting = [i for i in of_pool if i.phase is Phase.LOADING]
         found = next((i for i in of_pool if i.node == node), None) or next(iter(starting), None)
-        if found is not None:
-            found.node = ""  # there is nothing left to end
+        if found is None:
+            return
+        found.node = ""  # there is nothing left to end
+        if self.catalog.market[pool] == SPOT:
             self._take_back(found, now_s)
+        else:
+            # A machine that fails says nothing of whether another can be had.
+            self.window.preempted[pool] += 1
+            self._release(found, now_s)
 
     def doom(self, node: str, left_s: float, now_s: float) -> bool:
         """Somebody announces to take a node; unknown nodes and those under notice already are left as they are.

@@ -134,3 +134,13 @@ def test_node_of_a_pool_is_one_that_serves_without_a_notice():
     assert world.node_of(OD) == ""
     world.doom("n1", 10.0, 6.0)
     assert world.node_of(SPOT) == ""
+
+
+def test_machine_that_fails_does_not_close_its_pool():
+    world = ledger()
+    world.apply(act(launch={(SMALL, OD): 1}), 0.0)
+    world.node_counts(alive(od=1), NO_FAILURES, 4.0)
+    world.step(4.0, NONE, NONE)
+    world.lose("n1", OD, 5.0)
+    assert world.window.preempted.tolist() == [1, 0, 0]
+    assert world.available(5.0).all()
