@@ -133,7 +133,10 @@ def num_serving(status: dict[str, Any]) -> int:
 
 
 def _has_capacity(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    return num_serving(now) >= num_serving(before) and not now["loop_error"]
+    """Whether all that is planned serves; what is planned may be less than before, which is the policy's to say."""
+    has_decided = now["ticks"] > before["ticks"] + 1
+    is_whole = not now["starting"] and num_serving(now) >= sum(now["planned"].values())
+    return has_decided and is_whole and not now["loop_error"]
 
 
 def _has_ticked(before: dict[str, Any], now: dict[str, Any]) -> bool:

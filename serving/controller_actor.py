@@ -274,6 +274,7 @@ class ServingController:
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
             "serving": self._by_option(self._world.serving()),
+            "planned": self._planned_machines(),
             "starting": self._by_option(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
@@ -350,6 +351,12 @@ class ServingController:
             "decide_seconds": self._supervisor.decide_s[-1],
         }
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))
+
+    def _planned_machines(self) -> dict[str, int]:
+        if self._planned is None:
+            return {}
+        named = {self._tables.option_name(o): int(self._planned[o]) for o in self._spec.layout.names}
+        return {name: count for name, count in named.items() if count > 0}
 
     def _by_option(self, counts: I64) -> dict[str, int]:
         return {self._tables.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts)}

@@ -174,3 +174,12 @@ def test_fault_that_nobody_notices_is_not_seen():
     process = FakeProcess(status())
     fault = Fault("x", lambda _: None, lambda *_: True, is_seen=lambda *_: False)
     assert rehearse(fault, rehearsal(process), FakeLoad([])).seen_s is None
+
+
+def test_run_is_whole_when_what_is_planned_serves_and_not_before_it_decided_anew():
+    (fault,) = [f for f in FAULTS if f.name == "all spot nodes go at once"]
+    before = status(5, planned={"a": 5})
+    assert fault.is_mended(before, status(4, ticks=4, planned={"a": 4}))
+    assert not fault.is_mended(before, status(4, ticks=4, planned={"a": 5}))
+    assert not fault.is_mended(before, status(5, ticks=2, planned={"a": 5}))
+    assert not fault.is_mended(before, status(4, ticks=4, planned={"a": 4}) | {"starting": {"a": 1}})
