@@ -216,7 +216,7 @@ def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad) -> FaultRow:
         RunError: The run does not settle, or the fault cannot be done.
     """
     process = rehearsal.process
-    if process.until(lambda s: num_serving(s) > 0 and not s["starting"], _SETTLE_TIMEOUT_S) is None:
+    if process.until(lambda s: _is_settled(s, fault), _SETTLE_TIMEOUT_S) is None:
         raise RunError(f"{fault.name}: expected a run that settles within {_SETTLE_TIMEOUT_S:g} s, got a restless one")
     before = process.status()
     if before is None:
@@ -236,6 +236,12 @@ def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad) -> FaultRow:
     sent = load.between(began_s - 1.0, end_s - _AFTER_S / 2)
     hand_back = ticks_to_rule(process.journal, int(before["ticks"])) if fault.hands_back else None
     return _row(fault, sent, seen_s, mended_s, int(after["rule_ticks"] - before["rule_ticks"]), hand_back)
+
+
+def _is_settled(status: dict[str, Any], fault: Fault) -> bool:
+    """Whether all that was launched serves, and the policy drives where the fault is to take that from it."""
+    drives = status["driver"] == Driver.POLICY or not fault.hands_back
+    return num_serving(status) > 0 and not status["starting"] and drives
 
 
 def ticks_to_rule(path: Path, since: int) -> int | None:

@@ -117,7 +117,7 @@ def rehearse_all(
         process.start(_START_TIMEOUT_S)
         with (
             OpenLoad(process.url, _RATE_RPS, classes, [[0] * 64], seed) as once,
-            OpenLoad(process.url, _RATE_RPS / 8, classes, [[0] * 64], seed + 1, does_retry=True) as again,
+            OpenLoad(process.url, _RATE_RPS / 4, classes, [[0] * 64], seed + 1, does_retry=True) as again,
         ):
             for fault in faults:
                 row = rehearse(fault, rehearsal, again if fault.repeats else once)

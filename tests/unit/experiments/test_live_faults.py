@@ -183,3 +183,10 @@ def test_run_is_whole_when_what_is_planned_serves_and_not_before_it_decided_anew
     assert not fault.is_mended(before, status(4, ticks=4, planned={"a": 5}))
     assert not fault.is_mended(before, status(5, ticks=2, planned={"a": 5}))
     assert not fault.is_mended(before, status(4, ticks=4, planned={"a": 4}) | {"starting": {"a": 1}})
+
+
+def test_fault_that_takes_the_wheel_waits_until_the_policy_has_it():
+    ruled = FakeProcess(status(driver="rule"))
+    fault = Fault("x", lambda _: None, lambda *_: True, hands_back=True)
+    with pytest.raises(RunError, match="settles"):
+        rehearse(fault, rehearsal(ruled), FakeLoad([]))
