@@ -64,7 +64,15 @@ class FakeLoad:
 
 
 def status(serving=3, rule_ticks=0, **more):
-    return {"serving": {"a": serving}, "starting": 0, "rule_ticks": rule_ticks, "loop_error": "", "ticks": 1, **more}
+    return {
+        "serving": {"a": serving},
+        "starting": 0,
+        "driver": "policy",
+        "rule_ticks": rule_ticks,
+        "loop_error": "",
+        "ticks": 1,
+        **more,
+    }
 
 
 def rehearsal(process):
