@@ -190,12 +190,13 @@ def decision_check() -> Check:
     return at_most(what, found["decide_us_p99"], _DECISION_US, " us", "make bench")
 
 
-def training_check(artefacts: Artefacts, directory: Path) -> Check:
+def training_check(artefacts: Artefacts, directory: Path, clock: Callable[[], float] = time.monotonic) -> Check:
     """How long the default policy takes to train from scratch: one seed, on two cores, in a process of its own.
 
     Args:
         artefacts: Name the run.
         directory: Folder for the training; what is there is deleted.
+        clock: Seconds.
     """
     import yaml
 
@@ -217,9 +218,9 @@ def training_check(artefacts: Artefacts, directory: Path) -> Check:
     one_seed.write_text(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     provisor = "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", provisor, "train", str(one_seed), "--out", str(directory / "run")]
-    began_s = time.monotonic()
+    began_s = clock()
     done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=_take_cores)
-    minutes = (time.monotonic() - began_s) / 60.0
+    minutes = (clock() - began_s) / 60.0
     if done.returncode:
         return Check(what, f"failed: {done.stderr.strip()[-200:]}", bar, holds=False, command=command)
     return Check(what, f"{minutes:.1f} minutes", bar, minutes <= _TRAINING_MIN, command)

@@ -190,8 +190,7 @@ def test_a_training_takes_one_seed_from_scratch_and_is_timed(tmp_path: Path, mon
         return subprocess.CompletedProcess(words, next(codes), "", "no room")
 
     monkeypatch.setattr(evidence_run.subprocess, "run", trained)
-    monkeypatch.setattr(evidence_run.time, "monotonic", lambda: next(began_s))
-    found = [training_check(made, folder) for _ in range(3)]
+    found = [training_check(made, folder, lambda: next(began_s)) for _ in range(3)]
     assert [(one.measured, one.holds) for one in found] == [
         ("10.0 minutes", True),
         ("15.0 minutes", False),
