@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, I64, SERVERLESS, Bool, CatalogArrays, WorkloadArrays
+from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, CatalogArrays, WorkloadArrays
 
 
 def largest_batches(cat: CatalogArrays, wl: WorkloadArrays, batch_slack: float) -> I64:
@@ -57,3 +57,29 @@ def near_floor(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:
     above = np.where(on_machines & (cat.accuracy >= floors), cat.accuracy, np.inf)
     is_next = (below == below.max(axis=1, keepdims=True)) | (above == above.min(axis=1, keepdims=True))
     return np.asarray(on_machines & is_next, np.bool_)
+
+
+def accuracy_usd(cat: CatalogArrays, wl: WorkloadArrays, usd: F64) -> F64:
+    """What a unit of mean accuracy costs a class at its floor, $ per request, (C,), where pools cost what they usually do.
+
+    Usually some spot pools are open: a variant is priced half-way (in logarithms) between its cheapest machine of all
+    and its cheapest one on demand. 0 where accuracy costs nothing there, or a class has no machines.
+
+    Args:
+        cat: Catalog.
+        wl: Workload.
+        usd: (V, P) as `machine_usd` gives it.
+    """
+    from controller.kernels.provision import accuracy_price
+
+    num_classes, num_variants, _ = wl.allowed.shape
+    found = np.zeros(num_classes)
+    for c in range(num_classes):
+        allowed = np.where(wl.allowed[c], usd, np.inf)
+        least = allowed.min(axis=1)
+        own = np.where(cat.market == ON_DEMAND, allowed, np.inf).min(axis=1)
+        usual = least.copy()
+        has_own = np.isfinite(own)
+        usual[has_own] = np.sqrt(least[has_own] * own[has_own])
+        found[c] = accuracy_price(cat.accuracy, usual, float(wl.accuracy_floor[c]), np.empty(num_variants))
+    return found

@@ -19,7 +19,7 @@ from controller.compile import Setting
 from controller.forecast import FEATURES
 from controller.rule_arrays import KNOB_RANGE, KNOBS, ForecastArrays, MpcArrays, MpcState
 
-NAME = "serving-1"
+NAME = "serving-2"
 """Name of this layout; a change of any field, order or scale gets a new one."""
 
 CLIP = 5.0
@@ -107,6 +107,13 @@ FIELDS = (
         2,
         "log spend of this window / cost of D on demand at the floors; share of it on serverless",
         "log ratio and share",
+    ),
+    Field(
+        "accuracy_price",
+        2,
+        "log price of accuracy at the floors now / usually; accuracy owed at its usual price / spend of an hour of D on "
+        "demand at the floors",
+        "log ratio and ratio",
     ),
     Field(
         "proposal",

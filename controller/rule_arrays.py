@@ -95,6 +95,8 @@ class MpcArrays(NamedTuple):
     rps: F64  # (V, P) of one replica always busy with such batches; 0 where unusable
     usd: F64  # (V, P) per request at that; infinite where unusable and for serverless
     near_floor: Bool  # (C, V) variants next to the class's floor: what classes share machines by
+    accuracy_usd: F64  # (C,) $ per request for a unit of mean accuracy at the floor, at usual prices; 0 where it is free
+    tilt_weight: F64  # (C,) reach of the accuracy tilt, relative to the class for which accuracy costs most
 
 
 class MpcState(NamedTuple):
@@ -107,6 +109,7 @@ class MpcState(NamedTuple):
     trusted: Bool  # (N, P) a replica became ready there since the pool was last unavailable
     is_open: Bool  # (N, P) available and trusted at the last plan: capacity is planned there
     need_rps: F64  # (N, C) demand planned for, held while what is needed stays within a band below it
+    accuracy_usd: F64  # (N, C) $ per request for a unit of mean accuracy at the floor, at the prices now; 0: not known
 
 
 def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -> MpcState:
@@ -120,4 +123,5 @@ def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -
         trusted=np.ones((num_envs, num_pools), np.bool_),
         is_open=np.ones((num_envs, num_pools), np.bool_),
         need_rps=np.zeros((num_envs, num_classes)),
+        accuracy_usd=np.zeros((num_envs, num_classes)),
     )

@@ -48,12 +48,12 @@ for bit. An action holds for one decision."""
 _REWARD = """\
 ## Reward
 
--(bill / reference + miss_weight x dial x missed / expected + accuracy_weight x borrowed / expected) x reward_scale,
+-(bill / reference + miss_weight x dial x missed / expected + accuracy_weight x owed / reference) x reward_scale,
 without a unit. Bill and missed requests are those of the decision. `reference` is the rent, over a decision, of the
 machines that the rule plans for the scenario's mean rate; `expected` is the mean rate times the length of a decision;
-`dial` is the value of a miss in this episode, which the observation tells. `borrowed` is by how much the decision
-raised the accuracy that the answers so far lack below their class's floor, summed over answers and classes; what is
-repaid counts the other way, and a surplus counts for nothing.
+`dial` is the value of a miss in this episode, which the observation tells. `owed` is the accuracy that the decision's
+answers lack below their class's floor, summed over answers and classes, at what accuracy usually costs there at the
+margin; accuracy above the floor counts the other way, since the day's mean has to be made up for or may be used later.
 
 Made by its id: miss_weight {miss_weight:g}, accuracy_weight {accuracy_weight:g}, reward_scale {reward_scale:g},
 dial {dial}, {twin}.

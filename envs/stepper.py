@@ -38,7 +38,6 @@ _CHANGING = (
     "knobs",
     "acted",
     "dial",
-    "debt",
     "encoded",
     "decisions",
     "episodes",
@@ -55,8 +54,8 @@ class EnvOptions:
     Attributes:
         episode_decisions: Decisions until it is truncated.
         miss_weight: Reward lost per request missed, in units of `reference_usd` / mean requests of a step.
-        accuracy_weight: Reward lost per unit of accuracy that the answers so far lack below their floors, in the same
-            units; got back when it is repaid.
+        accuracy_weight: Factor on what accuracy is worth: answers below their class's floor lose what the lack costs at
+            the margin and at usual prices (`MpcArrays.accuracy_usd`), and answers above it gain as much.
         reward_scale: Factor on every reward.
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
         randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
@@ -68,7 +67,7 @@ class EnvOptions:
 
     episode_decisions: int = 120
     miss_weight: float = 5.0
-    accuracy_weight: float = 50.0
+    accuracy_weight: float = 1.0
     reward_scale: float = 0.1
     twin: bool = True
     randomise_dial: bool = True
@@ -103,7 +102,6 @@ class Stepper:
         self.forms: I64 = np.full(self.size, KNOB_FORM)
         self.forms[:num_envs] = FORMS.index(options.action)
         self.dial: F64 = np.ones(self.size)
-        self.debt: F64 = np.zeros((self.size, num_classes))  # accuracy below the floor, summed over the answers so far
         self.encoded: F32 = np.zeros((self.size, OBSERVATION_SIZE), np.float32)
         self.decisions: I64 = np.zeros(num_envs, np.int64)
         self.episodes: I64 = np.zeros(num_envs, np.int64)
@@ -163,10 +161,10 @@ class Stepper:
         self._run.ticks(self.simulator, self.setting.control.ticks_per_decision)
         cost = (totals.spend_usd.sum(axis=1) - spent_usd) / self.reference_usd
         misses = (totals.missed.sum(axis=1) - missed) / self.requests_per_step
-        # Only what is owed counts, and its change: accuracy borrowed within an episode is no gain, nor is a surplus.
-        owed = np.maximum(self.debt, 0.0).sum(axis=1)
-        self.debt += self._floors * (totals.answered - answered) - self._binds * (totals.accuracy_sum - accuracy_sum)
-        borrowed = (np.maximum(self.debt, 0.0).sum(axis=1) - owed) / self.requests_per_step
+        # What is owed to the day's mean is priced, and so is a surplus: borrowed accuracy is no gain, and accuracy
+        # bought while it is cheap is worth what it saves later.
+        lacking = self._floors * (totals.answered - answered) - self._binds * (totals.accuracy_sum - accuracy_sum)
+        borrowed = lacking @ self.rule_arrays.accuracy_usd / self.reference_usd
         loss = cost + options.miss_weight * self.dial * misses + options.accuracy_weight * borrowed
         value = -loss * options.reward_scale
         rewards = value[: self.num_envs] - value[self.num_envs :] if options.twin else value
@@ -270,7 +268,6 @@ class Stepper:
             floors = self.setting.workload.accuracy_floor
             observation.day_accuracy_sum[m] = observation.day_answered[m] * np.clip(floors - debt, 0.0, 1.0)
             observation.day_arrivals[m] = observation.day_answered[m]
-        self.debt[m] = self._floors * observation.day_answered[m] - self._binds * observation.day_accuracy_sum[m]
         for remembered, value in zip(self.rule_state, self._new_rule_state, strict=True):
             remembered[m] = value[0]
         for planned in self.plan:

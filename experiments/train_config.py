@@ -168,10 +168,10 @@ class TrainConfig(StrictModel):
     randomise_dial: bool = True
     miss_weight: float = Field(default=5.0, ge=0, description="reward lost per miss, in mean costs of a request")
     accuracy_weight: float = Field(
-        default=50.0,
+        default=1.0,
         ge=0,
-        description="reward lost per unit of accuracy borrowed, in mean costs of a request; without it a policy learns "
-        "that accuracy is a loan which an episode's end forgives",
+        description="factor on the worth of accuracy, its usual price at the floor: what is below costs as much as what "
+        "is above gains; without it a policy learns that accuracy is a loan which an episode's end forgives",
     )
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"

@@ -220,14 +220,17 @@ def _put_money(
     cat: CatalogArrays,
     wl: WorkloadArrays,
     ctl: ControlArrays,
+    settings: MpcArrays,
+    state: MpcState,
     obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
     rps: float,
+    weights: F64,
     at: int,
     out: F32,
 ) -> int:
-    """Writes prices, delays and spend."""
+    """Writes prices, delays, spend and the price of accuracy."""
     num_variants, num_pools = cat.usable.shape
     cheapest = np.full(3, np.inf)  # $ per request by market, cheapest variant
     least_usd, most_usd, least_accuracy, most_accuracy = np.inf, np.inf, np.inf, -np.inf
@@ -265,7 +268,18 @@ def _put_money(
     for term in range(obs.spend_usd.shape[1]):
         spent += obs.spend_usd[n, term]
     at = _put(out, n, at, _log(_ratio(spent, reference_usd_per_s * ctl.tick_s)))
-    return _put(out, n, at, _ratio(obs.spend_usd[n, SERVERLESS_USE], spent))
+    at = _put(out, n, at, _ratio(obs.spend_usd[n, SERVERLESS_USE], spent))
+    price, known, owed_usd = 0.0, 0.0, 0.0
+    for c in range(wl.share.shape[0]):
+        if wl.floor_each[c]:  # kept by the choice of variants: nothing is ever owed
+            continue
+        usual = settings.accuracy_usd[c]
+        owed_usd += usual * (wl.accuracy_floor[c] * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c])
+        if usual > 0.0 and state.accuracy_usd[n, c] > 0.0:
+            price += weights[c] * settings.tilt_weight[c] * _log(state.accuracy_usd[n, c] / usual)
+            known += weights[c] * settings.tilt_weight[c]
+    at = _put(out, n, at, _ratio(price, known))
+    return _put(out, n, at, _ratio(owed_usd, reference_usd_per_s * 3600.0))
 
 
 @inner
@@ -305,7 +319,7 @@ def encode_one(
     class_weights(wl, obs, n, weights)
     at, aim = _put_promises(cat, wl, ctl, settings, obs, n, rps, weights, at, out)
     at, ready_rps, machines = _put_capacity(cat, wl, ctl, obs, plan, n, rps, at, out)
-    at = _put_money(cat, wl, ctl, obs, plan, n, rps, at, out)
+    at = _put_money(cat, wl, ctl, settings, state, obs, plan, n, rps, weights, at, out)
     wanted = rps * own_growth * settings.headroom
     at = _put(out, n, at, _log(wanted / max(ready_rps, LEAST_SHARE * wanted)))
     at = _put(out, n, at, 2.0 * aim)

@@ -23,7 +23,7 @@ from controller.kernels.compiled import inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.placing import place_one
-from controller.kernels.provision import cheapest_mix, open_pools
+from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools
 from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import FLOOR_MARGIN, class_weights
 from controller.plan import Reason
@@ -252,7 +252,7 @@ def propose_one(
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
             plan.reasons[n] |= _DEBT
         if target < most:
-            target = target + tilt * (most - least)
+            target = target + tilt * settings.tilt_weight[c] * (most - least)
         aimed = state.target_accuracy[n, c]
         target = held(aimed, target, aimed - settings.accuracy_band, target + 0.5 * settings.accuracy_band)
         target = min(most, max(least, target))
@@ -264,6 +264,7 @@ def propose_one(
                 base_part, spot_share, over_provision, settings.spot_spread, used, taken,
             )  # fmt: skip
             has_machines = has_machines or cost[v] < np.inf
+        state.accuracy_usd[n, c] = accuracy_price(cat.accuracy, cost, wl.accuracy_floor[c], mix)
         if has_machines:
             cheapest_mix(cat.accuracy, cost, target, mix)
             for v in range(num_variants):

@@ -13,6 +13,9 @@ from controller.kernels.compiled import kernel
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
 
+ACCURACY_STEP = 0.005
+"""What accuracy costs is measured over this much of it."""
+
 STICKY = 0.5
 """An option keeps its replicas while this many fewer, or this many and one more, than wanted."""
 
@@ -62,6 +65,35 @@ def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
     mix[low] += 1.0 - part
     mix[high] += part
     return (1.0 - part) * accuracy[low] + part * accuracy[high]
+
+
+@kernel
+def accuracy_price(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
+    """$ per request that a unit of mean accuracy costs at `target`: the slope of the hull over `ACCURACY_STEP`.
+
+    Args:
+        accuracy: (V,).
+        cost: (V,) per request; infinite for a variant that is not offered.
+        target: Mean accuracy.
+        mix: (V,), overwritten.
+
+    Returns:
+        The slope, 0 where nothing is offered.
+    """
+    most = -np.inf
+    for v in range(accuracy.shape[0]):
+        if cost[v] < np.inf:
+            most = max(most, accuracy[v])
+    if most == -np.inf:
+        return 0.0
+    low = min(target, most - ACCURACY_STEP)
+    usd = 0.0
+    for sign in (-1.0, 1.0):
+        cheapest_mix(accuracy, cost, low if sign < 0.0 else low + ACCURACY_STEP, mix)
+        for v in range(accuracy.shape[0]):
+            if mix[v] > 0.0:
+                usd += sign * mix[v] * cost[v]
+    return max(0.0, usd / ACCURACY_STEP)
 
 
 @kernel

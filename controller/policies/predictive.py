@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
+from controller.batching import accuracy_usd, capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.dial import Preferences, adjusted
@@ -96,6 +96,7 @@ class MpcSettings(StrictModel):
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)
+        price = accuracy_usd(setting.catalog, setting.workload, usd)
         return MpcArrays(
             **values,
             prior_rps=setting.scenario.mean_rps,
@@ -103,6 +104,8 @@ class MpcSettings(StrictModel):
             rps=rps,
             usd=usd,
             near_floor=near_floor(setting.catalog, setting.workload),
+            accuracy_usd=price,
+            tilt_weight=price / max(float(price.max()), 1e-12),
         )
 
 
