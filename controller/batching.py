@@ -6,6 +6,12 @@ import numpy as np
 
 from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, CatalogArrays, WorkloadArrays
 
+USUAL_BATCH_SLACK = 0.5
+"""Share of an SLO that batches take where no rule's settings say it."""
+
+LARGEST_LACK = 0.5
+"""Overflow may be less accurate than the floor by this share of what the best variant on machines is above it."""
+
 
 def largest_batches(cat: CatalogArrays, wl: WorkloadArrays, batch_slack: float) -> I64:
     """Largest batch of each option that suits every class that may use it.
@@ -82,4 +88,33 @@ def accuracy_usd(cat: CatalogArrays, wl: WorkloadArrays, usd: F64) -> F64:
         has_own = np.isfinite(own)
         usual[has_own] = np.sqrt(least[has_own] * own[has_own])
         found[c] = accuracy_price(cat.accuracy, usual, float(wl.accuracy_floor[c]), np.empty(num_variants))
+    return found
+
+
+def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
+    """The serverless option that takes a class's overflow, v * P + p, (C,); -1 for none, or for several operators.
+
+    That of the cheapest call, where accuracy below a floor on the mean costs what it takes to make up for it on
+    machines, and accuracy above it saves as much (`accuracy_usd`). A variant may be below by at most half of what the
+    best one on machines is above: of what overflows all at once, most must be made up for by the end of the day.
+    Where nothing meets that, the most accurate.
+    """
+    num_classes, _, num_pools = wl.allowed.shape
+    found = np.full(num_classes, -1)
+    is_serverless = cat.market == SERVERLESS
+    call_usd = cat.service_s[:, :, 1] * cat.memory_gb * cat.usd_per_gb_s + cat.usd_per_request
+    price = accuracy_usd(cat, wl, machine_usd(cat, capacity_rps(cat, largest_batches(cat, wl, USUAL_BATCH_SLACK))))
+    for c in range(num_classes):
+        options = np.argwhere(wl.allowed[c] & is_serverless)
+        if wl.num_operators[c] > 1 or not len(options):
+            continue
+        on_machines = (wl.allowed[c] & ~is_serverless).any(axis=1)
+        most = np.max(cat.accuracy, where=on_machines, initial=0.0)
+        least = wl.accuracy_floor[c] - max(0.0, LARGEST_LACK * (most - wl.accuracy_floor[c]))
+        keys = []
+        for v, p in options.tolist():
+            usd = call_usd[v, p] + wl.egress_usd[c, v, p] + price[c] * (wl.accuracy_floor[c] - cat.accuracy[v])
+            is_below = cat.accuracy[v] < least
+            keys.append((is_below, -cat.accuracy[v] if is_below else usd, call_usd[v, p], v * num_pools + p))
+        found[c] = min(keys)[-1]
     return found

@@ -21,6 +21,7 @@ from controller.arrays import (
     StrictLimits,
     WorkloadArrays,
 )
+from controller.batching import overflow_options
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
@@ -252,7 +253,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         if len(flow.operators) == 1:
             collage[c] = may_answer & is_collage & is_machine
         _check_answerable(request_class, flow, allowed[c], compiled.accuracy, flows.operator[c])
-    return WorkloadArrays(
+    workload = WorkloadArrays(
         share=np.array([c.share for c in classes]),
         slo_s=np.array([c.slo_s for c in classes]),
         attainment_target=np.array([c.attainment_target for c in classes]),
@@ -265,13 +266,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         collage=collage,
         network_s=network_s,
         egress_usd=egress_usd,
-        overflow_option=np.array(
-            [
-                _overflow_option(c, allowed[i], compiled) if flows.num_operators[i] == 1 else -1
-                for i, c in enumerate(classes)
-            ],
-            np.int64,
-        ),
+        overflow_option=np.full(len(classes), -1),
         num_operators=flows.num_operators,
         operator=flows.operator,
         feeds=flows.feeds,
@@ -281,21 +276,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         hop_s=hop_s,
         hop_usd=hop_usd,
     )
-
-
-def _overflow_option(request_class: RequestClass, allowed: Bool, compiled: CatalogArrays) -> int:
-    """Cheapest serverless option whose variant meets the class's floor, else the most accurate one; -1 for none."""
-    best, best_key = -1, (True, np.inf, np.inf)
-    for v, p in np.argwhere(allowed & (compiled.market == MARKETS.index("serverless"))):
-        accuracy = float(compiled.accuracy[v])
-        usd = (
-            compiled.service_s[v, p, 1] * compiled.memory_gb[p] * compiled.usd_per_gb_s[p] + compiled.usd_per_request[p]
-        )
-        is_below = accuracy < request_class.accuracy_floor
-        key = (is_below, -accuracy if is_below else usd, usd)
-        if key < best_key:
-            best, best_key = int(v * compiled.usable.shape[1] + p), key
-    return best
+    return workload._replace(overflow_option=overflow_options(compiled, workload))
 
 
 def _check_answerable(request_class: RequestClass, flow: Workflow, allowed: Bool, accuracy: F64, operator: I64) -> None:

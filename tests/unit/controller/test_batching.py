@@ -1,7 +1,10 @@
-"""What is worked out once for a scenario: who is likely to share a machine."""
+"""What is worked out once for a scenario: who is likely to share a machine, and what accuracy costs."""
 
-from controller.batching import near_floor
-from tests.tiny import MEDIUM, RELAXED, SMALL, STRICT, tiny_setting
+import numpy as np
+import pytest
+
+from controller.batching import accuracy_usd, near_floor
+from tests.tiny import MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
 
 
 def test_a_floor_at_a_variants_accuracy_is_met_by_it_alone() -> None:
@@ -24,3 +27,17 @@ def test_a_variant_that_a_class_may_not_use_is_not_near_its_floor() -> None:
     allowed[RELAXED, MEDIUM] = False
     near = near_floor(setting.catalog, setting.workload._replace(allowed=allowed))
     assert near[RELAXED].tolist() == [True, False, True]
+
+
+def test_accuracy_costs_what_the_mix_at_the_floor_costs_more_per_unit_at_usual_prices() -> None:
+    setting = tiny_setting()
+    usd = np.full(setting.catalog.usable.shape, np.inf)
+    usd[:, OD], usd[:, SPOT_A] = [4.0, 8.0, 36.0], [1.0, 2.0, 9.0]  # usually 2, 4 and 18
+    # From small (0.70) to medium (0.76) it is 2 $ for 0.06, from medium to large (0.82) 14 $.
+    assert accuracy_usd(setting.catalog, setting.workload, usd).tolist() == pytest.approx([2 / 0.06, 14 / 0.06])
+
+
+def test_accuracy_costs_nothing_where_a_class_has_no_machines() -> None:
+    setting = tiny_setting()
+    usd = np.full(setting.catalog.usable.shape, np.inf)
+    assert accuracy_usd(setting.catalog, setting.workload, usd).tolist() == [0.0, 0.0]

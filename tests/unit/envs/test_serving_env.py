@@ -74,25 +74,27 @@ def test_more_headroom_costs_more_than_the_twin(world: World) -> None:
     assert (total < 0).all()
 
 
-def test_borrowed_accuracy_is_charged_once_and_given_back_when_repaid(world: World) -> None:
+def test_accuracy_below_the_floor_costs_its_usual_price_and_above_earns_it(world: World) -> None:
     from envs.vector import ServingVecEnv
 
     knobs = np.zeros((3, NUM_KNOBS))
-    rewards, owed = {}, []
+    rewards, owed = {}, np.zeros(3)
     for weight in (0.0, 8.0):
         options = EnvOptions(episode_decisions=99, accuracy_weight=weight, twin=False)
         vec = ServingVecEnv(world, 3, options, seed=1)
         vec.reset()
-        stepper = vec.steppers[0]
-        owed = [np.maximum(stepper.debt, 0.0).sum(axis=1)]
-        rewards[weight] = np.zeros(3)
+        stepper, signs = vec.steppers[0], set()
+        rewards[weight], before = np.zeros(3), np.zeros(3)
         for tilt in [-1.0] * 12 + [1.0] * 24:
             knobs[:, ACCURACY_TILT] = tilt
             rewards[weight] += vec.step(knobs)[1]
-            owed.append(np.maximum(stepper.debt, 0.0).sum(axis=1))
-    assert (np.max(owed, axis=0) > owed[-1]).any()  # some was borrowed and repaid
-    charged = -8.0 * options.reward_scale * (owed[-1] - owed[0]) / stepper.requests_per_step
-    np.testing.assert_allclose(rewards[8.0] - rewards[0.0], charged, atol=1e-6)  # rewards are of single precision
+            totals, floors = stepper.simulator.totals, world.setting.workload.accuracy_floor
+            owed = (floors * totals.answered - totals.accuracy_sum) @ stepper.rule_arrays.accuracy_usd
+            signs |= set(np.sign(owed - before).tolist())
+            before = owed
+    assert {-1.0, 1.0} <= signs  # some was borrowed and some repaid
+    charged = -8.0 * options.reward_scale * owed / stepper.reference_usd
+    np.testing.assert_allclose(rewards[8.0] - rewards[0.0], charged, atol=1e-5)  # rewards are of single precision
 
 
 def test_ended_episodes_report_their_last_observation_and_restart(world: World) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from controller.kernels.provision import cheapest_mix, hold_machines, whole_replicas
+from controller.kernels.provision import accuracy_price, cheapest_mix, hold_machines, whole_replicas
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, tiny_setting
 
 ACCURACY = np.array([0.70, 0.76, 0.82])
@@ -25,6 +25,21 @@ def test_target_between_variants_mixes_its_neighbours_on_the_hull() -> None:
     mix, mean = mix_for([1.0, 2.0, 4.0], 0.73)
     assert mix == [0.5, 0.5, 0.0]
     assert mean == pytest.approx(0.73)
+
+
+@pytest.mark.parametrize(
+    ("target", "cost", "slope"),
+    [
+        (0.72, [1.0, 2.0, 4.0], 1 / 0.06),
+        (0.76, [1.0, 2.0, 4.0], 2 / 0.06),  # at a variant: what more of it costs
+        (0.90, [1.0, 2.0, 4.0], 2 / 0.06),  # above the best variant: the last step to it
+        (0.72, [1.0, np.inf, 4.0], 3 / 0.12),
+        (0.72, [3.0, 2.0, 4.0], 0.0),  # a better variant that costs less: accuracy is free up to it
+        (0.72, [np.inf, np.inf, np.inf], 0.0),
+    ],
+)
+def test_the_price_of_accuracy_is_the_slope_of_the_hull(target: float, cost: list[float], slope: float) -> None:
+    assert accuracy_price(ACCURACY, np.array(cost), target, np.empty(3)) == pytest.approx(slope)
 
 
 def test_a_variant_above_the_hull_is_left_out() -> None:
