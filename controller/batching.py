@@ -66,7 +66,7 @@ def near_floor(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:
 
 
 def accuracy_usd(cat: CatalogArrays, wl: WorkloadArrays, usd: F64) -> F64:
-    """What a unit of mean accuracy costs a class at its floor, $ per request, (C,), where pools cost what they usually do.
+    """What a unit of mean accuracy costs a class at its floor, $ per request, (C,), at usual prices.
 
     Usually some spot pools are open: a variant is priced half-way (in logarithms) between its cheapest machine of all
     and its cheapest one on demand. 0 where accuracy costs nothing there, or a class has no machines.

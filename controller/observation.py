@@ -111,8 +111,8 @@ FIELDS = (
     Field(
         "accuracy_price",
         2,
-        "log price of accuracy at the floors now / usually; accuracy owed at its usual price / spend of an hour of D on "
-        "demand at the floors",
+        "log price of accuracy at the floors now / usually; accuracy owed at its usual price / spend of an hour of D "
+        "on demand at the floors",
         "log ratio and ratio",
     ),
     Field(

@@ -95,7 +95,7 @@ class MpcArrays(NamedTuple):
     rps: F64  # (V, P) of one replica always busy with such batches; 0 where unusable
     usd: F64  # (V, P) per request at that; infinite where unusable and for serverless
     near_floor: Bool  # (C, V) variants next to the class's floor: what classes share machines by
-    accuracy_usd: F64  # (C,) $ per request for a unit of mean accuracy at the floor, at usual prices; 0 where it is free
+    accuracy_usd: F64  # (C,) $ per request for a unit of mean accuracy at the floor, at usual prices; 0: it is free
     tilt_weight: F64  # (C,) reach of the accuracy tilt, relative to the class for which accuracy costs most
 
 

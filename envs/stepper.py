@@ -95,7 +95,7 @@ class Stepper:
         self._new_rule_state = new_mpc_state(1, setting.shape, len(self.forecast.levels))
         self.plan = empty_plan(self.size, setting.shape)
         self.actions, self.shares = buffers(setting, self.size)
-        num_variants, num_pools, num_classes = setting.shape
+        num_variants, num_pools, _ = setting.shape
         self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
         width = form_size(options.action, setting.shape)
         self.acted: F64 = np.zeros((self.size, width))  # the last actions; with knobs, the knobs hold them

@@ -170,8 +170,8 @@ class TrainConfig(StrictModel):
     accuracy_weight: float = Field(
         default=1.0,
         ge=0,
-        description="factor on the worth of accuracy, its usual price at the floor: what is below costs as much as what "
-        "is above gains; without it a policy learns that accuracy is a loan which an episode's end forgives",
+        description="factor on the worth of accuracy, its usual price at the floor: what is below costs as much as "
+        "what is above gains; without it a policy learns that accuracy is a loan which an episode's end forgives",
     )
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from controller.batching import accuracy_usd, near_floor
-from tests.tiny import MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
+from controller.arrays import SERVERLESS
+from controller.batching import accuracy_usd, near_floor, overflow_options
+from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
 
 
 def test_a_floor_at_a_variants_accuracy_is_met_by_it_alone() -> None:
@@ -41,3 +42,39 @@ def test_accuracy_costs_nothing_where_a_class_has_no_machines() -> None:
     setting = tiny_setting()
     usd = np.full(setting.catalog.usable.shape, np.inf)
     assert accuracy_usd(setting.catalog, setting.workload, usd).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("floor", "machine_price", "expected"),
+    [
+        # A call of medium costs 5.2e-6 $, of large 10.2e-6 $. Machines give 0.01 of accuracy for 0.91e-6 $ at price 1.
+        (0.78, 0.01, MEDIUM),  # what medium lacks is made up for at next to nothing
+        (0.78, 1.0, LARGE),  # 5.2 + 2 x 0.91 against 10.2 - 4 x 0.91
+        (0.80, 0.01, LARGE),  # medium lacks more than half of what large is above
+        (0.82, 0.01, LARGE),
+        (0.76, 1.0, LARGE),  # 10.2 - 6 x 0.91 against 5.2: what large is above the floor is worth its price
+        (0.76, 0.1, MEDIUM),
+    ],
+)
+def test_overflow_goes_where_a_call_and_the_accuracy_it_lacks_cost_least(
+    floor: float, machine_price: float, expected: int
+) -> None:
+    setting = tiny_setting()
+    cat = setting.catalog._replace(price_usd_per_s=setting.catalog.price_usd_per_s * machine_price)
+    floors = setting.workload.accuracy_floor.copy()
+    floors[RELAXED] = floor
+    found = overflow_options(cat, setting.workload._replace(accuracy_floor=floors))
+    assert found[RELAXED] == expected * len(cat.market) + FN
+
+
+def test_overflow_of_a_class_without_machines_meets_its_floor_by_itself() -> None:
+    setting = tiny_setting()
+    allowed = setting.workload.allowed & (setting.catalog.market == SERVERLESS)
+    found = overflow_options(setting.catalog, setting.workload._replace(allowed=allowed))
+    assert found.tolist() == [SMALL * len(setting.catalog.market) + FN, MEDIUM * len(setting.catalog.market) + FN]
+
+
+def test_without_serverless_nothing_overflows() -> None:
+    setting = tiny_setting()
+    allowed = setting.workload.allowed & (setting.catalog.market != SERVERLESS)
+    assert overflow_options(setting.catalog, setting.workload._replace(allowed=allowed)).tolist() == [-1, -1]
