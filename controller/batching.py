@@ -95,14 +95,13 @@ def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
     """The serverless option that takes a class's overflow, v * P + p, (C,); -1 for none, or for several operators.
 
     That of the cheapest call, where accuracy below a floor on the mean costs what it takes to make up for it on
-    machines, and accuracy above it saves as much (`accuracy_usd`). A variant may be below by at most half of what the
-    best one on machines is above: of what overflows all at once, most must be made up for by the end of the day.
-    Where nothing meets that, the most accurate.
+    machines (`accuracy_usd`), and accuracy above it saves as much if machines have a variant below to use it for. A
+    variant may be below by at most half of what the best one on machines is above: of what overflows all at once, most
+    must be made up for by the end of the day. Where nothing meets that, the most accurate.
     """
     num_classes, _, num_pools = wl.allowed.shape
     found = np.full(num_classes, -1)
     is_serverless = cat.market == SERVERLESS
-    call_usd = cat.service_s[:, :, 1] * cat.memory_gb * cat.usd_per_gb_s + cat.usd_per_request
     price = accuracy_usd(cat, wl, machine_usd(cat, capacity_rps(cat, largest_batches(cat, wl, USUAL_BATCH_SLACK))))
     for c in range(num_classes):
         options = np.argwhere(wl.allowed[c] & is_serverless)
@@ -110,11 +109,14 @@ def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
             continue
         on_machines = (wl.allowed[c] & ~is_serverless).any(axis=1)
         most = np.max(cat.accuracy, where=on_machines, initial=0.0)
+        has_use_of_more = (on_machines & (cat.accuracy < wl.accuracy_floor[c])).any()
         least = wl.accuracy_floor[c] - max(0.0, LARGEST_LACK * (most - wl.accuracy_floor[c]))
         keys = []
         for v, p in options.tolist():
-            usd = call_usd[v, p] + wl.egress_usd[c, v, p] + price[c] * (wl.accuracy_floor[c] - cat.accuracy[v])
+            call_usd = cat.service_s[v, p, 1] * cat.memory_gb[p] * cat.usd_per_gb_s[p] + cat.usd_per_request[p]
+            lack = wl.accuracy_floor[c] - cat.accuracy[v]
+            usd = call_usd + wl.egress_usd[c, v, p] + (price[c] * lack if lack > 0.0 or has_use_of_more else 0.0)
             is_below = cat.accuracy[v] < least
-            keys.append((is_below, -cat.accuracy[v] if is_below else usd, call_usd[v, p], v * num_pools + p))
+            keys.append((is_below, -cat.accuracy[v] if is_below else usd, call_usd, v * num_pools + p))
         found[c] = min(keys)[-1]
     return found

@@ -96,6 +96,7 @@ def _on_cluster(
 
     say(f"joining Ray at {options.address}")
     cluster = clusters.join_cluster(str(options.address), {}, options.port, clusters.own_code(), starts_serve=False)
+    say(clusters.node_loss_text())
     before: dict[str, int] = {}
     try:
         survey = read_survey()

@@ -94,6 +94,7 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
     else:
         say(f"joining Ray at {options.address}")
         cluster = clusters.join_cluster(options.address, slots, options.port, clusters.own_code())
+        say(clusters.node_loss_text())
     live = LiveRun(options, scenario, world, cluster, specs, say)
     try:
         result = asyncio.run(live.run())

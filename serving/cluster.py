@@ -234,6 +234,16 @@ def own_code() -> list[str]:
     return [str(root / name) for name in ("controller", "serving", "envs", "traces")]
 
 
+def node_loss_text() -> str:
+    """What to expect of a joined cluster when a node is lost without notice."""
+    from serving import ray_compat
+
+    return (
+        f"a node that is lost without notice counts as gone after up to {ray_compat.node_loss_s():.1f} s (this "
+        "cluster's health checks, RAY_health_check_* where its head is started)"
+    )
+
+
 def require_joinable(address: str) -> None:
     """Refuses a cluster that cannot be reached or runs other versions of Ray or Python than this process.
 

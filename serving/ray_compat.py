@@ -9,6 +9,7 @@
 | `GcsClient`, `usage_lib.get_cluster_metadata` | versions of a cluster before joining it | none |
 | `internal_kv` | what an actor is built from must outlive its creator | none: arguments are lost with the creator |
 | `GcsClient.drain_node` | a node under notice | `ray drain-node`, a process for each call |
+| `_raylet.Config.health_check_*` | how soon a joined cluster notices a lost node | none |
 """
 
 from __future__ import annotations
@@ -183,6 +184,16 @@ def cluster_versions(address: str) -> dict[str, str]:
     raylet: Any = importlib.import_module("ray._raylet")  # a compiled module without type information
     found = usage_lib.get_cluster_metadata(raylet.GcsClient(address=address)) or {}
     return {"ray": str(found.get("ray_version", "")), "python": str(found.get("python_version", ""))}
+
+
+def node_loss_s() -> float:
+    """Longest time until the cluster that was joined gives up a node that stopped answering, seconds.
+
+    Every check then runs into its time-out, and the next begins a period later.
+    """
+    config: Any = importlib.import_module("ray._raylet").Config  # as the cluster was started, once it is joined
+    check_ms = config.health_check_period_ms() + config.health_check_timeout_ms()
+    return float(config.health_check_failure_threshold() * check_ms / 1000.0)
 
 
 def http_address(details: Any) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ import pytest
 
 from controller.errors import ClusterError
 from serving import ray_compat
+from serving.cluster import node_loss_text
 from serving.replica import ModelFaultError, Replica
 
 
@@ -30,6 +31,21 @@ def test_deployment_id_takes_name_and_app_name():
 
     identity = DeploymentID(name="a", app_name="b")
     assert (identity.name, identity.app_name) == ("a", "b")
+
+
+def test_health_checks_of_a_cluster_say_how_soon_a_lost_node_is_noticed(monkeypatch):
+    from ray import _raylet
+
+    assert ray_compat.node_loss_s() > 0.0  # of a process without a cluster: Ray's own defaults
+
+    class Config:
+        health_check_period_ms = staticmethod(lambda: 300)
+        health_check_timeout_ms = staticmethod(lambda: 600)
+        health_check_failure_threshold = staticmethod(lambda: 3)
+
+    monkeypatch.setattr(_raylet, "Config", Config)
+    assert ray_compat.node_loss_s() == pytest.approx(2.7)
+    assert "up to 2.7 s" in node_loss_text()
 
 
 def test_deployment_may_start_with_no_replica():

@@ -78,3 +78,8 @@ def test_without_serverless_nothing_overflows() -> None:
     setting = tiny_setting()
     allowed = setting.workload.allowed & (setting.catalog.market != SERVERLESS)
     assert overflow_options(setting.catalog, setting.workload._replace(allowed=allowed)).tolist() == [-1, -1]
+
+
+def test_accuracy_above_the_floor_is_worth_nothing_where_no_variant_is_below_it() -> None:
+    setting = tiny_setting()  # small is at the floor of the strict class, and there is nothing below
+    assert setting.workload.overflow_option[STRICT] == SMALL * len(setting.catalog.market) + FN
