@@ -89,6 +89,15 @@ class JournalEvent(NamedTuple):
     fields: dict[str, JsonValue]
 
 
+class Place(NamedTuple):
+    """A place between two lines of a journal, from which its records can be read on."""
+
+    offset: int  # bytes before it, as they were written (before compression)
+    line: int  # lines before it
+    ticks: int  # ticks before it
+    history: F64 | None  # (C, H) of the tick before it, which the next one may follow from; None: it stands by itself
+
+
 def timings_path(journal: Path) -> Path:
     """The side file of a journal's wall-clock timings."""
     name = journal.name.removesuffix(".gz").removesuffix(".jsonl")
@@ -126,8 +135,11 @@ class Journal:
         events = (record for record in self.records() if isinstance(record, JournalEvent))
         return (event for event in events if kind is None or event.kind == kind)
 
-    def records(self) -> Iterator[JournalTick | JournalEvent]:
+    def records(self, after: Place | None = None) -> Iterator[JournalTick | JournalEvent]:
         """Every whole tick and event, in order.
+
+        Args:
+            after: Only those that stand after this place.
 
         Warns:
             TruncatedJournalWarning: The last line was cut; it is left out.
@@ -136,10 +148,10 @@ class Journal:
             JournalError: A line is damaged, missing or out of order; it is named.
         """
         empty = EmptyArrays(self.header.shape)
-        history: F64 | None = None
-        values = self._values()
-        next(values)
-        count = 0
+        values = self._values(0 if after is None else after.offset, 0 if after is None else after.line)
+        if after is None:
+            next(values)  # the header
+        history, count = (None, 0) if after is None else (after.history, after.ticks)
         for number, value in values:
             where = f"{self.path}, line {number}"
             try:
@@ -154,14 +166,14 @@ class Journal:
             count += 1
             yield tick
 
-    def _values(self) -> Iterator[tuple[int, Any]]:
-        """Line numbers from 1 and parsed lines; a cut last line is left out with a warning."""
+    def _values(self, offset: int = 0, number: int = 0) -> Iterator[tuple[int, Any]]:
+        """Line numbers and parsed lines, after the first `number` in `offset` bytes; a cut last one is left out."""
         try:
             stream = open_journal(self.path, "rb")
         except OSError as error:
             raise JournalError(f"{self.path}: expected a readable journal, got: {error.strerror or error}") from error
-        number = 0
         with stream:
+            stream.seek(offset)
             while True:
                 number += 1
                 where = f"{self.path}, line {number}"

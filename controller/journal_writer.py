@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +14,26 @@ from pydantic import JsonValue
 
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
 from controller.errors import mismatch
-from controller.journal import Journal, JournalError, JournalHeader, JournalTick, open_journal, timings_path
+from controller.journal import Journal, JournalError, JournalHeader, JournalTick, Place, open_journal, timings_path
 from controller.journal_codec import EmptyArrays, as_json, encode, encode_array, next_history
 from controller.measurements import WindowMeasurements
 from controller.plan import reason_texts
+
+_BLOCK_BYTES = 1 << 16
 
 
 class JournalWriter:
     """Writes a journal tick by tick; each line is handed to the system before `write` returns."""
 
-    def __init__(self, path: Path | str, header: JournalHeader, env: int = 0, *, is_continuing: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        header: JournalHeader,
+        env: int = 0,
+        *,
+        is_continuing: bool = False,
+        after: Place | None = None,
+    ) -> None:
         """Starts a journal, or goes on with one.
 
         Args:
@@ -31,6 +42,7 @@ class JournalWriter:
             env: The env whose ticks are written.
             is_continuing: What is in the file stays, but for a last line that was cut; a file that is not there yet is
                 begun.
+            after: A place in the file that is known to be right; only what stands after it is read again.
 
         Raises:
             JournalError: The file cannot be written, or it is continued and is compressed, damaged or of another run.
@@ -39,10 +51,10 @@ class JournalWriter:
         self._env = env
         self._empty = EmptyArrays(header.shape)
         self._history: F64 | None = None
-        self._ticks = 0
+        self._ticks = self._lines = 0
         is_continuing = is_continuing and self.path.exists()
         if is_continuing:
-            self._ticks = _ticks_of(self.path, header)
+            self._lines, self._ticks = _read_again(self.path, header, after)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("ab") if is_continuing else open_journal(self.path, "wb")
@@ -52,12 +64,17 @@ class JournalWriter:
                 f"{path}: expected a file that can be written, got: {error.strerror or error}"
             ) from error
         if not is_continuing:
-            self._line(self._stream, header.model_dump(mode="json"))
+            self._record(header.model_dump(mode="json"))
 
     @property
     def ticks(self) -> int:
         """Ticks in the file so far."""
         return self._ticks
+
+    @property
+    def place(self) -> Place:
+        """The end of the file, from which it can be read on later."""
+        return Place(self._stream.tell(), self._lines, self._ticks, self._history)
 
     def write(
         self,
@@ -93,7 +110,7 @@ class JournalWriter:
             line["predicted"] = {name: as_json(float(value)) for name, value in predicted.items()}
         if measured is not None:
             line["measured"] = measured.as_json()
-        self._line(self._stream, line)
+        self._record(line)
         if timings_s is not None:
             self._line(self._timings, {"n": self._ticks, **timings_s})
         self._ticks += 1
@@ -105,7 +122,7 @@ class JournalWriter:
             kind: Word that readers pick events by.
             fields: Values that JSON has words for.
         """
-        self._line(self._stream, {"event": kind, "after": self._ticks, "fields": dict(fields)})
+        self._record({"event": kind, "after": self._ticks, "fields": dict(fields)})
 
     def close(self) -> None:
         """Ends both files; may be called twice."""
@@ -132,24 +149,42 @@ class JournalWriter:
         self._history = actual.copy()
         return encoded
 
+    def _record(self, value: Mapping[str, Any]) -> None:
+        self._line(self._stream, value)
+        self._lines += 1
+
     @staticmethod
     def _line(stream: IO[bytes], value: Mapping[str, Any]) -> None:
         stream.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
         stream.flush()
 
 
-def _ticks_of(path: Path, header: JournalHeader) -> int:
-    """Ticks in a journal that is about to be continued; a cut last line is taken off the file."""
+def _read_again(path: Path, header: JournalHeader, after: Place | None) -> tuple[int, int]:
+    """Lines and ticks of a journal that is about to be continued; a cut last line is taken off the file."""
     if path.suffix == ".gz":
         raise JournalError(f"{path}: expected a plain file to continue, got a compressed one")
-    whole = path.read_bytes()
-    if not whole.endswith(b"\n"):
-        with path.open("r+b") as stream:
-            stream.truncate(whole.rfind(b"\n") + 1)
+    _cut_to_whole_lines(path)
     journal = Journal(path)
     # Another version may take over a run; all else decides what the lines mean.
     for name, value in header.model_dump(mode="json", exclude={"versions"}).items():
         found = journal.header.model_dump(mode="json")[name]
         if found != value:
             raise JournalError(mismatch(f"{path}, line 1, {name}", "that of the run that goes on", found))
-    return sum(isinstance(record, JournalTick) for record in journal.records())
+    lines, ticks = (1, 0) if after is None else (after.line, after.ticks)
+    for record in journal.records(after):
+        lines += 1
+        ticks += isinstance(record, JournalTick)
+    return lines, ticks
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    with path.open("r+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - _BLOCK_BYTES)
+            stream.seek(begin)
+            found = stream.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                stream.truncate(begin + found + 1)
+                return
+            end = begin

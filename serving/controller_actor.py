@@ -29,6 +29,7 @@ from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
 from controller.trust.candidate import warm
 from controller.trust.desk import ConflictError, run_files
+from controller.trust.memory import Memory, load_memory, save_memory
 from controller.trust.mode import Mode
 from serving import ray_compat
 from serving.actuator import RayServe
@@ -50,6 +51,9 @@ _SETTLE_TIMEOUT_S = 120.0
 _NODE_TIMEOUT_S = 30.0
 # More for each node of the first fleet, since local ones start one after the other.
 CHECKPOINT = "checkpoint.json"
+MEMORY = "memory.pickle"
+MEMORY_TICKS = 360
+"""Ticks between two memories: an hour by default, which takes a quarter of a second to decide again."""
 
 _NOTICE_TIMEOUT_S = 5.0
 
@@ -159,9 +163,12 @@ class ServingController:
             _log.warning("%s; what Serve reports is taken for the fleet", error)
             state = {}
         self._clock = RunClock(**state["clock"]).resumed() if state else self._clock
-        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"))
+        memory = load_memory(self._folder / MEMORY, self._spec.run, self._journal_path)
+        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"), memory)
         history = (self._builder.observation if last is None else last).history[0]
-        self._journal = JournalWriter(self._journal_path, self._spec.header, is_continuing=True)
+        self._journal = JournalWriter(
+            self._journal_path, self._spec.header, is_continuing=True, after=None if memory is None else memory.place
+        )
         if state:
             self._fleet.restore(state["fleet"])
             self._builder.restore(state["builder"], history)
@@ -304,6 +311,14 @@ class ServingController:
             "admin_port": self._trusted.admin_port,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
+        if self._supervisor.ticks % MEMORY_TICKS == 0:
+            self._remember()
+
+    def _remember(self) -> None:
+        journal, path, run = self._journal, self._folder / MEMORY, self._spec.run
+        if journal is not None:
+            last = self._world.last_observation()
+            self._trusted.desk.write_down(last, lambda found: save_memory(path, run, Memory(journal.place, found)))
 
     async def _decide(self, observation: Any) -> None:
         began_s = time.perf_counter()

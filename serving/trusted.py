@@ -16,6 +16,7 @@ from controller.loop import DecisionLoop
 from controller.policies.registry import PolicySpec, make_policy
 from controller.trust.config import TrustConfig
 from controller.trust.desk import ControlDesk
+from controller.trust.memory import Memory
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyStore
 from controller.trust.supervisor import Supervisor
@@ -82,9 +83,11 @@ class Trusted:
         )
         self.desk = ControlDesk(setting, self.supervisor, store, check_served, original=spec.original)
 
-    def resume(self, journal: Journal, state: Mapping[str, Any] | None) -> ObservationArrays | None:
+    def resume(
+        self, journal: Journal, state: Mapping[str, Any] | None, memory: Memory | None
+    ) -> ObservationArrays | None:
         """Goes on where a run was cut off; see `ControlDesk.go_on`."""
-        return self.desk.go_on(journal, state)
+        return self.desk.go_on(journal, state, memory)
 
     def loops(self) -> list[DecisionLoop]:
         """Those that are to be compiled before the first tick."""

@@ -49,13 +49,32 @@ class TickAgain:
     beside: tuple[tuple[str, F64, PlanArrays, Decision], ...]  # whose, recorded raw and plan, and decided again
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A run's decision path at a place in its journal; fields as the attributes of `DecideAgain`.
+
+    The loops are those of the run itself: they must not decide before this was written down or copied.
+    """
+
+    policy: DecisionLoop | None
+    rule: DecisionLoop
+    driver: Driver
+    mode: Mode
+    entries: tuple[PolicyEntry, ...]
+    is_stale: bool
+    preferences: dict[str, JsonValue]
+    fault: str
+    last: ObservationArrays
+    band: Band
+
+
 class DecideAgain:
     """The decision path of a journal.
 
     Args:
         setting: Of the journal's header.
         folder: That the journal lies in, with the policies that were pushed in the run.
-        policy: What decided at first, or the entry of it.
+        policy: What decided at first, or the entry of it; or all as it was at the place to go on from.
 
     Attributes:
         policy: Loop of the policy, in the state that the run had it in; None after it failed.
@@ -69,22 +88,37 @@ class DecideAgain:
         last: Observation of the last tick; None before the first.
     """
 
-    def __init__(self, setting: Setting, folder: Path, policy: str | PolicySpec | PolicyEntry) -> None:
+    def __init__(self, setting: Setting, folder: Path, policy: str | PolicySpec | PolicyEntry | Remembered) -> None:
         self._setting = setting
         self._store = PolicyStore(folder)
-        first = self._store.make(policy, setting) if isinstance(policy, PolicyEntry) else make_policy(policy, setting)
-        self.policy: DecisionLoop | None = self._loop(first)
-        self.rule: DecisionLoop | None = None
-        self.driver = Driver.POLICY
-        self.mode = Mode.ACTIVE
-        self.entries: tuple[PolicyEntry, ...] = ()
-        self.is_stale = False
-        self.preferences: dict[str, JsonValue] = {}
-        self.fault = ""
-        self.last: ObservationArrays | None = None
-        self._band = Band(0.0, 0)
         self._empty = EmptyArrays(setting.shape)
         self._beside: tuple[str, F64, PlanArrays] | None = None
+        if isinstance(policy, Remembered):
+            self._go_on(policy)
+        else:
+            self._start(policy)
+
+    def _go_on(self, run: Remembered) -> None:
+        self.policy: DecisionLoop | None = run.policy
+        self.rule: DecisionLoop | None = run.rule
+        self.driver, self.mode, self.entries = run.driver, run.mode, run.entries
+        self.is_stale, self.preferences, self.fault = run.is_stale, run.preferences, run.fault
+        self.last: ObservationArrays | None = run.last
+        self._band = run.band
+
+    def _start(self, policy: str | PolicySpec | PolicyEntry) -> None:
+        setting = self._setting
+        first = self._store.make(policy, setting) if isinstance(policy, PolicyEntry) else make_policy(policy, setting)
+        self.policy = self._loop(first)
+        self.rule = None
+        self.driver = Driver.POLICY
+        self.mode = Mode.ACTIVE
+        self.entries = ()
+        self.is_stale = False
+        self.preferences = {}
+        self.fault = ""
+        self.last = None
+        self._band = Band(0.0, 0)
 
     def happened(self, event: JournalEvent) -> None:
         """Takes in what stands before the next tick.

@@ -20,8 +20,9 @@ from controller.compile import Setting
 from controller.errors import InputError, PolicyFileError, ProvisorError, RunError
 from controller.journal import Journal, JournalEvent
 from controller.loop import DecisionLoop
-from controller.trust.again import DecideAgain
+from controller.trust.again import DecideAgain, Remembered
 from controller.trust.candidate import warm
+from controller.trust.memory import Memory
 from controller.trust.mode import Mode, read_mode
 from controller.trust.store import FOLDER, PolicyEntry, PolicyStore, entry_of
 from controller.trust.supervisor import Supervisor
@@ -136,12 +137,19 @@ class ControlDesk:
         entries: list[JsonValue] = [entry.as_json() for entry in self._entries]
         return {"policies": entries, "supervisor": self._supervisor.state()}
 
-    def go_on(self, journal: Journal, state: Mapping[str, Any] | None) -> ObservationArrays | None:
+    def write_down(self, last: ObservationArrays, write: Callable[[Remembered], bool]) -> bool:
+        """Hands over all that a restart would else decide again; see `Supervisor.write_down`."""
+        return self._supervisor.write_down(self._entries, last, write)
+
+    def go_on(
+        self, journal: Journal, state: Mapping[str, Any] | None, memory: Memory | None = None
+    ) -> ObservationArrays | None:
         """Goes on where a run was cut off: policy and rule get their state back by deciding its journal again.
 
         Args:
             journal: Of the run.
             state: What `state` returned after its last tick or so; None where that is lost.
+            memory: The run at a place of the journal, so that only what comes after is decided again.
 
         Returns:
             What was observed last; None where nothing was.
@@ -150,8 +158,9 @@ class ControlDesk:
             JournalError: The journal is damaged before its last line.
             PolicyFileError: A policy of the run is not in its folder any more.
         """
-        again = DecideAgain(self._setting, self._store.folder, self._first)
-        for record in journal.records():
+        place = None if memory is None else memory.place
+        again = DecideAgain(self._setting, self._store.folder, self._first if memory is None else memory.run)
+        for record in journal.records(place):
             if isinstance(record, JournalEvent):
                 again.happened(record)
             else:

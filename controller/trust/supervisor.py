@@ -22,7 +22,7 @@ from controller.arrays import ObservationArrays, PlanArrays
 from controller.errors import UsageError
 from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop, Proposal
-from controller.trust.again import DecideAgain
+from controller.trust.again import DecideAgain, Remembered
 from controller.trust.candidate import Candidate
 from controller.trust.choose import Band, choose
 from controller.trust.config import TrustConfig
@@ -267,6 +267,36 @@ class Supervisor:
                 # Why, and for how much longer, is in the snapshot, if there is one; without it the time begins anew.
                 unknown = Alarm.STALE_METRICS if again.policy is not None else Alarm.POLICY_ERROR
                 self.probation.step(self.now_s, {unknown: ""}, False)
+
+    def write_down(
+        self, entries: tuple[PolicyEntry, ...], last: ObservationArrays, write: Callable[[Remembered], bool]
+    ) -> bool:
+        """Hands over the decision path as it stands; nothing decides or changes until `write` returns.
+
+        Args:
+            entries: Policies that can be rolled back to, and the one in charge.
+            last: What was decided on last.
+            write: Takes the run's own loops; returns whether they were written.
+
+        Returns:
+            What `write` does; False where something has changed since the last tick, which is not in the journal yet.
+        """
+        with self._lock:
+            if self._pending:
+                return False
+            run = Remembered(
+                policy=self.candidate.loop,
+                rule=self.rule,
+                driver=self.driver,
+                mode=self.mode,
+                entries=entries,
+                is_stale=Alarm.STALE_METRICS in self.alarms,
+                preferences=self.preferences,
+                fault=self.fault,
+                last=last,
+                band=Band(self.config.canary_share, self.config.canary_least),
+            )
+            return write(run)
 
     def watch(self, watched: Mapping[Path, str]) -> None:
         """Files that must keep their SHA-256 while the policy may drive."""

@@ -8,15 +8,17 @@ import pytest
 
 from controller.arrays import empty_actions
 from controller.errors import PolicyFileError
-from controller.journal import Journal
+from controller.journal import Journal, JournalTick
 from controller.journal_writer import JournalWriter
 from controller.loop import DecisionLoop
 from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import make_policy
 from controller.replay import make_header, replay_journal
 from controller.scenario import load_scenario
+from controller.trust.again import DecideAgain
 from controller.trust.config import TrustConfig
 from controller.trust.desk import ControlDesk, warm_loop
+from controller.trust.memory import Memory, load_memory, save_memory
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyStore
 from controller.trust.supervisor import Supervisor
@@ -47,7 +49,7 @@ class SupervisedRun:
             config=TrustConfig(quiet_s=30.0, fault_quiet_s=40.0, settle_s=0.0, **config),
         )
         self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
-        self.path = folder / "journal.jsonl"
+        self.path, self.memory_path = folder / "journal.jsonl", folder / "memory.pickle"
         self.header = make_header(setting, policy, "policy", (), "live")
         self.writer = JournalWriter(self.path, self.header)
         self.drivers = []
@@ -63,8 +65,16 @@ class SupervisedRun:
         loop = DecisionLoop(setting, store.make(entry, setting))
         self.supervisor = Supervisor(rule, "reactive", loop, entry, config=self.supervisor.config)
         self.desk = ControlDesk(setting, self.supervisor, store, start=lambda call: call())
-        self.desk.go_on(Journal(self.path), state)
-        self.writer = JournalWriter(self.path, self.header, is_continuing=True)
+        memory = load_memory(self.memory_path, "run", self.path)
+        self.desk.go_on(Journal(self.path), state, memory)
+        after = None if memory is None else memory.place
+        self.writer = JournalWriter(self.path, self.header, is_continuing=True, after=after)
+
+    def remember(self):
+        """Writes down the loops, as the controller does from time to time."""
+        return self.desk.write_down(
+            self.seen, lambda found: save_memory(self.memory_path, "run", Memory(self.writer.place, found))
+        )
 
     def ticks(self, count, stale_ticks=0):
         for _ in range(count):
@@ -189,8 +199,11 @@ def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path, set
     assert replay_journal(run.path).is_equal
 
 
-def eventful(folder, files, cut_at=()):
-    """A run in which hands change; it is cut off and goes on after the steps in `cut_at`."""
+def eventful(folder, files, cut_at=(), remember_at=()):
+    """A run in which hands change; it is cut off and goes on after the steps in `cut_at`.
+
+    After those in `remember_at` the loops are written down.
+    """
     first, second = files
     run = SupervisedRun(folder, str(first), Mode.ACTIVE)
 
@@ -217,6 +230,8 @@ def eventful(folder, files, cut_at=()):
     ]
     for number, step in enumerate(steps):
         step()
+        if number in remember_at:
+            assert run.remember()
         if number in cut_at:
             run.cut_off(has_state=True)
     run.writer.close()
@@ -237,6 +252,69 @@ def test_run_that_was_cut_off_goes_on_as_if_it_had_not_been(files, tmp_path):
     cut = eventful(tmp_path / "cut", files, cut_at=(0, 2, 4, 7, 8, 10, 11))
     assert lines_of(cut.path) == lines_of(whole.path)
     assert replay_journal(cut.path).is_equal
+
+
+def test_run_that_remembers_decides_again_only_what_came_after(files, tmp_path, monkeypatch):
+    whole = eventful(tmp_path / "whole", files)
+    decided = []
+    decide = DecideAgain.decide
+    monkeypatch.setattr(DecideAgain, "decide", lambda self, tick: decided.append(tick.line) or decide(self, tick))
+    cut = eventful(tmp_path / "cut", files, cut_at=(4, 8, 10, 12), remember_at=(0, 3, 7, 8, 12))
+    assert lines_of(cut.path) == lines_of(whole.path)
+    # One tick after step 3, six after 7 but for none after 8, three in 10, none in 12.
+    assert len(decided) == 1 + 0 + 3 + 0
+    monkeypatch.undo()
+    assert replay_journal(cut.path).is_equal
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another run", "writable by all", "of a longer journal", "gone"])
+def test_memory_that_cannot_be_believed_is_not_taken(files, tmp_path, harm, caplog):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.ACTIVE).ticks(4)
+    assert run.remember()
+    path, wanted = run.memory_path, run.path
+    if harm == "damaged":
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    elif harm == "writable by all":
+        path.chmod(0o666)
+    elif harm == "of a longer journal":
+        wanted = tmp_path / "short.jsonl"
+        wanted.write_bytes(run.path.read_bytes()[:-1])
+    elif harm == "gone":
+        path.unlink()
+    assert load_memory(path, "another" if harm == "of another run" else "run", wanted) is None
+    assert ("not taken" in caplog.text) is (harm != "gone")
+    run.cut_off(has_state=True)
+    run.ticks(4).writer.close()
+    assert replay_journal(run.path).is_equal
+
+
+def test_nothing_is_written_down_while_a_change_is_not_journalled_yet(files, tmp_path):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.ACTIVE).ticks(2)
+    run.desk.set_mode("shadow")
+    assert not run.remember()
+    assert run.ticks(1).remember()
+    run.writer.close()
+
+
+def test_policy_that_cannot_be_pickled_is_remembered_by_its_journal_alone(files, tmp_path, caplog):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.ACTIVE).ticks(2)
+    run.supervisor.candidate.loop.policy.helper = lambda: None
+    assert not run.remember()
+    assert "decides its whole journal again" in caplog.text
+    run.writer.close()
+
+
+def test_journal_is_read_on_from_a_place(files, tmp_path):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.ACTIVE).ticks(3)
+    place = run.writer.place
+    run.desk.set_mode("shadow")
+    run.ticks(3).writer.close()
+    rest, every = list(Journal(run.path).records(place)), list(Journal(run.path).records())
+    assert [record.line for record in rest] == [record.line for record in every if record.line > place.line]
+    ticks = [[record.observation for record in some if isinstance(record, JournalTick)] for some in (rest, every)]
+    assert len(ticks[0]) == 3
+    for found, wanted in zip(ticks[0], ticks[1][-3:], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_run_that_lost_its_snapshot_stays_with_the_rule_for_the_quiet_time(files, tmp_path):
