@@ -11,6 +11,8 @@ from controller.loop import DecisionLoop
 from tests.simulated import TICK_S, World, setting_with, supply_of
 from tests.tiny import FN, MEDIUM, OD, RELAXED, SMALL, STRICT
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test compiles the kernels
+
 FLEET = {(SMALL, OD): 2, (MEDIUM, OD): 2}
 CAPACITY_RPS = 2 * 20.0 + 2 * 10.0
 WARM_TICKS, TICKS = 6, 30
@@ -38,7 +40,7 @@ class Fixed:
         return np.zeros((self.num_envs, 0))
 
 
-def overloaded(times: float, strict_share: float, *, by_value: bool = True, routers: int = 1) -> Setting:
+def overloaded(strict_share: float, *, by_value: bool = True, routers: int = 1) -> Setting:
     setting = setting_with(
         routers=routers,
         workload={
@@ -73,7 +75,7 @@ def run(setting: Setting, times: float) -> dict[str, F64]:
 @pytest.mark.parametrize(("strict_share", "routers"), [(1 / 6, 1), (0.28, 1), (1 / 6, 2)])
 def test_valuable_class_passes_and_no_machine_idles_at_three_times_capacity(strict_share: float, routers: int) -> None:
     # A sixth of three times capacity is half of it; 0.28 is 84 %.
-    sums = run(overloaded(3.0, strict_share, routers=routers), 3.0)
+    sums = run(overloaded(strict_share, routers=routers), 3.0)
     attainment = 1.0 - sums["missed"] / sums["arrivals"]
     assert attainment[STRICT] >= 0.99
     assert sums["shed"][STRICT] == 0
@@ -88,7 +90,7 @@ def test_valuable_class_passes_and_no_machine_idles_at_three_times_capacity(stri
 
 def test_class_that_alone_is_too_much_is_answered_in_time_as_far_as_capacity_goes() -> None:
     # Two thirds of three times capacity is twice capacity.
-    sums = run(overloaded(3.0, 2 / 3), 3.0)
+    sums = run(overloaded(2 / 3), 3.0)
     in_time_rps = (sums["arrivals"] - sums["missed"])[STRICT] / (TICKS * TICK_S)
     assert in_time_rps >= 0.9 * CAPACITY_RPS
     assert sums["answered"].sum() / (TICKS * TICK_S) >= 0.95 * CAPACITY_RPS
@@ -96,12 +98,12 @@ def test_class_that_alone_is_too_much_is_answered_in_time_as_far_as_capacity_goe
 
 def test_without_it_the_relaxed_queue_stands_before_every_strict_request() -> None:
     # 240 relaxed requests before an option that answers 40/s are six seconds; the strict class has 1.5.
-    sums = run(overloaded(3.0, 1 / 6, by_value=False), 3.0)
+    sums = run(overloaded(1 / 6, by_value=False), 3.0)
     assert (1.0 - sums["missed"] / sums["arrivals"])[STRICT] < 0.5
 
 
 def test_load_below_capacity_is_served_the_same_with_and_without() -> None:
-    on, off = (run(overloaded(0.8, 0.5, by_value=by_value), 0.8) for by_value in (True, False))
+    on, off = (run(overloaded(0.5, by_value=by_value), 0.8) for by_value in (True, False))
     for name, values in on.items():
         np.testing.assert_array_equal(values, off[name], err_msg=name)
     assert on["shed"].sum() == 0
