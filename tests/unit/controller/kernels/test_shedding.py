@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from controller.arrays import F64, ObservationArrays, PlanArrays, empty_actions, empty_observation, empty_plan
 from controller.compile import Setting, limits_for
 from controller.kernels.shedding import CHANCE
-from controller.plan import Reason
+from controller.plan import Reason, reason_texts
+from controller.receipts import limits_between
 from tests.strategies import garbage_plan, random_observation
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
 
@@ -69,6 +70,20 @@ def test_less_valuable_queue_keeps_the_strict_wait_at_half_its_slack() -> None:
     assert plan.shed_limit[0].tolist() == [UNLIMITED, 21]
     assert is_shedding(plan)
     assert shares[:, SMALL, OD].tolist() == [1.0, 1.0]
+
+
+def test_receipt_and_reasons_say_what_was_limited_and_why() -> None:
+    setting = setting_of()
+    obs = seen(setting, (10.0, 110.0), {(SMALL, OD): 2})
+    plan, _ = settled(setting, obs)
+    proposed = empty_plan(1, setting.shape)
+    proposed.shed_limit[:] = UNLIMITED
+    proposed.replicas[:] = obs.ready
+    (limited,) = limits_between(setting, obs, proposed, plan)
+    assert (limited.lever, limited.where, limited.proposed, limited.applied) == ("shed_limit", "relaxed", UNLIMITED, 21)
+    assert [limit.name for limit in limited.limits] == ["shed_by_value"]
+    (text,) = reason_texts(int(plan.reasons[0]))
+    assert "less valuable classes wait in shorter queues" in text
 
 
 def test_of_a_class_that_alone_is_too_much_no_more_wait_than_are_answered_in_time() -> None:
