@@ -116,6 +116,7 @@ class LimitArrays(NamedTuple):
     max_drain: I64  # (P,) per tick
     budget_usd_per_hour: float  # rental of the planned fleet; inf for none
     strict: StrictGuard | None = None  # limits that few scenarios set; `controller.compile.limits_for` fills it in
+    sheds_by_value: bool = False  # under overload the queues of less valuable classes shrink
 
 
 class StrictLimits(NamedTuple):

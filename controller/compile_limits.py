@@ -34,6 +34,7 @@ def compile_limits(limits: Limits, catalog: Catalog, speed: float) -> LimitArray
         max_launch=launch,
         max_drain=drain,
         budget_usd_per_hour=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour * speed,
+        sheds_by_value=limits.shed == "value_first",
     )
 
 

@@ -18,7 +18,7 @@ from controller.plan import DEGRADE
 HOURS_PER_DAY = 24.0
 
 _NEW_IN_POOL = ("max_launch_per_tick", "max_drain_per_tick", "cool_down_s", "launch_cool_down_s")
-_NEW = ("cool_down_s", "launch_cool_down_s", "budget_usd_per_day", "degrade")
+_NEW = ("cool_down_s", "launch_cool_down_s", "budget_usd_per_day", "degrade", "shed")
 
 
 class PoolLimit(StrictModel):
@@ -74,6 +74,11 @@ class Limits(StrictModel):
         default=None,
         description="what is done to a plan over budget, in this order, before it is cut; unset: all three in this "
         "order where there is a daily budget, else plain cuts to the hourly one",
+    )
+    shed: Literal["value_first"] | None = Field(
+        default=None,
+        description="`value_first`: while more is asked for than the machines serve, queues of less valuable classes "
+        "shrink so that more valuable ones keep their promise; unset: each class's own limit as the policy sets it",
     )
 
     @field_validator("degrade")

@@ -35,6 +35,7 @@ class Reason(IntFlag):
     COOL_DOWN = 65536
     DAY_BUDGET = 131072
     SERVERLESS_BUDGET = 262144
+    SHED_BY_VALUE = 1 << 19
     CANARY_BAND = 1 << 20
 
 
@@ -56,6 +57,7 @@ REASON_TEXT = {
     Reason.CHEAPER_POOL: "over budget: capacity moved to cheaper pools",
     Reason.SMALLER_VARIANT: "over budget: capacity moved to smaller variants",
     Reason.SHED: "over budget: capacity cut, and the least valuable classes are shed first",
+    Reason.SHED_BY_VALUE: "more is asked for than the machines serve: less valuable classes wait in shorter queues",
     Reason.SERVERLESS_BUDGET: "serverless calls limited to what the budget leaves",
     Reason.COOL_DOWN: "limited by a pool's cool-down after it scaled in",
     Reason.RAMP: "limited by the ramp",

@@ -17,6 +17,7 @@ from controller.kernels.compiled import kernel
 from controller.kernels.guard import guard_one
 from controller.kernels.mpc import mpc_one
 from controller.kernels.reconcile import reconcile_one
+from controller.kernels.shedding import shed_by_value
 from controller.kernels.split import split_one
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
 
@@ -34,12 +35,13 @@ def settle(
     lo: int,
     hi: int,
 ) -> None:
-    """Any policy's plans to actions and shares, envs lo..hi-1: guard (in place), reconcile, split, bound of calls."""
+    """Any policy's plans to actions and shares, envs lo..hi-1: guard (in place), reconcile, split, bounds."""
     for n in range(lo, hi):
         guard_one(cat, wl, limits, obs, plan, n)
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
+        shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)
 
 
 @kernel
@@ -67,3 +69,4 @@ def decide_mpc(
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
+        shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)

@@ -1,6 +1,7 @@
 """The live half on a real Ray: router, replicas, actuator and controller actor of the demo scenario."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 
@@ -8,89 +9,40 @@ import httpx
 import numpy as np
 import pytest
 
-from controller.arrays import empty_actions, empty_plan
 from controller.compile import at_speed, compile_scenario
 from controller.journal import Journal, MeasuredSpans
+from controller.plan import Reason
 from controller.replay import make_header, replay_journal
 from controller.scenario import load_scenario
-from serving import ray_compat, zoo
-from serving.actuator import RayServe
+from serving import ray_compat
 from serving.app import APP_NAME, build_application, layout_of, slots_needed
 from serving.bring_your_own import model_specs
 from serving.cluster import child_processes, start_cluster
 from serving.controller_spec import ControllerSpec
-from serving.controller_start import start_controller
-from serving.fleet import Fleet
+from serving.controller_start import kill_controller, start_controller
 from serving.instances import Phase
 from serving.market import Market, calm_market
-from serving.metrics import ObservationBuilder
 from tests.live.conftest import free_port
+from tests.live.deployed import Live
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 SPEED = 20.0
+RELAXED_SLO_S = 60.0
 LARGE, MEDIUM, SMALL = 2, 1, 0
 C5, SPOT, LAMBDA = 0, 1, 3
+STRICT = 0
 SPANS = MeasuredSpans(start_s=2.0, swap_s=2.0)
-
-
-class Live:
-    """A deployed demo application with an actuator of its own."""
-
-    def __init__(self, cluster, setting, run):
-        self.cluster, self.setting, self._run = cluster, setting, run
-        self.layout = layout_of(setting)
-        self.began_s = time.monotonic()
-        self.fleet = Fleet(setting.catalog, calm_market(1), 0, setting.control.retry_after_s)
-        builder = ObservationBuilder(setting)
-        clock = lambda: time.monotonic() - self.began_s  # noqa: E731
-        self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, clock)
-        self.plan = empty_plan(1, setting.shape)
-        self.shares = np.zeros((1, 2, 3, 4))
-        images, digits = zoo.images()[2:]
-        self.images, self.digits = [row.tolist() for row in images], digits.tolist()
-
-    def act(self, until, timeout_s=60.0, **counts):
-        """Applies actions and follows Serve until a condition holds."""
-        actions = empty_actions(1, self.setting.shape)
-        for name, entries in counts.items():
-            for at, count in entries.items():
-                getattr(actions, name)[(0, *at)] = count
-        self.world.apply(actions, self.plan, self.shares)
-
-        async def follow():
-            end_s = time.monotonic() + timeout_s
-            while not (await self.world.follow() and until()):
-                assert time.monotonic() < end_s, self.fleet.instances
-                await asyncio.sleep(0.1)
-
-        self._run(follow())
-
-    def share(self, variant, pool):
-        self.shares[:] = 0.0
-        self.shares[:, :, variant, pool] = 1.0
-
-    def serving(self, variant, pool):
-        return int(self.world.serving()[variant * 4 + pool])
-
-    def post(self, count=1, **fields):
-        """Sends requests at once; returns the responses in order."""
-
-        async def send():
-            async with httpx.AsyncClient(base_url=self.cluster.url, timeout=30) as client:
-                bodies = [{"input": self.images[i % len(self.images)], **fields} for i in range(count)]
-                return await asyncio.gather(*[client.post("/v1/infer", json=body) for body in bodies])
-
-        return self._run(send())
-
-    def states(self):
-        return self._run(ray_compat.replica_states(ray_compat.serve_controller(), APP_NAME))
 
 
 @pytest.fixture(scope="module")
 def live(run):
-    scenario = load_scenario("demo").model_copy(update={"speed": SPEED})
-    setting = compile_scenario(scenario)
+    scenario = load_scenario("demo")
+    # A start from nothing takes seconds here that no speed shortens; relaxed requests have the time for it.
+    strict, relaxed = scenario.workload.classes
+    classes = (strict, relaxed.model_copy(update={"slo_s": RELAXED_SLO_S}))
+    workload = scenario.workload.model_copy(update={"classes": classes})
+    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "workload": workload}))
     setting = replace(setting, catalog=at_speed(setting.catalog, SPEED, SPANS.start_s, SPANS.swap_s))
     specs, _ = model_specs(setting.variant_names, {})
     cluster = start_cluster(slots_needed(setting), free_port())
@@ -283,3 +235,130 @@ def test_controller_decides_every_tick_and_its_journal_replays_equal(live, tmp_p
     assert sum(int(t.observation.arrivals.sum()) for t in ticks) >= 25
     assert sum(float(t.observation.spend_usd.sum()) for t in ticks) > 0
     assert replay_journal(journal).is_equal
+
+
+@contextlib.contextmanager
+def controlled(live, folder, setting, policy, initial):
+    """A controller of its own that drives the deployed application, from `initial` replicas and in silence."""
+    kill_controller()
+    spec = ControllerSpec(
+        setting=setting,
+        layout=live.layout,
+        app=APP_NAME,
+        policy=policy,
+        policy_file=None,
+        rule=policy,
+        market=calm_market(1),
+        seed=0,
+        initial_replicas=initial,
+        history=None,
+        header=make_header(setting, policy, "tested", (0,), "live", {}, SPANS),
+        journal_path=str(folder / "journal.jsonl"),
+        metrics_port=0,
+        run=folder.name,
+    )
+    handle = start_controller(spec)
+    try:
+        live._run(_call(handle.prepare))
+        live._run(_call(handle.begin))
+        yield handle
+        status = live._run(_call(handle.stop))
+        assert status["loop_error"] == status["policy_fault"] == ""
+    finally:
+        kill_controller()
+
+
+async def _call(method):
+    return await method.remote()
+
+
+async def _ask(client, live, i, sent_s, **fields):
+    """One request, and the second after it was sent at which it was answered."""
+    await asyncio.sleep(max(0.0, sent_s - time.monotonic()))
+    began_s = time.monotonic()
+    response = await client.post("/v1/infer", json={"input": live.images[i % len(live.images)], **fields})
+    return response, time.monotonic() - began_s, time.monotonic()
+
+
+def asleep(live, *, has_serverless):
+    """The demo where no traffic is expected, no machine is kept, and one may be had."""
+    setting, workload = live.setting, live.setting.workload
+    if not has_serverless:
+        allowed = workload.allowed.copy()
+        allowed[:, :, LAMBDA] = False
+        workload = workload._replace(allowed=allowed, overflow_option=np.full(2, -1))
+    return replace(
+        setting,
+        scenario=setting.scenario.model_copy(update={"mean_rps": 1e-9}),
+        workload=workload,
+        limits=setting.limits._replace(on_demand_floor=0, pool_max=np.array([1, 0, 0, 16])),
+    )
+
+
+@pytest.mark.parametrize("has_serverless", [False, True])
+def test_request_to_nothing_is_held_and_answered_by_what_it_wakes(live, tmp_path, has_serverless):
+    nothing = np.zeros((3, 4), np.int64)
+    # The deployed router knows of serverless; without overflow nothing is sent there.
+    policy = "mpc" if has_serverless else "mpc:overflow_fraction=0"
+    with controlled(live, tmp_path, asleep(live, has_serverless=has_serverless), policy, nothing) as handle:
+
+        async def wake():
+            await asyncio.sleep(1.0)  # two ticks of silence
+            before = await handle.status.remote()
+            async with httpx.AsyncClient(base_url=live.cluster.url, timeout=90) as client:
+                sent = [_ask(client, live, i, 0.0, request_class="relaxed") for i in range(3)]
+                return before, await asyncio.gather(*sent)
+
+        before, answers = live._run(wake())
+    assert before["ticks"] >= 2
+    assert before["serving"] == before["starting"] == {}
+    assert [response.status_code for response, _, _ in answers] == [200] * 3
+    pools = {response.json()["pool"] for response, _, _ in answers}
+    if has_serverless:
+        assert pools == {"lambda-3008"}
+    else:
+        assert "lambda-3008" not in pools
+        # The launch of an instance takes 58 s of control time at the least, 2.9 s live.
+        assert min(took_s for _, took_s, _ in answers) > 2.9
+
+
+def test_three_times_capacity_serves_the_valuable_and_refuses_the_rest_with_a_time_to_come_back(live, tmp_path):
+    policy = tmp_path / "fixed.yaml"
+    policy.write_text("kind: static\nsettings:\n  replicas: {'digits-medium@c5-large': 1}\n")
+    one = np.zeros((3, 4), np.int64)
+    one[MEDIUM, C5] = 1
+    setting = live.setting
+    assert setting.limits.sheds_by_value
+    capacity_rps = 1.0 / setting.catalog.service_s[MEDIUM, C5, 1]
+    warm_s, span_s = 3.0, 12.0
+    rng = np.random.default_rng(0)
+    # Of three times capacity the strict class asks for three sevenths of it.
+    total = int(3.0 * capacity_rps * (warm_s + span_s))
+    at_s = np.sort(rng.random(total)) * (warm_s + span_s)
+    is_strict = rng.random(total) < 1.0 / 7.0
+
+    async def overload():
+        async with httpx.AsyncClient(base_url=live.cluster.url, timeout=60, limits=httpx.Limits()) as client:
+            start_s = time.monotonic() + 0.1
+            calls = [
+                _ask(client, live, i, start_s + at, request_class="strict" if strict else "relaxed")
+                for i, (at, strict) in enumerate(zip(at_s, is_strict, strict=True))
+            ]
+            return start_s, await asyncio.gather(*calls)
+
+    with controlled(live, tmp_path, setting, str(policy), one):
+        start_s, answers = live._run(overload())
+    from_s = start_s + warm_s
+    served = [done_s for response, _, done_s in answers if response.status_code == 200]
+    assert sum(from_s <= done_s < from_s + span_s for done_s in served) >= 0.95 * capacity_rps * span_s
+    late = at_s >= warm_s
+    strict = [answer for answer, is_one in zip(answers, is_strict & late, strict=True) if is_one]
+    in_time = [response.status_code == 200 and took_s <= 1.5 for response, took_s, _ in strict]
+    assert sum(in_time) >= 0.95 * len(strict)
+    refused = [response for response, _, _ in answers if response.status_code == 503]
+    assert len(refused) >= total / 2
+    assert all(int(response.headers["Retry-After"]) >= 1 for response in refused)
+    assert replay_journal(tmp_path / "journal.jsonl").is_equal
+    ticks = list(Journal(tmp_path / "journal.jsonl").ticks())
+    assert sum(bool(tick.plan.reasons[0] & Reason.SHED_BY_VALUE) for tick in ticks[6:]) >= 0.8 * (len(ticks) - 6)
+    assert sum(int(tick.observation.shed[0, STRICT]) for tick in ticks) == 0

@@ -50,6 +50,7 @@ def test_a_degradation_needs_a_budget_to_degrade_for() -> None:
     [
         ({"degrade": ["shed", "shed"]}, "degrade: expected each step once"),
         ({"degrade": ["pray"]}, "degrade"),
+        ({"shed": "somebody"}, "shed"),
         ({"budget_usd_per_day": 0.0}, "budget_usd_per_day"),
         ({"cool_down_s": -1.0}, "cool_down_s"),
         ({"pools": {"od": {"max_launch_per_tick": 0}}}, "max_launch_per_tick"),
@@ -145,3 +146,10 @@ def test_memories_are_apart_for_every_env() -> None:
     assert second.strict is not None
     assert first.strict.memory.alive.shape == (3, 4)
     assert first.strict.memory.alive is not second.strict.memory.alive
+
+
+def test_shedding_by_value_is_declared_and_leaves_no_trace_where_it_is_not() -> None:
+    assert tiny_setting(limits={"shed": "value_first"}).limits.sheds_by_value
+    assert not tiny_setting().limits.sheds_by_value
+    assert limits_of(shed="value_first").model_dump()["shed"] == "value_first"
+    assert "shed" not in limits_of().model_dump()
