@@ -248,9 +248,9 @@ def live(
     takes the router from the controller's sight and sets its clock. Then the journal is decided again, and the router
     is measured beside a bare Serve application.
 
-    The comparison serves the same requests of a stretch of the demo's first test day with the learned policy, with the
-    tuned rule, and with Ray Serve's own autoscaler and its tuned settings, one after the other, each with replicas that
-    sleep for their service time. Some twenty-five minutes on two cores in all.
+    The comparison serves the same requests of a stretch of a test day with the learned policy, with the tuned rule, and
+    with Ray Serve's own autoscaler and its tuned settings, one after the other, each with replicas that sleep for their
+    service time. Some twenty-five minutes on two cores in all.
 
     \b
     Example:

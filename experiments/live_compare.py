@@ -42,10 +42,11 @@ _LATENCIES = (0.5, 0.99)
 class Stretch:
     """What everybody is asked: so many live seconds of the first test day from an hour on.
 
-    The default scenario sets no least number of machines, which only ours would have to keep, and its rate changes.
+    The default scenario's rate changes, but never beyond what on-demand machines alone can answer, and it sets no least
+    number of machines, which only ours would have to keep.
     """
 
-    scenario: str = "demo"
+    scenario: str = str(Path(__file__).parent / "configs" / "side-by-side.yaml")
     duration_s: float = 120.0
     speed: float = 20.0
     start_hour: float = 9.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -64,7 +65,7 @@ def show_compared(rows: Sequence[Compared], stretch: Stretch) -> None:
     """Prints the table."""
     names = class_names_of(rows)
     title = (
-        f"side by side: {stretch.duration_s:g} s of {stretch.scenario} at speed {stretch.speed:g}, "
+        f"side by side: {stretch.duration_s:g} s of {Path(stretch.scenario).stem} at speed {stretch.speed:g}, "
         f"from hour {stretch.start_hour:g}"
     )
     table = Table(title=title)

@@ -106,7 +106,13 @@ def test_everyone_is_asked_for_the_same_stretch(tmp_path):
     asked = Stretch(duration_s=60.0, start_hour=7.0).asked(3)
     words = serve_words(tmp_path / "mpc.yaml", asked, tmp_path)
     told = dict(pairwise(words))
-    expected = {"--scenario": "demo", "--duration": "60", "--speed": "20", "--start-hour": "7", "--seed": "3"}
+    expected = {
+        "--scenario": Stretch().scenario,
+        "--duration": "60",
+        "--speed": "20",
+        "--start-hour": "7",
+        "--seed": "3",
+    }
     assert {name: told[name] for name in expected} == expected
     assert told["--policy"].endswith("mpc.yaml")
     assert words.count("--model") == 3
