@@ -1,5 +1,7 @@
 """What Ray Serve's own autoscaler gets to run, and its settings at the speed of a run."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,9 @@ from controller.compile import at_speed, compile_scenario
 from controller.errors import ConfigError, UsageError
 from controller.policies.autoscalers import RayServeSettings
 from controller.scenario import load_scenario
+from envs.world import build_world
+from experiments.evidence_files import Artefacts
+from experiments.live_compare import Stretch
 from experiments.native_plan import autoscaling_config, first_replicas, native_plan, read_native_settings
 from experiments.native_run import warmed_up
 from serving.load import Schedule
@@ -93,3 +98,20 @@ def test_warming_up_is_before_second_0_and_leaves_the_schedule_as_it_is():
     assert schedule.arrival_s[num:].tolist() == [0.5, 1.0]
     assert schedule.request_class[num:].tolist() == [1, 0]
     assert not set(schedule.identity[:num]) & {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["ray_serve", "mpc"])
+def test_shipped_settings_are_those_of_a_study_on_a_day_nobody_is_judged_by(kind):
+    scenario = Stretch().scenario
+    path = Artefacts().settings(kind, scenario)
+    assert Artefacts().settings_problem(kind, scenario) is None
+    worlds = json.loads(path.with_suffix(".json").read_text())["worlds"]
+    first, last = load_scenario(scenario).splits.validation
+    assert worlds
+    assert all(first <= world["day"] <= last for world in worlds)
+
+
+def test_rate_of_the_stretch_never_exceeds_what_on_demand_machines_answer():
+    scenario = load_scenario(Stretch().scenario)
+    plan = native_plan(compile_scenario(scenario))
+    assert build_world(scenario).rate_rps.max() < plan.most / plan.service_s
