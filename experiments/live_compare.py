@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class ComparedRun:
     missed: int
     lost: int
     late_ms_p99: float  # of the sender
+    accuracy: float | None = None  # mean of the answers, by the catalog
     rule_share: float | None = None  # of ticks that the named rule drove; None where there is none
 
 
@@ -210,8 +211,8 @@ def our_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
         raise RunError(mismatch(str(path), "the results of a replay", "nothing"))
     live = json.loads(path.read_text(encoding="utf-8"))[0]
     flaps = flaps_of_journal(Journal(folder / JOURNAL))
-    share = float(live["rule_share"])
-    return measured(read_requests(folder), stretch, seed, float(live["cost_usd"]), flaps, share)
+    run = measured(read_requests(folder), stretch, seed, float(live["cost_usd"]), flaps)
+    return replace(run, accuracy=live["accuracy"], rule_share=float(live["rule_share"]))
 
 
 def native_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
@@ -228,17 +229,11 @@ def native_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
     ticks = max(1, int(stretch.duration_s / tick_s + 1e-9))
     cost_usd = log.cost_usd(ticks * tick_s, plan.price_usd_per_s, plan.min_billing_s, plan.release_lag_s)
     counts = log.counts_at((np.arange(ticks + 1) * tick_s).tolist())
-    return measured(read_requests(folder), stretch, seed, cost_usd, flap_index(counts, tick_s * stretch.speed))
+    run = measured(read_requests(folder), stretch, seed, cost_usd, flap_index(counts, tick_s * stretch.speed))
+    return replace(run, accuracy=float(setting.catalog.accuracy[plan.variant]))
 
 
-def measured(
-    requests: Requests,
-    stretch: Stretch,
-    seed: int,
-    cost_usd: float,
-    flaps: FlapIndex,
-    rule_share: float | None = None,
-) -> ComparedRun:
+def measured(requests: Requests, stretch: Stretch, seed: int, cost_usd: float, flaps: FlapIndex) -> ComparedRun:
     """The figures of a run, the same for everyone.
 
     Args:
@@ -247,7 +242,6 @@ def measured(
         seed: Of the requests.
         cost_usd: Of the machines, and of serverless calls, in the stretch.
         flaps: Of replicas that started or were ready.
-        rule_share: Share of ticks that the named rule drove.
     """
     setting = compile_scenario(load_scenario(stretch.scenario))
     slo_s: F64 = setting.workload.slo_s
@@ -269,7 +263,6 @@ def measured(
         missed=int(is_missed.sum()),
         lost=int(requests.is_lost.sum()),
         late_ms_p99=float(np.quantile(sent, 0.99) * 1e3) if len(sent) else 0.0,
-        rule_share=rule_share,
     )
 
 

@@ -30,6 +30,7 @@ _COLUMNS: tuple[tuple[str, Callable[[ComparedRun], float | None], str], ...] = (
     ("requests", lambda run: run.requests, ".0f"),
     ("missed", lambda run: run.missed, ".0f"),
     ("lost", lambda run: run.lost, ".0f"),
+    ("accuracy %", lambda run: None if run.accuracy is None else 100 * run.accuracy, ".1f"),
     ("rule %", lambda run: None if run.rule_share is None else 100 * run.rule_share, ".0f"),
     ("sent late ms", lambda run: run.late_ms_p99, ".0f"),
 )

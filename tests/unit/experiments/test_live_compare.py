@@ -94,7 +94,7 @@ def test_native_run_is_billed_at_the_speed_of_the_trace(tmp_path):
     assert run.cost_usd == pytest.approx((36 + 36 + 32) * 20 * 0.085 / 3600)
     assert run.changes_per_hour == pytest.approx(1 / 0.2)
     assert run.flaps_per_hour == 0.0
-    assert run.rule_share is None
+    assert (run.accuracy, run.rule_share) == (0.974, None)
 
 
 def test_run_that_left_nothing_is_told(tmp_path):
