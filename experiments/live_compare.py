@@ -3,12 +3,14 @@
 Each gets the same requests at the same times with the same deadlines, and replicas that sleep for the service time of
 their profile. Ours run as `provisor serve --replay`; Ray Serve's own autoscaler runs an application that neither our
 controller nor our router touches. Attainment, latencies and losses are what the client saw, cost is what the machines
-cost in the stretch, and a change is one of the replicas that start or are ready, for all of them.
+cost in the stretch, and a change is one of the replicas that start or are ready, for all of them. The first part of the
+stretch, in which processes are cold and the fleet to begin with gives way to each policy's own, counts for nobody.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from controller.arrays import F64
-from controller.compile import compile_scenario
-from controller.errors import ProvisorError, RunError, mismatch
+from controller.compile import Setting
+from controller.errors import ProvisorError
 from controller.flaps import FlapIndex, flap_index, flaps_of_journal
 from controller.journal import Journal
 from controller.scenario import load_scenario
@@ -30,7 +31,9 @@ from experiments.live_requests import Requests, read_requests
 from experiments.native_plan import KIND, native_plan
 from experiments.native_run import command
 from experiments.replica_log import read_replicas
+from experiments.results import Tally
 from experiments.serve import JOURNAL
+from experiments.sim_to_live import WARM_SHARE
 
 LEARNED, RULE, NATIVE = "learned policy", "best rule (tuned mpc)", "Ray Serve's autoscaler (tuned)"
 MODEL = "experiments.live_models:Echo"
@@ -52,9 +55,14 @@ class Stretch:
     start_hour: float = 9.0
 
     @property
-    def hours(self) -> float:
-        """Length, in hours of the trace."""
-        return self.duration_s * self.speed / 3600.0
+    def setting(self) -> Setting:
+        """The scenario at the speed."""
+        return setting_at_speed(speeded(LiveOptions(scenario=self.scenario, speed=self.speed)), None)
+
+    def span(self, tick_s: float) -> tuple[int, int]:
+        """Ticks at which what counts begins and ends."""
+        ticks = max(1, int(self.duration_s / tick_s + 1e-9))
+        return math.ceil(WARM_SHARE * ticks), ticks
 
     def asked(self, seed: int) -> dict[str, Any]:
         """As fields of `LiveOptions`."""
@@ -83,7 +91,7 @@ class ComparedRun:
     """One run of one contender."""
 
     seed: int
-    cost_usd: float  # of the stretch
+    cost_usd: float  # of what counts of the stretch
     usd_per_hour: float  # of the trace
     attainment: float
     attainment_by_class: dict[str, float]
@@ -93,7 +101,7 @@ class ComparedRun:
     flaps_per_hour: float
     requests: int
     missed: int
-    lost: int
+    lost: int  # in all of the stretch
     late_ms_p99: float  # of the sender
     accuracy: float | None = None  # mean of the answers, by the catalog
     rule_share: float | None = None  # of ticks that the named rule drove; None where there is none
@@ -152,7 +160,6 @@ def compare(asked: CompareOptions, out: Path, say: Callable[[str], None]) -> tup
 
     A run that fails is the row's problem and keeps the others from nothing.
     """
-    rows = []
     everyone = contenders(asked)
     found: dict[str, list[ComparedRun]] = {one.name: [] for one in everyone}
     problems = {one.name: one.missing for one in everyone if one.missing}
@@ -170,11 +177,11 @@ def compare(asked: CompareOptions, out: Path, say: Callable[[str], None]) -> tup
             else:
                 found[one.name].append(run)
                 say(f"{one.name}: {run.cost_usd:.4f} $, {100 * run.attainment:.2f} % attained, {run.lost} lost")
-    for one in everyone:
-        shown = "" if one.file is None else str(one.file)
-        rows.append(Compared(one.name, tuple(found[one.name]), problems.get(one.name, ""), shown))
+    rows = tuple(
+        Compared(one.name, tuple(found[one.name]), problems.get(one.name, ""), str(one.file or "")) for one in everyone
+    )
     write_compared(rows, asked, out)
-    return tuple(rows)
+    return rows
 
 
 def _run(one: Contender, file: Path, stretch: Stretch, seed: int, folder: Path) -> ComparedRun:
@@ -188,13 +195,12 @@ def _run(one: Contender, file: Path, stretch: Stretch, seed: int, folder: Path) 
 
 def serve_words(policy: Path, asked: dict[str, Any], folder: Path) -> list[str]:
     """Words of `provisor serve` for a stretch; without admin API and predictions, which its rival has no like of."""
-    scenario = load_scenario(asked["scenario"])
     words = [sys.executable, "-c", "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))", "serve"]
     words += ["--policy", str(policy), "--replay", "scenario", "--mode", "active", "--no-admin", "--no-predictions"]
     named = {"duration_s": "duration", "start_hour": "start-hour"}
     for name, value in asked.items():
         words += [f"--{named.get(name, name)}", f"{value:g}" if isinstance(value, float) else str(value)]
-    for variant in scenario.load_catalog().variants:
+    for variant in load_scenario(asked["scenario"]).load_catalog().variants:
         words += ["--model", f"{variant.name}={MODEL}"]
     return [*words, "--out", str(folder)]
 
@@ -206,13 +212,21 @@ def our_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
         RunError: It left something out.
         JournalError: The journal is damaged.
     """
-    path = folder / "results.json"
-    if not path.exists():
-        raise RunError(mismatch(str(path), "the results of a replay", "nothing"))
-    live = json.loads(path.read_text(encoding="utf-8"))[0]
-    flaps = flaps_of_journal(Journal(folder / JOURNAL))
-    run = measured(read_requests(folder), stretch, seed, float(live["cost_usd"]), flaps)
-    return replace(run, accuracy=live["accuracy"], rule_share=float(live["rule_share"]))
+    requests = read_requests(folder)
+    setting, journal = stretch.setting, Journal(folder / JOURNAL)
+    first, last = stretch.span(setting.control.tick_s)
+    tally = Tally(setting, 1)
+    for at, tick in enumerate(journal.ticks()):
+        if at > first:
+            tally.observed(tick.observation)
+        if at == last:
+            break
+        if at >= first:
+            tally.decided(tick.plan)
+    row = tally.row(0, policy=folder.name, trace="", day=1, seed=seed)
+    flaps = flaps_of_journal(journal, warm_up_s=first * setting.control.tick_s * stretch.speed)
+    run = measured(requests, stretch, setting, seed, row.cost_usd, flaps)
+    return replace(run, accuracy=row.accuracy, rule_share=row.rule_share)
 
 
 def native_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
@@ -222,37 +236,42 @@ def native_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
         RunError: It left something out.
     """
     log = read_replicas(folder)
-    options = LiveOptions(scenario=stretch.scenario, speed=stretch.speed)
-    setting = setting_at_speed(speeded(options), None)
+    setting = stretch.setting
     plan = native_plan(setting)
     tick_s = setting.control.tick_s
-    ticks = max(1, int(stretch.duration_s / tick_s + 1e-9))
-    cost_usd = log.cost_usd(ticks * tick_s, plan.price_usd_per_s, plan.min_billing_s, plan.release_lag_s)
-    counts = log.counts_at((np.arange(ticks + 1) * tick_s).tolist())
-    run = measured(read_requests(folder), stretch, seed, cost_usd, flap_index(counts, tick_s * stretch.speed))
+    first, last = stretch.span(tick_s)
+    price = (plan.price_usd_per_s, plan.min_billing_s, plan.release_lag_s)
+    cost_usd = log.cost_usd(last * tick_s, *price) - log.cost_usd(first * tick_s, *price)
+    counts = log.counts_at((np.arange(first, last + 1) * tick_s).tolist())
+    flaps = flap_index(counts, tick_s * stretch.speed)
+    run = measured(read_requests(folder), stretch, setting, seed, cost_usd, flaps)
     return replace(run, accuracy=float(setting.catalog.accuracy[plan.variant]))
 
 
-def measured(requests: Requests, stretch: Stretch, seed: int, cost_usd: float, flaps: FlapIndex) -> ComparedRun:
+def measured(
+    requests: Requests, stretch: Stretch, setting: Setting, seed: int, cost_usd: float, flaps: FlapIndex
+) -> ComparedRun:
     """The figures of a run, the same for everyone.
 
     Args:
-        requests: What the client saw.
+        requests: What the client saw, from second 0 on.
         stretch: What was asked.
+        setting: Of the stretch.
         seed: Of the requests.
-        cost_usd: Of the machines, and of serverless calls, in the stretch.
-        flaps: Of replicas that started or were ready.
+        cost_usd: Of the machines, and of serverless calls, in what counts of the stretch.
+        flaps: Of replicas that started or were ready in it.
     """
-    setting = compile_scenario(load_scenario(stretch.scenario))
-    slo_s: F64 = setting.workload.slo_s
-    is_missed = requests.is_missed(slo_s)
-    by_class = {name: _share(is_missed[requests.request_class == c]) for c, name in enumerate(setting.class_names)}
-    p50_s, p99_s = requests.latency_quantiles_s(_LATENCIES)
-    sent = requests.late_s[np.isfinite(requests.late_s)]
+    tick_s = setting.control.tick_s
+    first, last = stretch.span(tick_s)
+    counted = requests.since(first * tick_s)
+    is_missed = counted.is_missed(setting.workload.slo_s)
+    by_class = {name: _share(is_missed[counted.request_class == c]) for c, name in enumerate(setting.class_names)}
+    p50_s, p99_s = counted.latency_quantiles_s(_LATENCIES)
+    sent = counted.late_s[np.isfinite(counted.late_s)]
     return ComparedRun(
         seed=seed,
         cost_usd=cost_usd,
-        usd_per_hour=cost_usd / stretch.hours,
+        usd_per_hour=cost_usd / ((last - first) * tick_s * stretch.speed / 3600.0),
         attainment=_share(is_missed),
         attainment_by_class=by_class,
         p50_s=p50_s,

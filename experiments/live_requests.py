@@ -22,6 +22,7 @@ _NOT_SENT = -1
 class Requests:
     """Fate of n requests in the order of their arrival."""
 
+    arrival_s: F64  # (n,) seconds of the stretch at which it was to be sent
     request_class: I64  # (n,) row of the class
     status: I64  # (n,) HTTP; 0 for a failed connection, -1 where it was not sent
     latency_s: F64  # (n,) from sending to the answer; NaN without one
@@ -31,8 +32,22 @@ class Requests:
     def of(cls, schedule: Schedule, record: LoadRecord, skipped: int = 0) -> Requests:
         """What a load came to, without the first `skipped` requests, which only warmed up."""
         late_s = np.where(record.status == _NOT_SENT, np.nan, record.sent_s - schedule.arrival_s)
-        rows = slice(skipped, None)
-        return cls(schedule.request_class[rows], record.status[rows], record.latency_s[rows], late_s[rows])
+        found = cls(schedule.arrival_s, schedule.request_class, record.status, record.latency_s, late_s)
+        return found.rows(slice(skipped, None))
+
+    def rows(self, chosen: slice | Bool) -> Requests:
+        """Some of them."""
+        return Requests(
+            self.arrival_s[chosen],
+            self.request_class[chosen],
+            self.status[chosen],
+            self.latency_s[chosen],
+            self.late_s[chosen],
+        )
+
+    def since(self, begin_s: float) -> Requests:
+        """Those to be sent from a second of the stretch on."""
+        return self.rows(np.asarray(self.arrival_s >= begin_s))
 
     @property
     def is_answered(self) -> Bool:

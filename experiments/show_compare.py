@@ -12,6 +12,7 @@ from rich.table import Table
 
 from experiments.checks import Check
 from experiments.live_compare import NATIVE, Compared, ComparedRun, Stretch
+from experiments.sim_to_live import WARM_SHARE
 
 _WIDE = 170
 _NOTE = (
@@ -67,7 +68,7 @@ def show_compared(rows: Sequence[Compared], stretch: Stretch) -> None:
     names = class_names_of(rows)
     title = (
         f"side by side: {stretch.duration_s:g} s of {Path(stretch.scenario).stem} at speed {stretch.speed:g}, "
-        f"from hour {stretch.start_hour:g}"
+        f"from hour {stretch.start_hour:g}, the first {WARM_SHARE:.0%} not counted"
     )
     table = Table(title=title)
     heads = ["policy", *(head for head, _, _ in _COLUMNS)]
@@ -92,7 +93,7 @@ def compare_checks(rows: Sequence[Compared]) -> list[Check]:
         lost = sum(run.lost for run in row.runs)
         value = (
             f"{told['cost $']} $, {told['attained %']} % attained, p99 {told['p99 s']} s, {told['flaps/h']} flaps/h, "
-            f"{lost} lost of {sum(run.requests for run in row.runs)}"
+            f"{lost} lost, {sum(run.requests for run in row.runs)} requests"
         )
         found.append(Check(f"side by side: {row.name}", value, "measured, 0 lost", lost == 0))
     return found

@@ -34,10 +34,11 @@ from serving.load import LoadRecord, Schedule
 NAN = float("nan")
 
 
-def requests(*fates):
-    """Fates as (class, status, latency)."""
+def requests(*fates, at_s=30.0):
+    """Fates as (class, status, latency) of requests at one time."""
     c, status, latency_s = zip(*fates, strict=True)
-    return Requests(np.array(c), np.array(status), np.array(latency_s, float), np.full(len(c), 0.002))
+    times = np.full(len(c), at_s), np.full(len(c), 0.002)
+    return Requests(times[0], np.array(c), np.array(status), np.array(latency_s, float), times[1])
 
 
 # The strict class has 1.5 s, the relaxed one 10 s.
@@ -63,6 +64,7 @@ def test_requests_that_warmed_up_do_not_count_and_the_rest_is_read_back(tmp_path
     found = Requests.of(schedule, record, skipped=1)
     write_requests(found, tmp_path)
     again = read_requests(tmp_path)
+    assert again.arrival_s.tolist() == [1.0, 2.0]
     assert again.request_class.tolist() == [1, 0]
     assert again.late_s[0] == 0.25
     assert np.isnan(again.late_s[1])
@@ -74,7 +76,8 @@ def test_requests_that_warmed_up_do_not_count_and_the_rest_is_read_back(tmp_path
 
 def test_figures_of_a_run():
     counts = np.array([2, 3, 2, 2]).reshape(-1, 1, 1)
-    run = measured(FATES, Stretch(duration_s=90, speed=20), 4, 0.25, flap_index(counts, 600.0))
+    stretch = Stretch(duration_s=120, speed=20)
+    run = measured(FATES, stretch, stretch.setting, 4, 0.25, flap_index(counts, 600.0))
     assert (run.requests, run.missed, run.lost, run.seed) == (7, 5, 2, 4)
     assert run.attainment == pytest.approx(2 / 7)
     assert run.attainment_by_class == pytest.approx({"strict": 1 / 4, "relaxed": 1 / 3})
@@ -83,22 +86,32 @@ def test_figures_of_a_run():
     assert (run.changes_per_hour, run.flaps_per_hour) == pytest.approx((4.0, 2.0))
 
 
+def test_first_quarter_counts_for_nobody_but_its_losses_do():
+    stretch = Stretch(duration_s=120.0, speed=20.0)
+    assert stretch.span(stretch.setting.control.tick_s) == (60, 240)  # ticks of half a second
+    flaps = flap_index(np.zeros((2, 1, 1), np.int64), 10.0)
+    run = measured(requests((0, 500, NAN), (0, 200, 1.0), at_s=29.9), stretch, stretch.setting, 0, 0.25, flaps)
+    assert (run.requests, run.missed, run.attainment, run.lost) == (0, 0, 1.0, 1)
+    assert run.p99_s is None
+
+
 def test_native_run_is_billed_at_the_speed_of_the_trace(tmp_path):
     write_requests(FATES, tmp_path)
     log = ReplicaLog()
-    for at_s, replicas in ((-1.0, ("a", "b")), (4.0, ("a", "b", "c")), (40.0, ("a", "b", "c"))):
+    for at_s, replicas in ((-1.0, ("a", "b")), (18.0, ("a", "b", "c")), (40.0, ("a", "b", "c"))):
         log.saw(at_s, dict.fromkeys(replicas, "RUNNING"))
     log.write(tmp_path)
     run = native_run(tmp_path, Stretch(duration_s=36.0, speed=20.0), 0)
-    # Two all the time and one from second 4 on, on machines of 0.085 $/h, which pass 20 times as fast.
-    assert run.cost_usd == pytest.approx((36 + 36 + 32) * 20 * 0.085 / 3600)
-    assert run.changes_per_hour == pytest.approx(1 / 0.2)
+    # From second 9 on two all the time and one from second 18 on, on machines of 0.085 $/h; time is 20 times as fast.
+    assert run.cost_usd == pytest.approx((27 + 27 + 18) * 20 * 0.085 / 3600)
+    assert run.usd_per_hour == pytest.approx((27 + 27 + 18) / 27 * 0.085)
+    assert run.changes_per_hour == pytest.approx(1 / 0.15)
     assert run.flaps_per_hour == 0.0
     assert (run.accuracy, run.rule_share) == (0.974, None)
 
 
 def test_run_that_left_nothing_is_told(tmp_path):
-    with pytest.raises(RunError, match="the results of a replay"):
+    with pytest.raises(RunError, match="the requests of a replay"):
         our_run(tmp_path, Stretch(), 0)
 
 
@@ -162,7 +175,7 @@ def compared(**changed):
 def test_any_loss_falls_short_and_any_attainment_holds():
     rows = (Compared("a", (compared(attainment=0.0),)), Compared("b", (compared(), compared(lost=1))))
     assert [check.holds for check in checks_of(LiveStudy((), None, None, rows))] == [True, False]
-    assert "1 lost of 200" in compare_checks(rows)[1].measured
+    assert "1 lost, 200 requests" in compare_checks(rows)[1].measured
 
 
 def test_repetitions_are_shown_as_mean_and_spread():
