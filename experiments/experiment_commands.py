@@ -259,7 +259,8 @@ def live(
       provisor experiment live --only compare --learned policy.provisor --repeats 3
     """
     from experiments.checks import show_checks
-    from experiments.live_compare import CompareOptions, Stretch
+    from experiments.compared_run import Stretch
+    from experiments.live_compare import CompareOptions
     from experiments.live_study import checks_of, run_study, show_faults
     from experiments.show_compare import show_compared
 

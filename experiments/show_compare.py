@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.checks import Check
-from experiments.live_compare import NATIVE, Compared, ComparedRun, Stretch
+from experiments.compared_run import ComparedRun, Stretch
+from experiments.live_compare import NATIVE, Compared
 from experiments.sim_to_live import WARM_SHARE
 
 _WIDE = 170

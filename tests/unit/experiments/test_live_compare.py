@@ -8,20 +8,16 @@ import pytest
 
 from controller.errors import RunError
 from controller.flaps import flap_index
+from experiments.compared_run import ComparedRun, Stretch, measured, native_run, our_run
 from experiments.evidence_files import Artefacts
 from experiments.live_compare import (
     LEARNED,
     NATIVE,
     RULE,
     Compared,
-    ComparedRun,
     CompareOptions,
-    Stretch,
     compare,
     contenders,
-    measured,
-    native_run,
-    our_run,
     serve_words,
 )
 from experiments.live_process import run_to_end
@@ -117,7 +113,7 @@ def test_run_that_left_nothing_is_told(tmp_path):
 
 def test_everyone_is_asked_for_the_same_stretch(tmp_path):
     asked = Stretch(duration_s=60.0, start_hour=7.0).asked(3)
-    words = serve_words(tmp_path / "mpc.yaml", asked, tmp_path)
+    words = serve_words(tmp_path / "p.provisor", tmp_path / "mpc.yaml", asked, tmp_path)
     told = dict(pairwise(words))
     expected = {
         "--scenario": Stretch().scenario,
@@ -127,7 +123,8 @@ def test_everyone_is_asked_for_the_same_stretch(tmp_path):
         "--seed": "3",
     }
     assert {name: told[name] for name in expected} == expected
-    assert told["--policy"].endswith("mpc.yaml")
+    assert told["--policy"].endswith("p.provisor")
+    assert told["--rule"].endswith("mpc.yaml")  # what drives after an alarm is tuned too
     assert words.count("--model") == 3
 
 

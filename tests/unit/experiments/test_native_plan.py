@@ -10,8 +10,8 @@ from controller.errors import ConfigError, UsageError
 from controller.policies.autoscalers import RayServeSettings
 from controller.scenario import load_scenario
 from envs.world import build_world
+from experiments.compared_run import Stretch
 from experiments.evidence_files import Artefacts
-from experiments.live_compare import Stretch
 from experiments.native_plan import autoscaling_config, first_replicas, native_plan, read_native_settings
 from experiments.native_run import warmed_up
 from serving.load import Schedule
