@@ -218,26 +218,64 @@ def schemes(check: bool, out: str) -> int:
 
 @experiment.command()
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
-@click.option("--only", "names", multiple=True, metavar="FAULT", help="A fault, by how its name begins; repeatable.")
+@click.option(
+    "--only", "names", multiple=True, metavar="PART", help="A fault, by how its name begins, or `compare`; repeatable."
+)
+@click.option("--learned", type=click.Path(), metavar="FILE", help="Learned policy.  [default: the one shipped]")
+@click.option("--rule", type=click.Path(), metavar="YAML", help="Settings of the best rule.  [default: tuned mpc]")
+@click.option("--native", type=click.Path(), metavar="YAML", help="Settings of `ray_serve`.  [default: tuned]")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Runs of each policy."
+)
+@click.option(
+    "--duration", type=click.FloatRange(min=10.0), default=120.0, show_default=True, metavar="S", help="Of each."
+)
 @click.option("--out", default="runs/experiment/live", show_default=True, metavar="DIR", help="Folder of results.")
-def live(check: bool, names: tuple[str, ...], out: str) -> int:
-    """Break a live run, one thing after the other, and count what it loses.
+def live(
+    check: bool,
+    names: tuple[str, ...],
+    learned: str | None,
+    rule: str | None,
+    native: str | None,
+    repeats: int,
+    duration: float,
+    out: str,
+) -> int:
+    """Break a live run, count what it loses, and serve side by side with Ray Serve's own autoscaler.
 
     Starts `provisor serve` on Ray nodes of this machine, three pools of machines with emulated service times, under an
     open load of 16 requests a second; kills and freezes processes and nodes, posts a notice, spoils the policy file,
     takes the router from the controller's sight and sets its clock. Then the journal is decided again, and the router
-    is measured beside a bare Serve application. Some fifteen minutes on two cores.
+    is measured beside a bare Serve application.
+
+    The comparison serves the same requests of a stretch of a test day with the learned policy, with the tuned rule, and
+    with Ray Serve's own autoscaler and its tuned settings, one after the other, each with replicas that sleep for their
+    service time. Some twenty-five minutes on two cores in all.
 
     \b
     Example:
       provisor experiment live --check
       provisor experiment live --only 'a node goes' --out runs/nodes
+      provisor experiment live --only compare --learned policy.provisor --repeats 3
     """
     from experiments.checks import show_checks
+    from experiments.compared_run import Stretch
+    from experiments.live_compare import CompareOptions
     from experiments.live_study import checks_of, run_study, show_faults
+    from experiments.show_compare import show_compared
 
-    study = run_study(Path(out), lambda line: click.echo(line, err=True), names)
-    show_faults(study.faults)
+    asked = CompareOptions(
+        learned=None if learned is None else Path(learned),
+        rule=None if rule is None else Path(rule),
+        native=None if native is None else Path(native),
+        repeats=repeats,
+        stretch=Stretch(duration_s=duration),
+    )
+    study = run_study(Path(out), lambda line: click.echo(line, err=True), names, asked)
+    if study.faults:
+        show_faults(study.faults)
+    if study.compared:
+        show_compared(study.compared, asked.stretch)
     holds = show_checks("live", checks_of(study))
     return EXIT_DONE if holds or not check else EXIT_FAILED
 

@@ -6,6 +6,7 @@ in it is reached that an operator could not reach.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 import httpx
 
 from controller.errors import RunError
-from serving.processes import child_processes, command_line
+from serving.processes import child_processes, command_line, kill_tree
 
 _READY = re.compile(r"replicas serve after [0-9.]+ s at (\S+)")
 _POLL_S = 0.1
@@ -151,6 +152,38 @@ class ServeProcess:
             if " start " in f" {words} " and mark.search(words):
                 found.append(pid)
         return sorted(found)
+
+
+def run_to_end(words: Sequence[str], log: Path, timeout_s: float) -> None:
+    """Runs a command that ends by itself; whatever keeps it from that ends it with all that it started.
+
+    Args:
+        words: Of the command.
+        log: For what it prints.
+        timeout_s: It is ended as Ctrl-C does after this.
+
+    Raises:
+        RunError: It failed, or did not end in time; its last words are told.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    status: int | None = None
+    with log.open("wb") as stream:
+        process = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(timeout_s)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                kill_tree(process.pid)
+                process.wait()
+    if status != 0:
+        ended = f"within {timeout_s:g} s" if status is None else f"well, got status {status}"
+        said = log.read_text(encoding="utf-8", errors="replace")[-800:]
+        raise RunError(f"{log.parent.name}: expected to end {ended}; its last words:\n{said}")
 
 
 def free_port() -> int:

@@ -1,4 +1,7 @@
-"""The live study: what a run loses and how it mends when things break, and whether its journal can be decided again."""
+"""The live study: what a run loses and how it mends when things break, and how it compares with Serve by itself.
+
+Also whether the journal of the breakage can be decided again, and what the router costs.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ from controller.policies.predictive import MpcSettings
 from controller.replay import replay_journal
 from controller.scenario import load_scenario
 from experiments.checks import Check, at_least, at_most
+from experiments.live_compare import Compared, CompareOptions, compare
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
 from experiments.live_load import OpenLoad
 from experiments.live_process import ServeProcess
 from experiments.serve import signals_interrupt
+from experiments.show_compare import compare_checks
 
 CONFIGS = Path(__file__).parent / "configs"
 SCENARIO = str(CONFIGS / "rehearsal.yaml")
@@ -39,6 +44,9 @@ _START_TIMEOUT_S = 420.0
 _SETTINGS = {"need_band": 0.5, "scale_in_s": 7200.0, "over_provision": 1.5}
 """A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken."""
 
+COMPARE = "compare"
+"""Name of the comparison among the parts of the study."""
+
 
 @dataclass(frozen=True)
 class LiveStudy:
@@ -46,13 +54,15 @@ class LiveStudy:
 
     Attributes:
         faults: One row each.
-        parity: Decisions replayed, and those that came out differently.
+        parity: Decisions replayed, and those that came out differently; None: no fault was rehearsed.
         router: What it costs.
+        compared: Policies side by side, in the order of the table.
     """
 
     faults: tuple[FaultRow, ...]
-    parity: tuple[int, int]
+    parity: tuple[int, int] | None
     router: Mapping[str, Any] | None = None  # its price against a bare application; None: not measured
+    compared: tuple[Compared, ...] = ()
 
 
 def zero_policy(path: Path, scenario: str) -> Path:
@@ -128,27 +138,44 @@ def rehearse_all(
     return tuple(rows), process.journal
 
 
-def run_study(out: Path, say: Callable[[str], None], names: Sequence[str] = ()) -> LiveStudy:
-    """Rehearses all faults, or those whose names begin with one of the given, and decides the journal again.
+def run_study(
+    out: Path, say: Callable[[str], None], names: Sequence[str] = (), asked: CompareOptions | None = None
+) -> LiveStudy:
+    """Makes all parts, or those whose names begin with one of the given, and decides the journal of the faults again.
+
+    Args:
+        out: Folder of results.
+        say: Prints a line of progress.
+        names: Of faults, and `COMPARE`; none: everything, the router too.
+        asked: What is compared.
 
     Raises:
-        UsageError: A name is none of a fault.
-        RunError: The run does not come up or does not settle.
+        UsageError: A name is none of a part.
+        RunError: The run of the faults does not come up or does not settle.
     """
+    parts = [fault.name for fault in FAULTS] + [COMPARE]
     for name in names:
-        if not any(fault.name.startswith(name) for fault in FAULTS):
-            raise UsageError(mismatch("--only", f"the beginning of one of {[f.name for f in FAULTS]}", name))
-    faults = [fault for fault in FAULTS if not names or any(fault.name.startswith(name) for name in names)]
+        if not any(part.startswith(name) for part in parts):
+            raise UsageError(mismatch("--only", f"the beginning of one of {parts}", name))
+    chosen = [part for part in parts if not names or any(part.startswith(name) for name in names)]
+    faults = [fault for fault in FAULTS if fault.name in chosen]
+    rows: tuple[FaultRow, ...] = ()
+    parity = router = None
+    compared: tuple[Compared, ...] = ()
+    out.mkdir(parents=True, exist_ok=True)
     with signals_interrupt():
-        rows, journal = rehearse_all(out, say, faults)
-    replayed = replay_journal(journal)
-    router = None
+        if faults:
+            rows, journal = rehearse_all(out, say, faults)
+            replayed = replay_journal(journal)
+            parity = (replayed.ticks, replayed.ticks_different)
+        if COMPARE in chosen:
+            compared = compare(asked or CompareOptions(), out / COMPARE, say)
     if not names:
         from experiments.bench_live import router_added
 
         say("measuring the router beside a bare application")
         router = router_added()
-    study = LiveStudy(rows, (replayed.ticks, replayed.ticks_different), router)
+    study = LiveStudy(rows, parity, router, compared)
     write_study(study, out)
     return study
 
@@ -179,8 +206,9 @@ def checks_of(study: LiveStudy) -> list[Check]:
             found.append(Check(f"rule drives: {row.fault}", measured, "<= 1", holds))
         mended = "never" if row.mended_s is None else f"{row.mended_s:.1f} s"
         found.append(Check(f"mended: {row.fault}", mended, "in the time watched", row.mended_s is not None))
-    replayed, different = study.parity
-    found.append(at_most("decisions of the live journal that replay differently", different, 0, f" of {replayed}"))
+    if study.parity is not None:
+        replayed, different = study.parity
+        found.append(at_most("decisions of the live journal that replay differently", different, 0, f" of {replayed}"))
     if study.router is not None:
         found += [
             at_most(
@@ -188,13 +216,15 @@ def checks_of(study: LiveStudy) -> list[Check]:
             ),
             at_least("router, throughput of a bare two-hop application", study.router["router_throughput_share"], 0.9),
         ]
-    return found
+    return found + compare_checks(study.compared)
 
 
 def write_study(study: LiveStudy, out: Path) -> Path:
     """The rows as JSON."""
-    value: dict[str, Any] = {"faults": [asdict(row) for row in study.faults], "parity": list(study.parity)}
+    parity = None if study.parity is None else list(study.parity)
+    value: dict[str, Any] = {"faults": [asdict(row) for row in study.faults], "parity": parity}
     value["router"] = None if study.router is None else dict(study.router)
+    value["compared"] = [asdict(row) for row in study.compared]
     path = out / "live.json"
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
     return path

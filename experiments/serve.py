@@ -37,6 +37,7 @@ from experiments.live import (
     speeded,
     write_arrivals,
 )
+from experiments.live_requests import Requests, write_requests
 from experiments.live_spans import first_nodes, measured_spans
 from experiments.live_trust import note_admin, trust_spec
 from experiments.results import write_results
@@ -103,6 +104,8 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
             say("stopping Ray" if cluster.is_own else "leaving Ray")
             cluster.close(APP_NAME)
     write_arrivals(result.journal)
+    if result.record is not None and result.schedule is not None:
+        write_requests(Requests.of(result.schedule, result.record), options.out)
     return live.compared(result)
 
 
