@@ -23,7 +23,9 @@ from controller.policies.policy_file import TrainingRecord, layer_shapes, save_p
 from controller.policies.predictive import MpcSettings
 from controller.replay import replay_journal
 from controller.scenario import load_scenario
+from experiments import steadiness
 from experiments.checks import Check, at_least, at_most
+from experiments.live import LiveOptions
 from experiments.live_compare import Compared, CompareOptions, compare
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
 from experiments.live_load import OpenLoad
@@ -57,12 +59,14 @@ class LiveStudy:
         parity: Decisions replayed, and those that came out differently; None: no fault was rehearsed.
         router: What it costs.
         compared: Policies side by side, in the order of the table.
+        steadiness: Changes of capacity at constant load, simulated.
     """
 
     faults: tuple[FaultRow, ...]
     parity: tuple[int, int] | None
     router: Mapping[str, Any] | None = None  # its price against a bare application; None: not measured
     compared: tuple[Compared, ...] = ()
+    steadiness: Check | None = None  # None: not measured
 
 
 def zero_policy(path: Path, scenario: str) -> Path:
@@ -160,7 +164,7 @@ def run_study(
     chosen = [part for part in parts if not names or any(part.startswith(name) for name in names)]
     faults = [fault for fault in FAULTS if fault.name in chosen]
     rows: tuple[FaultRow, ...] = ()
-    parity = router = None
+    parity = router = steady = None
     compared: tuple[Compared, ...] = ()
     out.mkdir(parents=True, exist_ok=True)
     with signals_interrupt():
@@ -175,7 +179,9 @@ def run_study(
 
         say("measuring the router beside a bare application")
         router = router_added()
-    study = LiveStudy(rows, parity, router, compared)
+        say(f"simulating {steadiness.HOURS:g} hours at constant load")
+        steady = steadiness.steadiness_check(LiveOptions().policy, "what `provisor serve` begins with")
+    study = LiveStudy(rows, parity, router, compared, steady)
     write_study(study, out)
     return study
 
@@ -209,6 +215,8 @@ def checks_of(study: LiveStudy) -> list[Check]:
     if study.parity is not None:
         replayed, different = study.parity
         found.append(at_most("decisions of the live journal that replay differently", different, 0, f" of {replayed}"))
+    if study.steadiness is not None:
+        found.append(study.steadiness)
     if study.router is not None:
         found += [
             at_most(
@@ -223,6 +231,7 @@ def write_study(study: LiveStudy, out: Path) -> Path:
     """The rows as JSON."""
     parity = None if study.parity is None else list(study.parity)
     value: dict[str, Any] = {"faults": [asdict(row) for row in study.faults], "parity": parity}
+    value["steadiness"] = None if study.steadiness is None else asdict(study.steadiness)
     value["router"] = None if study.router is None else dict(study.router)
     value["compared"] = [asdict(row) for row in study.compared]
     path = out / "live.json"

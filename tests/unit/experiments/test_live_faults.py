@@ -7,6 +7,7 @@ import pytest
 from controller.errors import RunError
 from controller.journal_writer import JournalWriter
 from controller.policies.policy_file import load_policy_file
+from experiments.checks import Check
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, num_serving, rehearse, ticks_to_rule
 from experiments.live_load import Sent
 from experiments.live_study import SCENARIO, LiveStudy, checks_of, write_study, zero_policy
@@ -140,6 +141,9 @@ def test_every_loss_and_every_different_decision_falls_short(tmp_path):
     assert not all(c.holds for c in checks_of(LiveStudy((row(hands_back=True, hand_back_ticks=2),), (50, 0))))
     assert all(c.holds for c in checks_of(LiveStudy((row(hands_back=True, hand_back_ticks=0),), (50, 0))))
     assert not all(check.holds for check in checks_of(LiveStudy((row(),), (50, 1))))
+    for holds in (True, False):
+        steady = Check("changes at constant load", "2", "<= 2", holds)
+        assert all(c.holds for c in checks_of(LiveStudy((row(),), (50, 0), steadiness=steady))) is holds
     assert write_study(good, tmp_path).exists()
 
 
