@@ -8,6 +8,7 @@ import pytest
 
 from controller.errors import RunError
 from controller.flaps import flap_index
+from experiments import live_process
 from experiments.compared_run import ComparedRun, Stretch, measured, native_run, our_run
 from experiments.evidence_files import Artefacts
 from experiments.live_compare import (
@@ -185,7 +186,9 @@ def test_repetitions_are_shown_as_mean_and_spread():
     assert cells_of(Compared("b", (), "missing: x"), ["strict"]) == ["b", "missing: x"]
 
 
-def test_command_that_fails_or_does_not_end_is_told_with_its_last_words(tmp_path):
+def test_command_that_fails_or_does_not_end_is_told_with_its_last_words(tmp_path, monkeypatch):
+    # Where these tests run in the background, what they start ignores Ctrl-C.
+    monkeypatch.setattr(live_process, "_STOP_TIMEOUT_S", 0.5)
     run_to_end(["true"], tmp_path / "log", 10.0)
     with pytest.raises(RunError, match=r"status 3; its last words:\ngone"):
         run_to_end(["sh", "-c", "echo gone; exit 3"], tmp_path / "log", 10.0)
