@@ -238,9 +238,10 @@ def node_loss_text() -> str:
     """What to expect of a joined cluster when a node is lost without notice."""
     from serving import ray_compat
 
+    dies_s, hangs_s = ray_compat.node_loss_s()
     return (
-        f"a node that is lost without notice counts as gone after up to {ray_compat.node_loss_s():.1f} s (this "
-        "cluster's health checks, RAY_health_check_* where its head is started)"
+        f"a node lost without notice counts as gone after up to {dies_s:g} s if it dies and {hangs_s:g} s if it hangs, "
+        "unless this cluster's head was started with other RAY_health_check_* settings, which cannot be seen from here"
     )
 
 

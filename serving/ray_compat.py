@@ -9,7 +9,7 @@
 | `GcsClient`, `usage_lib.get_cluster_metadata` | versions of a cluster before joining it | none |
 | `internal_kv` | what an actor is built from must outlive its creator | none: arguments are lost with the creator |
 | `GcsClient.drain_node` | a node under notice | `ray drain-node`, a process for each call |
-| `_raylet.Config.health_check_*` | how soon a joined cluster notices a lost node | none |
+| `_raylet.Config.health_check_*` | Ray's own settings of how a lost node is noticed | none |
 """
 
 from __future__ import annotations
@@ -186,14 +186,16 @@ def cluster_versions(address: str) -> dict[str, str]:
     return {"ray": str(found.get("ray_version", "")), "python": str(found.get("python_version", ""))}
 
 
-def node_loss_s() -> float:
-    """Longest time until the cluster that was joined gives up a node that stopped answering, seconds.
+def node_loss_s() -> tuple[float, float]:
+    """Longest time until a node counts as gone that died, and one that hangs, seconds, by the settings of this process.
 
-    Every check then runs into its time-out, and the next begins a period later.
+    A dead node refuses each check at once, a hanging one lets each run into its time-out. The checks are made by the head
+    of a cluster, whose environment decides and cannot be asked for; without one of its own these are Ray's defaults.
     """
-    config: Any = importlib.import_module("ray._raylet").Config  # as the cluster was started, once it is joined
-    check_ms = config.health_check_period_ms() + config.health_check_timeout_ms()
-    return float(config.health_check_failure_threshold() * check_ms / 1000.0)
+    config: Any = importlib.import_module("ray._raylet").Config  # a compiled module without type information
+    period_ms, timeout_ms = config.health_check_period_ms(), config.health_check_timeout_ms()
+    misses = config.health_check_failure_threshold()
+    return misses * period_ms / 1000.0, misses * (period_ms + timeout_ms) / 1000.0
 
 
 def http_address(details: Any) -> tuple[str, int] | None:
