@@ -20,6 +20,7 @@ from controller.arrays import (
 from controller.bill import serverless_usd
 from controller.kernels.compiled import inner
 from controller.kernels.money import DAY, HOUR, costs_of, measure
+from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -177,13 +178,9 @@ def _bound(
     measure(costs, plan.replicas[n], room)
     per_hour = max(0.0, -max(room[HOUR], room[DAY]))
     room[HOUR], room[DAY] = per_hour, -room[DAY] * costs.left_h
-    is_done = np.zeros(num_classes, np.bool_)
+    order = np.empty(num_classes, np.int64)
+    rank_falling(wl.value_usd, order)
     is_counted = np.zeros(cat.usable.shape, np.bool_)
-    for _ in range(num_classes):
-        c = -1
-        for other in range(num_classes):
-            if not is_done[other] and (c < 0 or wl.value_usd[other] > wl.value_usd[c]):
-                c = other
-        is_done[c] = True
+    for c in order:
         if wl.num_operators[c] == 1:
             _bound_class(cat, wl, strict.limits.control, obs, plan, n, c, shares, room, is_counted)

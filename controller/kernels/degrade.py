@@ -26,6 +26,7 @@ from controller.arrays import (
 )
 from controller.kernels.compiled import inner
 from controller.kernels.money import DAY, HOUR, Costs, costs_of, measure
+from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import DEGRADE, Reason
 from controller.rule_arrays import RATE_TICKS
@@ -216,14 +217,10 @@ def set_shed_limits(
     for a share of its requests keeps that share of its queue limit, at least one request.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
-    is_served = np.zeros(num_classes, np.bool_)
+    order = np.empty(num_classes, np.int64)
+    rank_falling(wl.value_usd, order)
     taken_rps = 0.0
-    for _ in range(num_classes):
-        c = -1
-        for other in range(num_classes):
-            if not is_served[other] and (c < 0 or wl.value_usd[other] > wl.value_usd[c]):
-                c = other
-        is_served[c] = True
+    for c in order:
         capacity_rps = 0.0
         for v in range(num_variants):
             for p in range(num_pools):

@@ -282,14 +282,14 @@ def probe_pools(
 
 
 @kernel
-def rank_variants(accuracy: F64, ranked: I64) -> None:
-    """Writes variant indices by falling accuracy, catalog order among equals."""
-    for v in range(accuracy.shape[0]):
-        at = v
-        while at > 0 and accuracy[ranked[at - 1]] < accuracy[v]:
+def rank_falling(values: F64, ranked: I64) -> None:
+    """Writes indices by falling value (variants by accuracy, classes by what they are worth), in order among equals."""
+    for i in range(values.shape[0]):
+        at = i
+        while at > 0 and values[ranked[at - 1]] < values[i]:
             ranked[at] = ranked[at - 1]
             at -= 1
-        ranked[at] = v
+        ranked[at] = i
 
 
 @kernel

@@ -24,7 +24,7 @@ from controller.arrays import (
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.placing import class_slack
-from controller.kernels.provision import probe_pools, rank_variants, whole_replicas
+from controller.kernels.provision import probe_pools, rank_falling, whole_replicas
 from controller.kernels.rates import class_weights
 from controller.kernels.rival_autoscalers import note_planned, scale_groups
 from controller.kernels.rival_demand import burstiness, demand_of_class, hold_demand, utilisation
@@ -241,7 +241,7 @@ def scheme_one(
                 place(kind, cat, settings, state, obs, n, c, v, mix[v] * need_rps[c], lost, bought, demand)
     if settings.adaptive_variant:
         ranked = np.empty(num_variants, np.int64)
-        rank_variants(cat.accuracy, ranked)
+        rank_falling(cat.accuracy, ranked)
         whole_replicas(
             wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,
             demand, ranked, plan.replicas,

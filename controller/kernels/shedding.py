@@ -24,6 +24,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -56,17 +57,6 @@ def _slack_s(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, c
     """Seconds that a request of a class may wait for an option."""
     v, p = o // cat.market.shape[0], o % cat.market.shape[0]
     return max(0.0, wl.slo_s[c] - cat.service_s[v, p, plan.batch_size[n, v, p]] - wl.network_s[c, v, p])
-
-
-@inner
-def _sort_by_value(value_usd: F64, order: I64) -> None:
-    """Writes classes by falling value, of equal ones the first named first."""
-    for c in range(order.shape[0]):
-        at = c
-        while at > 0 and value_usd[order[at - 1]] < value_usd[c]:
-            order[at] = order[at - 1]
-            at -= 1
-        order[at] = c
 
 
 @inner
@@ -217,7 +207,7 @@ def shed_by_value(
         if cat.market[p] != SERVERLESS and cat.cells[v] <= 1:
             left[o] = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
     order, demand = np.empty(num_classes, np.int64), np.empty(num_classes)
-    _sort_by_value(wl.value_usd, order)
+    rank_falling(wl.value_usd, order)
     _demand_of_machines(cat, wl, ctl, obs, plan, n, order, shares, demand)
     flow, load = np.zeros((num_classes, left.shape[0])), np.zeros(left.shape[0])
     kept = np.zeros(num_classes)  # share of a class that goes to machines that serve

@@ -16,6 +16,7 @@ from controller.arrays import (
 )
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.provision import rank_falling
 from controller.kernels.rates import SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate, own_capacity
 from controller.kernels.workflow import workflow_split
@@ -145,12 +146,7 @@ def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     """Writes serving options (v * P + p) by falling accuracy, catalog order within a variant; returns how many."""
     num_variants, num_pools = serving.shape
     ranked = np.empty(num_variants, np.int64)
-    for v in range(num_variants):
-        at = v
-        while at > 0 and cat.accuracy[ranked[at - 1]] < cat.accuracy[v]:
-            ranked[at] = ranked[at - 1]
-            at -= 1
-        ranked[at] = v
+    rank_falling(cat.accuracy, ranked)
     count = 0
     for i in range(num_variants):
         v = ranked[i]

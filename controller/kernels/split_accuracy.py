@@ -11,8 +11,7 @@ MOST_UTILISATION = 1.0
 """Up to this share of its capacity an option may be loaded above the common utilisation to repay accuracy.
 
 All of it: a class that is owed accuracy mostly has time to wait, and a request answered by a variant below its floor
-has to be made up for by many above it. At 0.85 fleets cost 10 % more, at 1.3 they cost 6 % more (suite-cpu, six
-training days of four traces, the rule with the better of two headrooms).
+has to be made up for by many above it.
 """
 
 
