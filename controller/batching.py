@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, CatalogArrays, WorkloadArrays
+from controller.bill import serverless_usd
 
 USUAL_BATCH_SLACK = 0.5
 """Share of an SLO that batches take where no rule's settings say it."""
@@ -113,7 +114,13 @@ def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
         least = wl.accuracy_floor[c] - max(0.0, LARGEST_LACK * (most - wl.accuracy_floor[c]))
         keys = []
         for v, p in options.tolist():
-            call_usd = cat.service_s[v, p, 1] * cat.memory_gb[p] * cat.usd_per_gb_s[p] + cat.usd_per_request[p]
+            call_usd = serverless_usd(
+                cat.service_s[v, p, 1],
+                cat.billing_step_s[p],
+                cat.memory_gb[p],
+                cat.usd_per_gb_s[p],
+                cat.usd_per_request[p],
+            )
             lack = wl.accuracy_floor[c] - cat.accuracy[v]
             usd = call_usd + wl.egress_usd[c, v, p] + (price[c] * lack if lack > 0.0 or has_use_of_more else 0.0)
             is_below = cat.accuracy[v] < least
