@@ -219,7 +219,11 @@ def schemes(check: bool, out: str) -> int:
 @experiment.command()
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
 @click.option(
-    "--only", "names", multiple=True, metavar="PART", help="A fault, by how its name begins, or `compare`; repeatable."
+    "--only",
+    "names",
+    multiple=True,
+    metavar="PART",
+    help="A fault, by how its name begins, or `compare`, `router`, `steadiness`; repeatable.",
 )
 @click.option("--learned", type=click.Path(), metavar="FILE", help="Learned policy.  [default: the one shipped]")
 @click.option("--rule", type=click.Path(), metavar="YAML", help="Settings of the best rule.  [default: tuned mpc]")
@@ -245,8 +249,8 @@ def live(
 
     Starts `provisor serve` on Ray nodes of this machine, three pools of machines with emulated service times, under an
     open load of 16 requests a second; kills and freezes processes and nodes, posts a notice, spoils the policy file,
-    takes the router from the controller's sight and sets its clock. Then the journal is decided again, and the router
-    is measured beside a bare Serve application.
+    takes the router from the controller's sight and sets its clock. Then the journal is decided again, the router is
+    measured beside a bare Serve application, and changes of capacity are counted in a simulated constant load.
 
     The comparison serves the same requests of a stretch of a test day with the learned policy, with the tuned rule, and
     with Ray Serve's own autoscaler and its tuned settings, one after the other, each with replicas that sleep for their
@@ -257,6 +261,7 @@ def live(
       provisor experiment live --check
       provisor experiment live --only 'a node goes' --out runs/nodes
       provisor experiment live --only compare --learned policy.provisor --repeats 3
+      provisor experiment live --only steadiness
     """
     from experiments.checks import show_checks
     from experiments.compared_run import Stretch

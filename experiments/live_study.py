@@ -46,8 +46,8 @@ _START_TIMEOUT_S = 420.0
 _SETTINGS = {"need_band": 0.5, "scale_in_s": 7200.0, "over_provision": 1.5}
 """A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken."""
 
-COMPARE = "compare"
-"""Name of the comparison among the parts of the study."""
+COMPARE, ROUTER, STEADINESS = "compare", "router", "steadiness"
+"""Names of the parts of the study that are no faults."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,14 @@ def run_study(
     Args:
         out: Folder of results.
         say: Prints a line of progress.
-        names: Of faults, and `COMPARE`; none: everything, the router too.
+        names: Of faults and other parts; none: everything.
         asked: What is compared.
 
     Raises:
         UsageError: A name is none of a part.
         RunError: The run of the faults does not come up or does not settle.
     """
-    parts = [fault.name for fault in FAULTS] + [COMPARE]
+    parts = [fault.name for fault in FAULTS] + [COMPARE, ROUTER, STEADINESS]
     for name in names:
         if not any(part.startswith(name) for part in parts):
             raise UsageError(mismatch("--only", f"the beginning of one of {parts}", name))
@@ -174,11 +174,12 @@ def run_study(
             parity = (replayed.ticks, replayed.ticks_different)
         if COMPARE in chosen:
             compared = compare(asked or CompareOptions(), out / COMPARE, say)
-    if not names:
+    if ROUTER in chosen:
         from experiments.bench_live import router_added
 
         say("measuring the router beside a bare application")
         router = router_added()
+    if STEADINESS in chosen:
         say(f"simulating {steadiness.HOURS:g} hours at constant load")
         steady = steadiness.steadiness_check(LiveOptions().policy, "what `provisor serve` begins with")
     study = LiveStudy(rows, parity, router, compared, steady)
