@@ -122,9 +122,7 @@ class FaultRow:
     rule_ticks: int  # that the named rule drove
     worst_s: float  # longest wait for an answer
     hands_back: bool  # whether the rule had to take over
-    hand_back_ticks: (
-        int | None
-    )  # from the alarm to the rule's first decision; None: it did not take over, or had not to
+    hand_back_ticks: int | None  # from the alarm to the rule's first decision; None: none, or it had not to decide
 
 
 def num_serving(status: dict[str, Any]) -> int:

@@ -189,8 +189,8 @@ def cluster_versions(address: str) -> dict[str, str]:
 def node_loss_s() -> tuple[float, float]:
     """Longest time until a node counts as gone that died, and one that hangs, seconds, by the settings of this process.
 
-    A dead node refuses each check at once, a hanging one lets each run into its time-out. The checks are made by the head
-    of a cluster, whose environment decides and cannot be asked for; without one of its own these are Ray's defaults.
+    A dead node refuses each check at once, a hanging one lets each run into its time-out. A cluster's head makes the
+    checks, and its environment, which cannot be asked for, decides; where this process sets nothing, Ray's defaults.
     """
     config: Any = importlib.import_module("ray._raylet").Config  # a compiled module without type information
     period_ms, timeout_ms = config.health_check_period_ms(), config.health_check_timeout_ms()

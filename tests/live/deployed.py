@@ -24,12 +24,15 @@ class Live:
         self.began_s = time.monotonic()
         self.fleet = Fleet(setting.catalog, calm_market(1), 0, setting.control.retry_after_s)
         builder = ObservationBuilder(setting)
-        clock = lambda: time.monotonic() - self.began_s  # noqa: E731
-        self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, clock)
+        self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, self.now_s)
         self.plan = empty_plan(1, setting.shape)
         self.shares = np.zeros((1, 2, 3, 4))
         images, digits = zoo.images()[2:]
         self.images, self.digits = [row.tolist() for row in images], digits.tolist()
+
+    def now_s(self):
+        """Seconds since it was deployed."""
+        return time.monotonic() - self.began_s
 
     def act(self, until, timeout_s=60.0, **counts):
         """Applies actions and follows Serve until a condition holds."""
