@@ -111,6 +111,7 @@ def test_operator_changes_mode_and_policy_while_it_serves_and_all_of_it_replays(
         def drives(driver):
             wait_until(lambda: ask.get("/v1/mode")["driver"] == driver)
 
+        wait_until(lambda: ask.get("/v1/status")["ticks"] > 0)  # before its first tick, too, it says "rule"
         drives("rule")
         assert ask.send("PUT", "/v1/mode", {"mode": "canary"})["mode"] == "canary"
         drives("canary")
