@@ -53,6 +53,15 @@ def machine_usd(cat: CatalogArrays, rps: F64) -> F64:
     return usd
 
 
+PATIENT_S = 10.0
+"""SLO of a class whose headroom lies half-way, by its logarithm, between that of one in a hurry and one with time."""
+
+
+def class_headroom(wl: WorkloadArrays, patient_headroom: float) -> F64:
+    """What each class's headroom is multiplied by, (C,): 1 in a hurry, `patient_headroom` with all the time to wait."""
+    return np.asarray(patient_headroom ** (wl.slo_s / (wl.slo_s + PATIENT_S)), np.float64)
+
+
 def near_floor(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:
     """Which variants a class is likely to be served by, (C, V): those on machines next to its floor, on either side.
 

@@ -100,6 +100,7 @@ class RivalArrays(NamedTuple):
     overflow_fraction: float
     overflow_slack: float
     headroom: float
+    class_headroom: F64  # (C,) what a class's demand is multiplied by
     cooldown_ticks: int
     high_utilisation: float
     low_utilisation: float

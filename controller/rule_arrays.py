@@ -74,7 +74,7 @@ class MpcArrays(NamedTuple):
     """`MpcSettings` as numbers; units and ranges are documented there."""
 
     quantile: float
-    headroom: float
+    headroom: F64  # (C,)
     backlog_s: float
     need_band: float
     accuracy_margin: float

@@ -320,7 +320,10 @@ def encode_one(
     at, aim = _put_promises(cat, wl, ctl, settings, obs, n, rps, weights, at, out)
     at, ready_rps, machines = _put_capacity(cat, wl, ctl, obs, plan, n, rps, at, out)
     at = _put_money(cat, wl, ctl, settings, state, obs, plan, n, rps, weights, at, out)
-    wanted = rps * own_growth * settings.headroom
+    headroom = 0.0
+    for c in range(weights.shape[0]):
+        headroom += weights[c] * settings.headroom[c]
+    wanted = rps * own_growth * headroom
     at = _put(out, n, at, _log(wanted / max(ready_rps, LEAST_SHARE * wanted)))
     at = _put(out, n, at, 2.0 * aim)
     held = 0.0

@@ -15,6 +15,12 @@ from controller.kernels.compiled import kernel
 _LEAST_RPS = 1e-9
 """Demand below this is none; prices are then those of the first request."""
 
+LEAST_FILLED = 0.5
+"""A part that is to be bought on demand and fills less than this of the smallest machine is bought on spot as well.
+
+Rounded up to a machine, each small part of each variant would be one more than is needed.
+"""
+
 
 @kernel
 def _is_choice(allowed: Bool, usd: F64, available: Bool, is_blocked: bool, n: int, c: int, v: int, p: int) -> bool:
@@ -89,7 +95,8 @@ def fill_pools(
 
     `base_part` of the demand is bought on demand in any case, `spot_share` of the rest on spot: over-provisioned, and
     spread evenly over the open spot pools that cost at most (1 + `spot_spread`) times the cheapest; where these are
-    full, likewise over the cheapest of the rest and those near it. Spot that costs more than on-demand, over-provision
+    full, likewise over the cheapest of the rest and those near it. A part on demand that is hardly worth a machine
+    (`LEAST_FILLED`) goes to spot. Spot that costs more than on-demand, over-provision
     included, is not bought. What no pool has room for stands at the cheapest one, at the price of the dearest.
 
     Args:
@@ -131,6 +138,12 @@ def fill_pools(
         on_spot = need_rps
     elif spot_usd * over_provision < own_usd:
         on_spot = need_rps * (1.0 - base_part) * spot_share
+        smallest_rps = np.inf
+        for p in range(num_pools):
+            if market[p] == ON_DEMAND and _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
+                smallest_rps = min(smallest_rps, rps[v, p])
+        if need_rps - on_spot < LEAST_FILLED * smallest_rps:
+            on_spot = need_rps
     own = need_rps - on_spot
     dearest = 0.0
     if on_spot > 0.0:
@@ -247,15 +260,16 @@ def _in_order(
 ) -> float:
     """Fills the on-demand pools, cheapest first; returns what is left."""
     for _ in range(market.shape[0]):
-        best = -1
+        best, least_usd = -1, np.inf
         for p in range(market.shape[0]):
             if (
                 market[p] == ON_DEMAND
                 and _room(rps, pool_max, used, taken, v, p) > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
-                and (best < 0 or usd[v, p] < usd[v, best])
             ):
-                best = p
+                price = usd[v, p] * max(1.0, rps[v, p] / left)  # a machine of it is rented whole for what is left
+                if price < least_usd:
+                    best, least_usd = p, price
         if best < 0:
             return left
         part = min(left, _room(rps, pool_max, used, taken, v, best))

@@ -169,10 +169,11 @@ def form_one(
     if forms[n] == RESIDUAL:
         add_residuals(cat.market, settings.rps, acted, n, total_rps, np.empty(cat.accuracy.shape[0]), capacity)
     elif forms[n] == DIRECT:
-        waiting = 0
+        waiting, headroom = 0, 0.0
         for c in range(wl.share.shape[0]):
             waiting += max(0, obs.waiting[n, c])
-        demand_rps = rps * settings.headroom * np.exp(DIAL * dial_log_odds(dial, n))
+            headroom += weights[c] * settings.headroom[c]
+        demand_rps = rps * headroom * np.exp(DIAL * dial_log_odds(dial, n))
         total_rps = direct_capacity(settings.usd, acted, n, demand_rps + waiting / settings.backlog_s, capacity)
     fraction, scale_in_s = overflow_and_hold(settings, knobs, dial, n)
     place_one(

@@ -212,7 +212,7 @@ def propose_one(
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     value_of_miss = dial_log_odds(dial, n)
-    headroom = scaled(settings.headroom, FACTOR * knob(knobs, n, HEADROOM))
+    headroom = scaled(1.0, FACTOR * knob(knobs, n, HEADROOM))
     spot_share = shifted(settings.spot_share, LOGIT * knob(knobs, n, SPOT_SHARE))
     over_provision = max(1.0, scaled(settings.over_provision, OVER_FACTOR * knob(knobs, n, OVER_PROVISION)))
     base_part = shifted(settings.on_demand_floor, LOGIT * knob(knobs, n, ON_DEMAND_SHARE))
@@ -237,7 +237,7 @@ def propose_one(
     used, taken = np.zeros(num_pools), np.empty(num_pools)
     total_rps, need = 0.0, np.empty(num_classes)
     for c in range(num_classes):
-        need[c] = weights[c] * grown * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
+        need[c] = weights[c] * grown * settings.headroom[c] * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
         planned_rps = state.need_rps[n, c]
         need[c] = held(
             planned_rps, need[c], planned_rps * (1.0 - settings.need_band), need[c] * (1.0 + 0.5 * settings.need_band)

@@ -14,6 +14,11 @@ FLOOR_MARGIN = 1e-4
 SPLIT_MARGIN = 5e-4
 """Traffic is split for this far above a floor: loading accurate machines higher costs less than renting more."""
 
+CREDIT_MARGIN = 3e-3
+"""The same for the class with the highest floor, for which accuracy is dearest: what its machines can do and need not
+is credit, and so much fewer of them are rented later.
+"""
+
 PRIOR_REQUESTS = 30.0
 """Weight of the workload's class shares in the estimate of the present mix, in requests."""
 

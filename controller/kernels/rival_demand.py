@@ -139,8 +139,9 @@ def demand_of_class(
     is_bursty: bool,
 ) -> float:
     """Requests/s that the scheme plans capacity for now, headroom included."""
+    own_headroom = settings.class_headroom[c]
     if kind == RIBBON:
-        return settings.headroom * settings.prior_rps * wl.share[c]
+        return settings.headroom * own_headroom * settings.prior_rps * wl.share[c]
     rate = recent_rate(wl, ctl, obs, n, c, settings.prior_rps)
     if kind == EXASCALE:
         ahead = line_forecast(ctl, obs, n, c, settings.window_ticks, settings.ahead_ticks)
@@ -149,6 +150,7 @@ def demand_of_class(
             rate = max(ahead, most)
     if kind == MARK:
         rate = max(rate, line_forecast(ctl, obs, n, c, settings.window_ticks, settings.ahead_ticks))
+    rate *= own_headroom
     if (kind in (PARAGON, PARAGON_PLUS)) and not is_bursty:
         return settings.headroom * settings.calm_headroom * rate
     if kind == INFAAS:

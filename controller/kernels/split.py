@@ -17,8 +17,16 @@ from controller.arrays import (
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.provision import rank_falling
-from controller.kernels.rates import SPLIT_MARGIN, class_weights, history_sum, planned_rps
-from controller.kernels.split_accuracy import MOST_UTILISATION, even_out, fill_from_the_top, load_accurate, own_capacity
+from controller.kernels.rates import CREDIT_MARGIN, SPLIT_MARGIN, class_weights, history_sum, planned_rps
+from controller.kernels.split_accuracy import (
+    FILL_TICKS,
+    MOST_UTILISATION,
+    even_out,
+    fill_from_the_top,
+    find_waits,
+    load_accurate,
+    own_capacity,
+)
 from controller.kernels.workflow import workflow_split
 from controller.rule_arrays import RATE_TICKS
 
@@ -34,7 +42,10 @@ LEAST_LEFT_S = 60.0
 @inner
 def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float) -> float:
     """Mean accuracy that the next `answers` answers of a class need so that its day's mean is just above the floor."""
-    floor = wl.accuracy_floor[c] + SPLIT_MARGIN
+    is_highest = True
+    for other in range(wl.accuracy_floor.shape[0]):
+        is_highest = is_highest and wl.accuracy_floor[other] <= wl.accuracy_floor[c]
+    floor = wl.accuracy_floor[c] + (CREDIT_MARGIN if is_highest else SPLIT_MARGIN)
     debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18):
         return floor
@@ -171,9 +182,9 @@ def split_one(
 
     Every serving option gets load in proportion to its capacity. Classes take that load in order of the accuracy they
     are owed, highest first, from the most accurate option down; as far as this leaves a class below what it is owed
-    while another is above, both move towards an even mixture. A class that is still short moves onto accurate options
-    with room to spare. A class with a cascade has shares of its variants instead; the shares of a class's collages
-    stand beside those of its requests and sum to 1 for themselves.
+    while another is above, both move towards an even mixture. A class that is still short moves onto more accurate
+    options that have room, or whose queue is shorter than it bears to wait in. A class with a cascade has shares of its
+    variants instead; the shares of a class's collages stand beside those of its requests and sum to 1 for themselves.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     serving = np.zeros((num_variants, num_pools))
@@ -223,12 +234,18 @@ def split_one(
     num_options = _sort_options(cat, serving, order)
     # How many times its even load an option could bear.
     slack = max(1.0, MOST_UTILISATION * total_capacity / max(demand_rps, 1e-9))
+    wait_s, usd, patience_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
+    find_waits(cat, wl, obs, plan, n, serving, order, num_options, wait_s, usd, patience_s)
     fill_from_the_top(
-        wl, n, serving, total_capacity, slack, weights, pooled_weight, owed, pending, order, num_options, shares
-    )
+        wl, n, serving, total_capacity, slack, weights, pooled_weight, owed, pending, order, num_options,
+        wait_s, patience_s, shares,
+    )  # fmt: skip
     if num_classes > 1:
         even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
-    load_accurate(cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options, shares)
+    load_accurate(
+        cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options,
+        wait_s, usd, patience_s, FILL_TICKS * ctl.tick_s, shares,
+    )  # fmt: skip
 
 
 @kernel

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, I64, Bool, CatalogArrays, WorkloadArrays
+from controller.arrays import F64, I64, Bool, CatalogArrays, ObservationArrays, PlanArrays, WorkloadArrays
 from controller.kernels.compiled import inner
+from controller.kernels.rates import planned_rps
 
 MOST_UTILISATION = 1.0
 """Up to this share of its capacity an option may be loaded above the common utilisation to repay accuracy.
@@ -13,6 +14,68 @@ MOST_UTILISATION = 1.0
 All of it: a class that is owed accuracy mostly has time to wait, and a request answered by a variant below its floor
 has to be made up for by many above it.
 """
+
+PATIENCE = 0.6
+"""Share of the time that a class's requests may wait up to which an option's queue is filled with them.
+
+A class with time to wait queues where it is answered well, rather than go at once to what answers it badly: what one
+request lacks of its floor has to be made up for by several on dear machines.
+"""
+
+FILL_TICKS = 3.0
+"""Ticks in which a queue is filled or worked off to that: a few, so that it neither swings nor stays unused."""
+
+
+@inner
+def find_waits(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    n: int,
+    serving: F64,
+    order: I64,
+    num_options: int,
+    wait_s: F64,
+    usd: F64,
+    patience_s: F64,
+) -> None:
+    """Writes what the options that serve ask of a request.
+
+    Args:
+        cat: Catalog.
+        wl: Workload.
+        obs: Observation.
+        plan: Plan.
+        n: Env.
+        serving: (V, P) requests/s of what serves.
+        order: (O,) options, v * P + p.
+        num_options: How many of them.
+        wait_s: (O,) time that the requests queued now take, written.
+        usd: (O,) $ per request at full use, written.
+        patience_s: (C, O) wait that a class bears there, written: `PATIENCE` of what overflow and SLO leave.
+    """
+    num_pools = serving.shape[1]
+    for i in range(num_options):
+        v, p = order[i] // num_pools, order[i] % num_pools
+        wait_s[i] = max(0, obs.queue[n, v, p]) / serving[v, p]
+        usd[i] = cat.price_usd_per_s[p] / planned_rps(cat, plan, n, v, p)
+        batch = max(1, min(plan.batch_size[n, v, p], cat.batch_max[v, p]))
+        for c in range(wl.slo_s.shape[0]):
+            left_s = wl.slo_s[c] - wl.network_s[c, v, p] - cat.service_s[v, p, batch]
+            if plan.overflow_fraction[n, c] > 0.0:
+                left_s = min(left_s, plan.overflow_after_s[n, c])
+            patience_s[c, i] = PATIENCE * left_s if left_s > 0.0 else 0.0
+
+
+@inner
+def most_owed(pending: Bool, done: Bool, owed: F64) -> int:
+    """The class to come that is owed the highest accuracy; -1 for none."""
+    c = -1
+    for other in range(owed.shape[0]):
+        if pending[other] and not done[other] and (c < 0 or owed[other] > owed[c]):
+            c = other
+    return c
 
 
 @inner
@@ -39,11 +102,14 @@ def fill_from_the_top(
     pending: Bool,
     order: I64,
     num_options: int,
+    wait_s: F64,
+    patience_s: F64,
     shares: F64,
 ) -> None:
     """Classes by owed accuracy, highest first, take load from the most accurate option down.
 
     Each option has room for load in proportion to its capacity; `slack` >= 1 is how many times as much it could bear.
+    No class takes of an option where more wait than it bears, unless the others have no room.
     """
     num_classes, _, num_pools = wl.allowed.shape
     room = np.empty(num_options)
@@ -56,10 +122,7 @@ def fill_from_the_top(
                 own_room[c] += room[i] * slack
     done = np.zeros(num_classes, np.bool_)
     for _ in range(num_classes):
-        c = -1
-        for other in range(num_classes):
-            if pending[other] and not done[other] and (c < 0 or owed[other] > owed[c]):
-                c = other
+        c = most_owed(pending, done, owed)
         if c < 0:
             return
         done[c] = True
@@ -69,7 +132,7 @@ def fill_from_the_top(
             v, p = order[i] // num_pools, order[i] % num_pools
             if left <= 0.0:
                 break
-            if not wl.allowed[c, v, p]:
+            if not wl.allowed[c, v, p] or wait_s[i] > patience_s[c, i]:
                 continue
             kept = 0.0  # for classes still to come that have nowhere else to go
             for other in range(num_classes):
@@ -145,41 +208,58 @@ def load_accurate(
     pending: Bool,
     order: I64,
     num_options: int,
+    wait_s: F64,
+    usd: F64,
+    patience_s: F64,
+    fill_s: float,
     shares: F64,
 ) -> None:
-    """Moves a class that is short of accuracy from its least accurate options to more accurate ones that have room."""
+    """Moves classes that are short of accuracy, the one owed most first, onto more accurate options that have room.
+
+    From a class's least accurate option a request goes where more accuracy costs least: what answers it far above its
+    floor is mostly needed by another class. There is room for what an option serves, and for what fills its queue
+    within `fill_s` as far as the class bears to wait.
+    """
     num_classes, _, num_pools = wl.allowed.shape
     load = np.zeros(num_options)
     for i in range(num_options):
         v, p = order[i] // num_pools, order[i] % num_pools
         for c in range(num_classes):
             load[i] += shares[n, c, v, p] * weights[c] * demand_rps
-    for c in range(num_classes):
-        if not pending[c]:
-            continue
+    done = np.zeros(num_classes, np.bool_)
+    for _ in range(num_classes):
+        c = most_owed(pending, done, owed)
+        if c < 0:
+            return
+        done[c] = True
         short = owed[c]
         for i in range(num_options):
             v, p = order[i] // num_pools, order[i] % num_pools
             short -= shares[n, c, v, p] * cat.accuracy[v]
         class_rps = max(weights[c] * demand_rps, 1e-9)
-        low, high = num_options - 1, 0
-        while short > 1e-9 and high < low:
+        low = num_options - 1
+        while short > 1e-9 and low > 0:
             from_v, from_p = order[low] // num_pools, order[low] % num_pools
-            to_v, to_p = order[high] // num_pools, order[high] % num_pools
-            gain = cat.accuracy[to_v] - cat.accuracy[from_v]
-            room = MOST_UTILISATION * serving[to_v, to_p] - load[high]
-            if gain <= 0.0:
-                break
-            if not wl.allowed[c, to_v, to_p] or room <= 1e-9:
-                high += 1
-            elif shares[n, c, from_v, from_p] <= 1e-12:
-                low -= 1
-            else:
+            best, least_usd, room = -1, np.inf, 0.0
+            for i in range(low):
+                v, p = order[i] // num_pools, order[i] % num_pools
+                gain = cat.accuracy[v] - cat.accuracy[from_v]
+                if gain <= 0.0 or not wl.allowed[c, v, p]:
+                    continue
+                borne = MOST_UTILISATION + max(-1.0, (patience_s[c, i] - wait_s[i]) / fill_s)
+                free = borne * serving[v, p] - load[i]
+                price = (usd[i] - usd[low]) / gain
+                if free > 1e-9 and price < least_usd:
+                    best, least_usd, room = i, price, free
+            moved = 0.0
+            if best >= 0:
+                to_v, to_p = order[best] // num_pools, order[best] % num_pools
+                gain = cat.accuracy[to_v] - cat.accuracy[from_v]
                 moved = min(shares[n, c, from_v, from_p], room / class_rps, short / gain)
                 shares[n, c, from_v, from_p] -= moved
                 shares[n, c, to_v, to_p] += moved
                 load[low] -= moved * class_rps
-                load[high] += moved * class_rps
+                load[best] += moved * class_rps
                 short -= moved * gain
-                if moved <= 1e-12:
-                    high += 1
+            if best < 0 or shares[n, c, from_v, from_p] <= 1e-12 or moved <= 1e-12:
+                low -= 1

@@ -26,7 +26,7 @@ class Demand:
     existing: I64  # (O,) ready and starting
     most: I64  # (P,) replicas that a pool may hold: what it has where it takes no launches
     is_open: Bool  # (P,)
-    headroom: float
+    headroom: F64  # (C,)
 
     @property
     def need_rps(self) -> F64:

@@ -46,6 +46,12 @@ class Levers(FixedChoice):
     accuracy_margin: float = Field(
         default=0.001, ge=0.0, le=0.05, description="a mix is aimed this far above the floor, share of right answers"
     )
+    patient_headroom: float = Field(
+        default=1.0,
+        ge=0.3,
+        le=1.5,
+        description="capacity for a class with time to wait, relative to that for one in a hurry; not for autoscalers",
+    )
     repay_s: float = Field(
         default=3600.0, ge=60.0, le=86400.0, description="a mix works an accuracy debt or credit off over this span"
     )

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import accuracy_usd, capacity_rps, largest_batches, machine_usd, near_floor
+from controller.batching import accuracy_usd, capacity_rps, class_headroom, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.dial import Preferences, adjusted
@@ -28,6 +28,12 @@ class MpcSettings(StrictModel):
     )
     headroom: float = Field(
         default=1.25, ge=0.7, le=3.0, description="capacity over that demand; leaves room for queueing"
+    )
+    patient_headroom: float = Field(
+        default=0.8,
+        ge=0.3,
+        le=1.5,
+        description="headroom of a class with time to wait, relative to `headroom`",
     )
     backlog_s: float = Field(
         default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"
@@ -93,6 +99,7 @@ class MpcSettings(StrictModel):
         speed = setting.scenario.speed
         given = self.model_dump(exclude={"miss_multiplier", "forecaster"})
         values = {name: value / speed if name in spans else value for name, value in given.items()}
+        values["headroom"] = self.headroom * class_headroom(setting.workload, values.pop("patient_headroom"))
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)

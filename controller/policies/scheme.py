@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from controller.arrays import F64, I64, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, largest_batches, machine_usd, near_floor
+from controller.batching import capacity_rps, class_headroom, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.errors import ConfigError, mismatch
 from controller.policies.choice import cheapest_choice, check_single_operators, pool_order
@@ -159,7 +159,7 @@ class Scheme(Generic[SettingsT]):
     def _compile(self) -> RivalArrays:
         setting, given = self.setting, self.settings
         num_variants, num_pools, num_classes = setting.shape
-        levers = {"spot_share": given.spot_share}
+        levers: dict[str, Any] = {"spot_share": given.spot_share}
         batch_slack = BATCH_SLACK
         if isinstance(given, Levers):
             for field, named in (("variant", given.variant), ("pool", given.pool)):
@@ -167,6 +167,7 @@ class Scheme(Generic[SettingsT]):
                     raise ConfigError(mismatch(field, "none where adaptive_variant is true", named))
             batch_slack = given.batch_slack
             levers |= given.model_dump(exclude={"variant", "pool", "batch_slack"}, include=set(Levers.model_fields))
+            levers["class_headroom"] = class_headroom(setting.workload, float(levers.pop("patient_headroom")))
             levers["repay_s"] = given.repay_s / setting.scenario.speed
         batch_size = largest_batches(setting.catalog, setting.workload, batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
@@ -197,7 +198,7 @@ class Scheme(Generic[SettingsT]):
             group_rps=_group_rps(variant, first, rps, bool(levers.get("adaptive_variant"))),
             prior_rps=setting.scenario.mean_rps,
             ahead_ticks=self.ticks(setting.scenario.control.horizon_s, least=1),
-            **(_NEUTRAL | levers | self.numbers()),
+            **({"class_headroom": np.ones(num_classes)} | _NEUTRAL | levers | self.numbers()),
         )
 
 

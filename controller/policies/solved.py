@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, largest_batches, machine_usd
+from controller.batching import capacity_rps, class_headroom, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.linear_program import INFEASIBLE, LIMIT, OPTIMAL
@@ -71,6 +71,7 @@ class SolvedPolicy(ABC):
         self._batch_size = largest_batches(setting.catalog, setting.workload, self.settings.batch_slack)
         self._rps = capacity_rps(setting.catalog, self._batch_size)
         self._usd = machine_usd(setting.catalog, self._rps)
+        self._headroom = self.settings.headroom * class_headroom(setting.workload, self.settings.patient_headroom)
         machines = setting.catalog.market != SERVERLESS
         self._offered = (self._rps > 0) & machines & setting.workload.allowed.any(axis=0)
         self._on_hull = self._offered & ~mixed_better(setting, self._usd)
@@ -168,7 +169,7 @@ class SolvedPolicy(ABC):
         load_rps = class_shares(setting, obs, n) * rps
         queued_rps = np.maximum(obs.waiting[n], 0) / (settings.backlog_s / speed)
         grown = min(5.0, float(quantile_at(self.forecast.levels, growth, log_odds)))
-        need_rps = float((load_rps * np.exp(grown) * settings.headroom + queued_rps).sum())
+        need_rps = float((load_rps * np.exp(grown) * self._headroom + queued_rps).sum())
         existing = obs.ready[n] + obs.starting[n]
         variant, pool = self._options(existing, self._is_open[n], need_rps)
         has = existing.sum(axis=0)
@@ -191,7 +192,7 @@ class SolvedPolicy(ABC):
             existing=existing[variant, pool],
             most=np.where(self._is_open[n], setting.limits.pool_max, np.minimum(has, setting.limits.pool_max)),
             is_open=self._is_open[n].copy(),
-            headroom=settings.headroom,
+            headroom=self._headroom,
         )
 
     def _options(self, existing: I64, is_open: Bool, need_rps: float) -> tuple[I64, I64]:

@@ -61,6 +61,19 @@ def test_spot_is_spread_over_pools_near_the_cheapest_and_goes_on_to_dearer_ones_
     assert filled(40.0, spot=1.0, most=(9, 9, 1, 1, 9))[1] == [0.0, 20.0, 10.0, 10.0, 0.0]
 
 
+def test_a_part_on_demand_that_is_hardly_worth_a_machine_goes_to_spot() -> None:
+    # 0.1 of 40 is 4 requests/s, of 60 is 6; the smallest machine on demand does 10.
+    assert filled(40.0, base=0.1, spot=1.0)[1] == [0.0, 0.0, 40.0, 0.0, 0.0]
+    assert filled(60.0, base=0.1, spot=1.0)[1][:2] == [6.0, 0.0]
+
+
+def test_on_demand_a_small_part_is_bought_where_a_whole_machine_costs_less() -> None:
+    # The second pool is half as dear per request, but twice as large: at 6 requests/s a machine costs the same in both
+    # (40 $/s), at 12 two of the first or one of the second.
+    assert filled(12.0)[1][:2] == [0.0, 12.0]
+    assert filled(6.0)[1][:2] == [6.0, 0.0]
+
+
 def test_spot_dearer_than_on_demand_is_not_bought() -> None:
     assert filled(40.0, spot=1.0, over=2.5)[1] == [0.0, 40.0, 0.0, 0.0, 0.0]
 

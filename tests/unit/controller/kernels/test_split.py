@@ -5,6 +5,7 @@ import pytest
 
 from controller.arrays import ObservationArrays, PlanArrays, empty_plan
 from controller.compile import Setting
+from controller.kernels.split_accuracy import PATIENCE
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
 
 
@@ -100,7 +101,35 @@ def test_a_class_short_of_accuracy_moves_onto_accurate_options_as_far_as_they_ca
     obs.ready[0, MEDIUM, OD], obs.ready[0, LARGE, OD] = 1, 1
     obs.day_answered[0, RELAXED] = 100_000
     obs.day_accuracy_sum[0, RELAXED] = 0.70 * 100_000
-    assert shares_of(setting, obs)[RELAXED, LARGE, OD] == pytest.approx(expected)
+    # The queue is as long as relaxed bears to wait in: it takes what is served, and does not grow.
+    cat, slo_s = setting.catalog, setting.workload.slo_s[RELAXED]
+    left_s = slo_s - setting.workload.network_s[RELAXED, LARGE, OD] - cat.service_s[LARGE, OD, 1]
+    obs.queue[0, LARGE, OD] = round(PATIENCE * left_s * 5.0)
+    assert shares_of(setting, obs)[RELAXED, LARGE, OD] == pytest.approx(expected, rel=0.01)
+
+
+def test_a_class_with_time_fills_the_queue_of_what_answers_it_well_before_it_is_answered_badly() -> None:
+    setting = tiny_setting()
+    moved = []
+    for queued in (0, 20, 40, 10_000):
+        obs = steady_observation(setting, 50.0)
+        obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 2, 4  # 20 requests/s that relaxed (25) is answered well by
+        obs.queue[0, MEDIUM, OD] = queued
+        moved.append(shares_of(setting, obs)[RELAXED, MEDIUM, OD] * 25.0)
+    assert moved[0] > 20.0  # more than it serves: the rest waits
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] < 20.0  # and a queue too long is worked off
+
+
+def test_accuracy_is_bought_where_it_costs_least() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 20.0)
+    obs.ready[0, :3, OD] = 4, 4, 4
+    # A debt of strict: medium brings 0.06 for one small more, large 0.12 for three more.
+    obs.day_answered[0, STRICT] = 10_000
+    obs.day_accuracy_sum[0, STRICT] = 0.695 * 10_000
+    shares = shares_of(setting, obs)
+    assert shares[STRICT, MEDIUM, OD] > shares[STRICT, LARGE, OD]
 
 
 def test_doomed_replicas_still_serve_and_draining_ones_do_not() -> None:

@@ -12,12 +12,18 @@ from controller.plan import Reason
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS
 from tests.strategies import random_observation
-from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
+from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, STRICT, steady_observation, tiny_setting
 
 RPS = np.array([20.0, 10.0, 5.0])[:, None]
 NO_GROWTH = persistence_forecast((0.1, 0.5, 0.9), (-1e-12, 0.0, 1e-12))
 PLAIN = MpcSettings(
-    headroom=1.0, over_provision=1.0, spot_share=0.0, on_demand_floor=0.0, accuracy_margin=0.0, scale_in_s=0.0
+    headroom=1.0,
+    patient_headroom=1.0,
+    over_provision=1.0,
+    spot_share=0.0,
+    on_demand_floor=0.0,
+    accuracy_margin=0.0,
+    scale_in_s=0.0,
 )
 
 
@@ -202,7 +208,17 @@ def test_spans_shrink_with_speed() -> None:
     fast = MpcSettings().arrays(tiny_setting(speed=10.0))
     assert fast.scale_in_s == 30.0
     assert fast.repay_s == 360.0
-    assert fast.headroom == MpcSettings().headroom
+    np.testing.assert_array_equal(fast.headroom, MpcSettings().arrays(tiny_setting()).headroom)
+
+
+def test_a_class_with_time_to_wait_is_given_less_headroom() -> None:
+    setting = tiny_setting()
+    slo_s = setting.workload.slo_s
+    policy = MpcPolicy(setting, PLAIN.model_copy(update={"headroom": 1.5, "patient_headroom": 0.5}), NO_GROWTH)
+    policy.decide(steady_observation(setting, 50.0))
+    need = policy.state.need_rps[0]
+    assert need == pytest.approx(25.0 * 1.5 * 0.5 ** (slo_s / (slo_s + 10.0)))
+    assert need[RELAXED] < need[STRICT]
 
 
 def test_a_pool_that_may_be_back_is_probed_with_one_replica_before_a_fleet_is_planned_there() -> None:

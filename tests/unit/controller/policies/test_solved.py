@@ -27,6 +27,7 @@ KINDS = ("infadapter", "rolling_milp")
 NO_GROWTH = persistence_forecast((0.1, 0.5, 0.9), (-1e-12, 0.0, 1e-12))
 PLAIN: dict[str, Any] = {
     "headroom": 1.0,
+    "patient_headroom": 1.0,
     "over_provision": 1.0,
     "spot_share": 0.0,
     "on_demand_floor": 0.0,
