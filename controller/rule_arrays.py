@@ -75,6 +75,7 @@ class MpcArrays(NamedTuple):
 
     quantile: float
     headroom: F64  # (C,)
+    steady_s: float
     backlog_s: float
     need_band: float
     accuracy_margin: float

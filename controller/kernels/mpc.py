@@ -23,9 +23,9 @@ from controller.kernels.compiled import inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.placing import place_one
-from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools
+from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools, size_for_mean
 from controller.kernels.quantiles import quantile_at
-from controller.kernels.rates import FLOOR_MARGIN, class_weights
+from controller.kernels.rates import FLOOR_MARGIN, class_weights, mean_rate
 from controller.plan import Reason
 from controller.rule_arrays import (
     ACCURACY_TILT,
@@ -267,6 +267,9 @@ def propose_one(
         state.accuracy_usd[n, c] = accuracy_price(cat.accuracy, cost, wl.accuracy_floor[c], mix)
         if has_machines:
             cheapest_mix(cat.accuracy, cost, target, mix)
+            steady_rps = mean_rate(ctl, obs, n, c, settings.steady_s)
+            if steady_rps >= 0.0:
+                size_for_mean(cat.accuracy, mix, steady_rps / max(need[c], 1e-9))
             for v in range(num_variants):
                 if mix[v] > 0.0:
                     _, is_blocked = fill_pools(

@@ -97,6 +97,30 @@ def accuracy_price(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
 
 
 @kernel
+def size_for_mean(accuracy: F64, mix: F64, ratio: float) -> None:
+    """Sizes the more accurate variant of a mixture of two for another demand; the other one serves the rest.
+
+    A floor holds on the mean of a day, so what is bought for its sake need not follow every peak, nor have headroom:
+    what it lacks at a peak it has to spare after it.
+
+    Args:
+        accuracy: (V,).
+        mix: (V,) shares of the demand, sum 1, changed.
+        ratio: The other demand over that of the mixture.
+    """
+    top, low = -1, -1
+    for v in range(mix.shape[0]):
+        if mix[v] > 0.0:
+            if top < 0 or accuracy[v] > accuracy[top]:
+                top, low = v, top
+            else:
+                low = v
+    if low >= 0:
+        mix[top] = min(1.0, mix[top] * ratio)
+        mix[low] = 1.0 - mix[top]
+
+
+@kernel
 def _sticky(wanted: float, existing: int) -> int:
     """Whole replicas for a wanted number: what exists where it is near enough, else rounded up."""
     if wanted - STICKY <= existing <= wanted + 1.0 + STICKY:

@@ -16,7 +16,7 @@ SPLIT_MARGIN = 5e-4
 
 CREDIT_MARGIN = 3e-3
 """The same for the class with the highest floor, for which accuracy is dearest: what its machines can do and need not
-is credit, and so much fewer of them are rented later.
+is credit, and so much fewer of them are rented later. As far as it has time to wait: full machines have queues.
 """
 
 PRIOR_REQUESTS = 30.0
@@ -62,6 +62,16 @@ def peak_rate(ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, num_ti
         if arrived > most and arrived < np.inf:
             most = arrived
     return most / ctl.tick_s
+
+
+@inner
+def mean_rate(ctl: ControlArrays, obs: ObservationArrays, n: int, c: int, span_s: float) -> float:
+    """Mean arrival rate of a class over a span, or as far back as the run goes; -1 in its first minute."""
+    num_ticks = min(obs.history.shape[2], max(1, int(span_s / ctl.tick_s + 0.5)))
+    known = min(num_ticks, obs.tick[n])
+    if known < RATE_TICKS:
+        return -1.0
+    return history_sum(obs, n, c, num_ticks) / (known * ctl.tick_s)
 
 
 @inner

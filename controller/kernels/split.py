@@ -14,6 +14,7 @@ from controller.arrays import (
     PlanArrays,
     WorkloadArrays,
 )
+from controller.batching import PATIENT_S
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.provision import rank_falling
@@ -45,7 +46,10 @@ def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, a
     is_highest = True
     for other in range(wl.accuracy_floor.shape[0]):
         is_highest = is_highest and wl.accuracy_floor[other] <= wl.accuracy_floor[c]
-    floor = wl.accuracy_floor[c] + (CREDIT_MARGIN if is_highest else SPLIT_MARGIN)
+    margin = SPLIT_MARGIN
+    if is_highest:
+        margin = max(margin, CREDIT_MARGIN * wl.slo_s[c] / (wl.slo_s[c] + PATIENT_S))
+    floor = wl.accuracy_floor[c] + margin
     debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18):
         return floor
@@ -234,14 +238,13 @@ def split_one(
     num_options = _sort_options(cat, serving, order)
     # How many times its even load an option could bear.
     slack = max(1.0, MOST_UTILISATION * total_capacity / max(demand_rps, 1e-9))
-    wait_s, usd, patience_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
-    find_waits(cat, wl, obs, plan, n, serving, order, num_options, wait_s, usd, patience_s)
     fill_from_the_top(
-        wl, n, serving, total_capacity, slack, weights, pooled_weight, owed, pending, order, num_options,
-        wait_s, patience_s, shares,
-    )  # fmt: skip
+        wl, n, serving, total_capacity, slack, weights, pooled_weight, owed, pending, order, num_options, shares
+    )
     if num_classes > 1:
         even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
+    wait_s, usd, patience_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
+    find_waits(cat, wl, ctl, obs, plan, n, serving, order, num_options, wait_s, usd, patience_s)
     load_accurate(
         cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options,
         wait_s, usd, patience_s, FILL_TICKS * ctl.tick_s, shares,

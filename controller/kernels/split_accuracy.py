@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, I64, Bool, CatalogArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.arrays import (
+    F64,
+    I64,
+    Bool,
+    CatalogArrays,
+    ControlArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+)
 from controller.kernels.compiled import inner
 from controller.kernels.rates import planned_rps
 
@@ -15,11 +24,12 @@ All of it: a class that is owed accuracy mostly has time to wait, and a request 
 has to be made up for by many above it.
 """
 
-PATIENCE = 0.6
+PATIENCE = 0.9
 """Share of the time that a class's requests may wait up to which an option's queue is filled with them.
 
 A class with time to wait queues where it is answered well, rather than go at once to what answers it badly: what one
-request lacks of its floor has to be made up for by several on dear machines.
+request lacks of its floor has to be made up for by several on dear machines. The share counts in full for a time of
+many ticks only: what a queue does within a tick nobody steers.
 """
 
 FILL_TICKS = 3.0
@@ -30,6 +40,7 @@ FILL_TICKS = 3.0
 def find_waits(
     cat: CatalogArrays,
     wl: WorkloadArrays,
+    ctl: ControlArrays,
     obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
@@ -45,6 +56,7 @@ def find_waits(
     Args:
         cat: Catalog.
         wl: Workload.
+        ctl: Control spans.
         obs: Observation.
         plan: Plan.
         n: Env.
@@ -65,7 +77,7 @@ def find_waits(
             left_s = wl.slo_s[c] - wl.network_s[c, v, p] - cat.service_s[v, p, batch]
             if plan.overflow_fraction[n, c] > 0.0:
                 left_s = min(left_s, plan.overflow_after_s[n, c])
-            patience_s[c, i] = PATIENCE * left_s if left_s > 0.0 else 0.0
+            patience_s[c, i] = PATIENCE * left_s * left_s / (left_s + ctl.tick_s) if left_s > 0.0 else 0.0
 
 
 @inner
@@ -102,14 +114,11 @@ def fill_from_the_top(
     pending: Bool,
     order: I64,
     num_options: int,
-    wait_s: F64,
-    patience_s: F64,
     shares: F64,
 ) -> None:
     """Classes by owed accuracy, highest first, take load from the most accurate option down.
 
     Each option has room for load in proportion to its capacity; `slack` >= 1 is how many times as much it could bear.
-    No class takes of an option where more wait than it bears, unless the others have no room.
     """
     num_classes, _, num_pools = wl.allowed.shape
     room = np.empty(num_options)
@@ -132,7 +141,7 @@ def fill_from_the_top(
             v, p = order[i] // num_pools, order[i] % num_pools
             if left <= 0.0:
                 break
-            if not wl.allowed[c, v, p] or wait_s[i] > patience_s[c, i]:
+            if not wl.allowed[c, v, p]:
                 continue
             kept = 0.0  # for classes still to come that have nowhere else to go
             for other in range(num_classes):

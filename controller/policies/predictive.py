@@ -30,10 +30,16 @@ class MpcSettings(StrictModel):
         default=1.25, ge=0.7, le=3.0, description="capacity over that demand; leaves room for queueing"
     )
     patient_headroom: float = Field(
-        default=0.8,
+        default=1.0,
         ge=0.3,
         le=1.5,
         description="headroom of a class with time to wait, relative to `headroom`",
+    )
+    steady_s: float = Field(
+        default=1800.0,
+        ge=60.0,
+        le=3600.0,
+        description="the more accurate variant of a mix is sized for the mean rate of this span: accuracy can wait",
     )
     backlog_s: float = Field(
         default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"
@@ -95,7 +101,7 @@ class MpcSettings(StrictModel):
 
     def arrays(self, setting: Setting) -> MpcArrays:
         """The settings as the kernels take them, for one scenario."""
-        spans = {"backlog_s", "repay_s", "scale_in_s"}
+        spans = {"steady_s", "backlog_s", "repay_s", "scale_in_s"}
         speed = setting.scenario.speed
         given = self.model_dump(exclude={"miss_multiplier", "forecaster"})
         values = {name: value / speed if name in spans else value for name, value in given.items()}

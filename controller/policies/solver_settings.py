@@ -20,7 +20,7 @@ class SolverSettings(StrictModel):
         default=1.25, ge=0.7, le=3.0, description="capacity over that demand; leaves room for queueing"
     )
     patient_headroom: float = Field(
-        default=0.8, ge=0.3, le=1.5, description="headroom of a class with time to wait, relative to `headroom`"
+        default=1.0, ge=0.3, le=1.5, description="headroom of a class with time to wait, relative to `headroom`"
     )
     backlog_s: float = Field(
         default=60.0, ge=5.0, le=1200.0, description="seconds in which queued requests are worked off"

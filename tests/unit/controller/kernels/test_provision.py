@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from controller.kernels.provision import accuracy_price, cheapest_mix, hold_machines, whole_replicas
+from controller.kernels.provision import accuracy_price, cheapest_mix, hold_machines, size_for_mean, whole_replicas
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, tiny_setting
 
 ACCURACY = np.array([0.70, 0.76, 0.82])
@@ -40,6 +40,21 @@ def test_target_between_variants_mixes_its_neighbours_on_the_hull() -> None:
 )
 def test_the_price_of_accuracy_is_the_slope_of_the_hull(target: float, cost: list[float], slope: float) -> None:
     assert accuracy_price(ACCURACY, np.array(cost), target, np.empty(3)) == pytest.approx(slope)
+
+
+@pytest.mark.parametrize(
+    ("mix", "ratio", "sized"),
+    [
+        ([0.6, 0.0, 0.4], 0.5, [0.8, 0.0, 0.2]),  # a peak: the mean is half of what is planned for
+        ([0.6, 0.0, 0.4], 3.0, [0.0, 0.0, 1.0]),  # after it: no more than is planned for
+        ([0.0, 1.0, 0.0], 0.5, [0.0, 1.0, 0.0]),  # one variant alone follows
+        ([0.0, 0.0, 0.0], 0.5, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_the_accurate_part_of_a_mix_is_sized_for_the_mean(mix: list[float], ratio: float, sized: list[float]) -> None:
+    changed = np.array(mix)
+    size_for_mean(ACCURACY, changed, ratio)
+    assert changed == pytest.approx(sized)
 
 
 def test_a_variant_above_the_hull_is_left_out() -> None:

@@ -104,7 +104,7 @@ def test_a_class_short_of_accuracy_moves_onto_accurate_options_as_far_as_they_ca
     # The queue is as long as relaxed bears to wait in: it takes what is served, and does not grow.
     cat, slo_s = setting.catalog, setting.workload.slo_s[RELAXED]
     left_s = slo_s - setting.workload.network_s[RELAXED, LARGE, OD] - cat.service_s[LARGE, OD, 1]
-    obs.queue[0, LARGE, OD] = round(PATIENCE * left_s * 5.0)
+    obs.queue[0, LARGE, OD] = round(PATIENCE * left_s * left_s / (left_s + setting.control.tick_s) * 5.0)
     assert shares_of(setting, obs)[RELAXED, LARGE, OD] == pytest.approx(expected, rel=0.01)
 
 

@@ -120,6 +120,21 @@ def test_demand_within_the_band_changes_nothing_and_beyond_it_is_followed() -> N
     assert needs == pytest.approx([110.0, 110.0, 110.0, 110.0, 95.7, 122.1])
 
 
+def test_the_accurate_variant_does_not_follow_a_peak() -> None:
+    planned = []
+    for before_rps in (200.0, 50.0):
+        obs = steady_observation(tiny_setting(), before_rps, ticks=360)
+        peak = steady_observation(tiny_setting(), 200.0)
+        latest = (obs.tick[0] - 1 - np.arange(6)) % obs.history.shape[2]
+        obs.history[0][:, latest] = peak.history[0, :, 0, None]
+        obs.day_answered[0, RELAXED], obs.day_accuracy_sum[0, RELAXED] = 100_000, 75_000  # a debt: large is needed
+        plan = MpcPolicy(tiny_setting(), PLAIN, NO_GROWTH).decide(obs)
+        planned.append((int(plan.replicas[0, LARGE].sum()), capacity_rps(plan)))
+    (steady, whole), (after, peaked) = planned
+    assert after < steady  # the minutes before count
+    assert peaked == pytest.approx(whole, rel=0.1)  # the others serve the rest
+
+
 def test_the_accuracy_aimed_at_is_held_within_its_band_and_raised_at_once() -> None:
     policy = MpcPolicy(tiny_setting(), PLAIN.model_copy(update={"accuracy_band": 0.02}), NO_GROWTH)
     targets = []
