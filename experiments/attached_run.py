@@ -27,6 +27,7 @@ from experiments.placeholders import placeholders_in
 from experiments.rollout import Start, prepare
 from experiments.serve import LiveRun, signals_ignored, signals_interrupt
 from serving.mapping import AttachMapping, load_mapping, narrowed
+from serving.node_demand import ReplicaNeeds
 
 KEEP, RESTORE = "keep", "restore"
 
@@ -93,6 +94,8 @@ def _on_cluster(
     from serving import cluster as clusters
     from serving.app import APP_NAME
     from serving.attach_checks import check_attachable
+    from serving.attached import replica_needs
+    from serving.ray_compat import has_autoscaler
 
     say(f"joining Ray at {options.address}")
     cluster = clusters.join_cluster(str(options.address), {}, options.port, clusters.own_code(), starts_serve=False)
@@ -101,36 +104,41 @@ def _on_cluster(
     try:
         survey = read_survey()
         prefix, acts = cluster.route_prefix, not options.is_holding
-        check_attachable(mapping, world.setting.source, survey, prefix, sets_targets=acts)
+        check_attachable(
+            mapping, world.setting.source, survey, prefix, sets_targets=acts, has_autoscaler=has_autoscaler()
+        )
         app = survey.apps[mapping.app]
         found = {name: app.deployments[name].target for name in mapping.deployments}
         before = found if acts and options.on_exit == RESTORE else {}
         say(f"attached to '{mapping.app}': " + ", ".join(f"{name} {count}" for name, count in found.items()))
         live = AttachedRun(options, scenario, world, cluster, {}, say)
         live.mapping, live.found = mapping, found
+        live.needs = replica_needs(mapping, app) if mapping.request_nodes and acts else None
         result = asyncio.run(live.run())
     finally:
         with signals_ignored():
             try:
-                _leave(mapping.app, before, say)
+                _leave(mapping, before, say, asks=mapping.request_nodes and not options.is_holding)
             finally:
                 cluster.close(APP_NAME)
     return live.compared(result)
 
 
-def _leave(app: str, before: Mapping[str, int], say: Callable[[str], None]) -> None:
-    """Stops our controller first, so that nobody sets targets after they were put back."""
+def _leave(mapping: AttachMapping, before: Mapping[str, int], say: Callable[[str], None], *, asks: bool) -> None:
+    """Stops our controller first, so that nobody sets targets after they were put back, and asks for no more nodes."""
     from serving import ray_compat
     from serving.actuator import AWAY
     from serving.attached import restore_targets
     from serving.controller_start import kill_controller
 
     kill_controller()
+    if asks and ray_compat.has_autoscaler():
+        ray_compat.request_nodes([])
     if not before:
         return
     say("restoring replica targets: " + ", ".join(f"{name} {count}" for name, count in before.items()))
     try:
-        failed = restore_targets(ray_compat.serve_controller(), app, before)
+        failed = restore_targets(ray_compat.serve_controller(), mapping.app, before)
     except AWAY as error:
         failed = [str(error)]
     for line in failed:
@@ -142,6 +150,10 @@ class AttachedRun(LiveRun):
 
     mapping: AttachMapping
     found: Mapping[str, int]  # replica targets when we came
+    needs: Mapping[str, ReplicaNeeds] | None  # where nodes are asked for
+
+    def _node_needs(self) -> Mapping[str, ReplicaNeeds] | None:
+        return self.needs
 
     def _application(self) -> tuple[Any, Any]:
         from serving.app import build_attached

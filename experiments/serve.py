@@ -44,6 +44,7 @@ from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
 from serving.load import LoadRecord, Schedule
+from serving.node_demand import ReplicaNeeds
 from serving.nodes import POOL_LABEL
 
 JOURNAL = "journal.jsonl"
@@ -254,11 +255,15 @@ class LiveRun:
             journal_path=journal,
             metrics_port=options.metrics_port,
             run=self._run_id,
+            node_needs=self._node_needs(),
             has_local_nodes=options.has_local_nodes,
             trust=trust,
             has_rehearsals=options.has_rehearsals,
             world_model=options.world_model,
         )
+
+    def _node_needs(self) -> Mapping[str, ReplicaNeeds] | None:
+        return None
 
     def _header(self, setting: Setting, spans: MeasuredSpans | None) -> JournalHeader:
         options, world = self._options, self._world

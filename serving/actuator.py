@@ -24,6 +24,7 @@ from serving.app import ROUTER, Layout
 from serving.fleet import Fleet
 from serving.instances import RUNS, Phase, reported
 from serving.metrics import ObservationBuilder
+from serving.node_demand import NodeDemand
 from serving.nodes import NodeOwner
 from serving.ray_compat import ReplicaState
 from serving.rules import Rules, router_tables, rules_of
@@ -67,6 +68,7 @@ class RayServe:
         builder: ObservationBuilder,
         clock: Callable[[], float],
         nodes: NodeOwner | None = None,
+        demand: NodeDemand | None = None,
     ) -> None:
         self.fleet = fleet
         self.stale_ticks = 0
@@ -75,7 +77,7 @@ class RayServe:
         self._app = layout.app or app  # of the model deployments
         self._builder = builder
         self._now_s = clock
-        self._nodes = nodes
+        self._nodes, self._demand = nodes, demand
         self._pools = {name: p for p, name in enumerate(setting.pool_names)}
         self._drains: dict[str, float] = {}  # nodes to be drained, and when they are taken
         self.is_holding = False
@@ -194,6 +196,9 @@ class RayServe:
             # Replicas of somebody else stay what they are while decisions are held, from the first.
             if not self.is_holding or (is_first and not self._layout.is_attached):
                 await asyncio.wait_for(self._set_targets(), _CALL_TIMEOUT_S)
+            if self._demand is not None:
+                wanted = {} if self.is_holding else self.targets()
+                await asyncio.wait_for(self._demand.follow(wanted), _CALL_TIMEOUT_S)
             await self._take_back(states)
         except AWAY:
             # Handles of a restarted actor are resolved anew by name.

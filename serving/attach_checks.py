@@ -11,7 +11,13 @@ from serving.survey import RUNNING, AppFacts, DeploymentFacts, Survey, selects
 
 
 def check_attachable(
-    mapping: AttachMapping, catalog: Catalog, survey: Survey, prefix: str, *, sets_targets: bool
+    mapping: AttachMapping,
+    catalog: Catalog,
+    survey: Survey,
+    prefix: str,
+    *,
+    sets_targets: bool,
+    has_autoscaler: bool = False,
 ) -> None:
     """Refuses a mapping that the cluster contradicts.
 
@@ -21,17 +27,24 @@ def check_attachable(
         survey: Of the cluster, just read.
         prefix: Route that our router takes.
         sets_targets: Whether replica targets will be set; without, only routing and placement must be possible.
+        has_autoscaler: Whether the cluster's autoscaler takes requests for nodes with labels.
 
     Raises:
         ClusterError: Naming every fault and what to do about it.
     """
-    faults = found_faults(mapping, catalog, survey, prefix, sets_targets=sets_targets)
+    faults = found_faults(mapping, catalog, survey, prefix, sets_targets=sets_targets, has_autoscaler=has_autoscaler)
     if faults:
         raise ClusterError(f"app '{mapping.app}' cannot be attached as the mapping says:\n{one_screen(faults)}")
 
 
 def found_faults(
-    mapping: AttachMapping, catalog: Catalog, survey: Survey, prefix: str, *, sets_targets: bool
+    mapping: AttachMapping,
+    catalog: Catalog,
+    survey: Survey,
+    prefix: str,
+    *,
+    sets_targets: bool,
+    has_autoscaler: bool = False,
 ) -> list[str]:
     """Every fault, one line each; arguments as for `check_attachable`."""
     app = survey.apps.get(mapping.app)
@@ -54,6 +67,8 @@ def found_faults(
     profiles = {(p.variant, p.pool): p for p in catalog.profiles}
     for name, one in mapping.deployments.items():
         faults += _faults_of(name, one, mapping, app, survey, profiles[one.variant, one.pool], sets_targets)
+    if sets_targets and mapping.request_nodes:
+        faults += _demand_faults(mapping, app, has_autoscaler)
     if sets_targets:
         faults += _quota_faults(mapping, catalog, app)
     return faults
@@ -108,6 +123,22 @@ def _label_faults(
                 f"{node.address} with {shown}"
             )
     return faults
+
+
+def _demand_faults(mapping: AttachMapping, app: AppFacts, has_autoscaler: bool) -> list[str]:
+    """Whether nodes can be asked for."""
+    faults = []
+    if not has_autoscaler:
+        faults.append(
+            "request_nodes: expected a cluster with Ray's autoscaler of version 2, got none; leave it out, replicas "
+            "that find no node still ask for one"
+        )
+    return faults + [
+        f"deployments.{name}: expected a replica that needs some resource, so that a node can be asked for, got none "
+        "(num_cpus 0); give it resources or leave request_nodes out"
+        for name in mapping.deployments
+        if name in app.deployments and not any(value > 0.0 for value in app.deployments[name].required.values())
+    ]
 
 
 def _quota_faults(mapping: AttachMapping, catalog: Catalog, app: AppFacts) -> list[str]:

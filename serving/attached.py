@@ -9,6 +9,8 @@ from controller.catalog import Catalog
 from serving.app import Layout
 from serving.attached_call import AttachedOption
 from serving.mapping import AttachMapping
+from serving.node_demand import ReplicaNeeds
+from serving.survey import AppFacts
 
 _RESTORE_TIMEOUT_S = 10.0
 
@@ -32,6 +34,16 @@ def attached_options(mapping: AttachMapping, layout: Layout) -> dict[int, Attach
         )
         for option, name in layout.names.items()
     }
+
+
+def replica_needs(mapping: AttachMapping, app: AppFacts) -> dict[str, ReplicaNeeds]:
+    """What replicas need of a node, by mapped deployment: their resources, their own selector, their pool's labels."""
+    needs = {}
+    for name, one in mapping.deployments.items():
+        found, pool = app.deployments[name], mapping.pools.get(one.pool)
+        resources = {key: value for key, value in found.required.items() if value > 0.0}
+        needs[name] = ReplicaNeeds(resources, {**found.selector, **(pool.labels if pool is not None else {})})
+    return needs
 
 
 def restore_targets(controller: Any, app: str, targets: Mapping[str, int]) -> list[str]:

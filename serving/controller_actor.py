@@ -39,6 +39,7 @@ from serving.exposition import MetricsServer, controller_families
 from serving.instances import Phase
 from serving.local_nodes import LocalNodes
 from serving.metrics import ObservationBuilder
+from serving.node_demand import NodeDemand
 from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
@@ -79,10 +80,12 @@ class ServingController:
         self._nodes = (
             LocalNodes(ray.get_runtime_context().gcs_address, spec.run, self._folder) if spec.has_local_nodes else None
         )
+        needs = spec.node_needs
+        self._demand = None if needs is None else NodeDemand(needs, ray_compat.request_nodes, time.monotonic)
         self._fleet = ledger_of(spec)
         self._builder = ObservationBuilder(spec.setting, spec.history)
         self._world = RayServe(
-            spec.setting, spec.layout, spec.app, self._fleet, self._builder, self._now_s, self._nodes
+            spec.setting, spec.layout, spec.app, self._fleet, self._builder, self._now_s, self._nodes, self._demand
         )
         self._tables = router_tables(spec.setting)
         self._trusted = Trusted(

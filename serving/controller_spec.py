@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from serving.app import Layout
 from serving.attached_fleet import attached_fleet
 from serving.fleet import Fleet
 from serving.market import Market
+from serving.node_demand import ReplicaNeeds
 from serving.trusted import TrustSpec
 
 _DRAIN_LEAD_S = 5.0
@@ -37,6 +39,7 @@ class ControllerSpec:
     journal_path: str  # on the machine of the actor; empty for a temporary file
     metrics_port: int  # 0 for none
     run: str  # identity: of the checkpoint, and of the nodes that are started
+    node_needs: Mapping[str, ReplicaNeeds] | None = None  # of attached deployments, whose nodes are asked for
     has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
     trust: TrustSpec = field(default_factory=TrustSpec)
     has_rehearsals: bool = False  # the admin API also takes faults, for experiments

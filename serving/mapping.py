@@ -49,6 +49,11 @@ class AttachMapping(StrictModel):
     scenario: str = Field(min_length=1, description="name of a shipped scenario, or path, first beside this file")
     deployments: dict[str, MappedDeployment] = Field(min_length=1)
     pools: dict[Name, MappedPool] = Field(default_factory=dict, description="nodes of each pool; left out: not checked")
+    request_nodes: bool = Field(
+        default=False,
+        description="ask Ray's autoscaler for the nodes that the plan needs, and keep them while it does; "
+        "only where nobody else calls request_resources: a cluster keeps one such request",
+    )
     control: Labels = Field(
         default_factory=dict, description="labels of the nodes that router and controller must run on; empty: any"
     )

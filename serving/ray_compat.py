@@ -9,6 +9,7 @@
 | `GcsClient`, `usage_lib.get_cluster_metadata` | versions of a cluster before joining it | none |
 | `internal_kv` | what an actor is built from must outlive its creator | none: arguments are lost with the creator |
 | `GcsClient.drain_node` | a node under notice | `ray drain-node`, a process for each call |
+| `autoscaler.v2.utils.is_autoscaler_v2` | the first autoscaler drops labels from a request for nodes | none |
 | `_raylet.Config.health_check_*` | Ray's own settings of how a lost node is noticed | none |
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
 from controller.errors import ClusterError
+from serving.node_demand import Bundle
 from serving.replica import ModelFaultError
 
 OLDEST, NEWEST = (2, 50), (2, 70)
@@ -161,6 +163,22 @@ def drain_node(node_id: str, left_s: float, why: str) -> bool:
     deadline_ms = int((time.time() + left_s) * 1e3)
     is_accepted, _ = client.drain_node(node_id, reason, why, deadline_ms)
     return bool(is_accepted)
+
+
+def has_autoscaler() -> bool:
+    """Whether the cluster's autoscaler takes requests for nodes with labels."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2(fetch_from_server=True))
+
+
+def request_nodes(bundles: Sequence[Bundle]) -> None:
+    """Replaces what the cluster's autoscaler is asked to have room for; nothing takes the request back."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(
+        bundles=[bundle.resources for bundle in bundles], bundle_label_selectors=[one.selector for one in bundles]
+    )
 
 
 def is_model_fault(error: BaseException) -> bool:

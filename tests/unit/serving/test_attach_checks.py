@@ -131,6 +131,22 @@ def test_control_labels_must_be_on_some_node():
     assert found.startswith("control: expected labels that a node of the cluster carries")
 
 
+def test_nodes_are_asked_for_only_where_an_autoscaler_takes_it_and_a_replica_needs_something():
+    assert faults() == []
+    (found,) = faults(request_nodes=True)
+    assert found.startswith("request_nodes: expected a cluster with Ray's autoscaler of version 2, got none")
+    mapped = mapping(request_nodes=True)
+
+    def of(change):
+        narrow = narrowed(catalog(), mapped)
+        return found_faults(mapped, narrow, survey(change), "/provisor", sets_targets=True, has_autoscaler=True)
+
+    assert of(lambda found: None) == []
+    (found,) = of(of_deployment("resnet-small", required_resources={"CPU": 0.0}))
+    assert found.startswith("deployments.resnet-small: expected a replica that needs some resource")
+    assert faults(request_nodes=True, sets_targets=False) == []  # who only watches asks for nothing
+
+
 def test_every_fault_is_reported_at_once():
     mapped = mapping()
     cluster = survey(theirs(external_scaler_enabled=False, route_prefix="/provisor"))
