@@ -12,12 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from controller.arrays import empty_observation
+from controller.arrays import SERVERLESS
+from controller.batching import capacity_rps, largest_batches
 from controller.catalog import Catalog, Market
 from controller.catalog_changes import CatalogChanges
 from controller.compile import Setting, compile_scenario
 from controller.errors import ProvisorError, ScenarioError
-from controller.policies.predictive import MpcPolicy
+from controller.linear_program import Program
 from controller.scenario import Scenario
 from controller.workload import RequestClass
 from envs.world import World
@@ -25,6 +26,11 @@ from envs.world import World
 _TRIES = 200
 _PEAK = 3.0
 """Machines must suffice for this many times the mean rate."""
+
+_FEWEST = 5.0
+"""And as many machines be needed for it: of two or three there is little to choose."""
+
+_BATCH_SLACK = 0.5
 
 _SLO_S = {"strict": (0.6, 3.0), "relaxed": (5.0, 40.0)}
 _RPS = (15.0, 150.0)
@@ -151,14 +157,24 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _suffices(setting: Setting) -> bool:
-    """Whether machines for `_PEAK` times the mean rate are within the quotas, none of which is then used up."""
-    observation = empty_observation(1, setting.shape)
-    rate = setting.scenario.mean_rps * setting.control.tick_s * _PEAK
-    observation.history[0] = rate * setting.workload.share[:, None]
-    observation.arrivals[0] = np.rint(observation.history[0, :, 0])
-    observation.tick[:] = observation.history.shape[2]
-    policy = MpcPolicy(setting)
-    plan = policy.decide(observation)
-    capacity = float((plan.replicas[0] * policy.arrays.rps).sum())
-    machines = int(plan.replicas[0].sum())
-    return 5 <= machines <= setting.scenario.simulator.max_instances // 2 and capacity >= float(plan.need_rps[0])
+    """Whether machines within the quotas serve `_PEAK` times the mean rate as accurately as promised, and how many do.
+
+    A linear program for the cheapest such fleet, so that what is drawn depends on no policy.
+    """
+    cat, wl = setting.catalog, setting.workload
+    rps = capacity_rps(cat, largest_batches(cat, wl, _BATCH_SLACK))
+    klass, variant, pool = np.nonzero(wl.allowed & ((rps > 0.0) & (cat.market != SERVERLESS))[None])
+    machines = 1.0 / rps[variant, pool]  # of a request each second
+    program = Program()
+    served = program.add_columns(machines * cat.price_usd_per_s[pool])
+    wanted = _PEAK * setting.scenario.mean_rps * wl.share
+    balance = program.add_rows(wanted, wanted)
+    program.add_entries(balance[klass], served, 1.0)
+    accurate = program.add_rows(np.zeros(len(wanted)), np.inf)
+    program.add_entries(accurate[klass], served, cat.accuracy[variant] - wl.accuracy_floor[klass])
+    within = program.add_rows(np.full(len(cat.market), -np.inf), cat.quota.astype(np.float64))
+    program.add_entries(within[pool], served, machines)
+    found = program.solve_relaxed()
+    if found.values is None:
+        return False
+    return _FEWEST <= float(found.values @ machines) <= setting.scenario.simulator.max_instances // 2
