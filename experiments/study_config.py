@@ -18,8 +18,15 @@ from experiments.suite import split_of_day, suite_trace
 from experiments.tuning import Range, ranges_of
 from experiments.world_ref import WorldRef
 
-LEFT_ALONE = {"mpc": FIXED, CLAIRVOYANT: (*FIXED, "quantile")}
-"""Settings of a kind that are not searched unless that is asked for; the reason stands beside `FIXED`."""
+LEFT_ALONE = {
+    "mpc": FIXED,
+    CLAIRVOYANT: (*FIXED, "quantile"),
+    **dict.fromkeys(("ray_serve", "hpa", "spothedge"), ("patient_headroom",)),
+}
+"""Settings of a kind that are not searched unless that is asked for; for `mpc` the reason stands beside `FIXED`.
+
+Autoscalers size groups of replicas, not classes, so a headroom by class changes nothing of theirs.
+"""
 
 
 class StudyConfig(StrictModel):

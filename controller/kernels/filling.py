@@ -29,7 +29,7 @@ def _is_choice(allowed: Bool, usd: F64, available: Bool, is_blocked: bool, n: in
 
 
 @kernel
-def whole_prices(usd: F64, rps: F64, near_floor: Bool, need: F64, c: int, prices: F64) -> None:
+def whole_prices(usd: F64, rps: F64, near_floor: Bool, need: F64, c: int, prices: F64, filled_rps: F64) -> None:
     """Writes what a request of a class costs on each option when machines are rented whole, (V, P), $.
 
     A machine is filled by the class itself and by those that its variant suits as well; where that is less than it can
@@ -42,14 +42,15 @@ def whole_prices(usd: F64, rps: F64, near_floor: Bool, need: F64, c: int, prices
         need: (C,) requests/s to plan for.
         c: Class.
         prices: (V, P), written.
+        filled_rps: (V,) requests/s that machines of a variant are filled by, written.
     """
     for v in range(usd.shape[0]):
-        shared = max(need[c], _LEAST_RPS)
+        filled_rps[v] = max(need[c], _LEAST_RPS)
         for other in range(need.shape[0]):
             if other != c and near_floor[other, v]:
-                shared += need[other]
+                filled_rps[v] += need[other]
         for p in range(usd.shape[1]):
-            prices[v, p] = usd[v, p] * max(1.0, rps[v, p] / shared)
+            prices[v, p] = usd[v, p] * max(1.0, rps[v, p] / filled_rps[v])
 
 
 @kernel
@@ -77,6 +78,7 @@ def fill_pools(
     allowed: Bool,
     market: I64,
     usd: F64,
+    filled_rps: F64,
     rps: F64,
     pool_max: I64,
     available: Bool,
@@ -95,14 +97,15 @@ def fill_pools(
 
     `base_part` of the demand is bought on demand in any case, `spot_share` of the rest on spot: over-provisioned, and
     spread evenly over the open spot pools that cost at most (1 + `spot_spread`) times the cheapest; where these are
-    full, likewise over the cheapest of the rest and those near it. A part on demand that is hardly worth a machine
-    (`LEAST_FILLED`) goes to spot. Spot that costs more than on-demand, over-provision
-    included, is not bought. What no pool has room for stands at the cheapest one, at the price of the dearest.
+    full, likewise over the cheapest of the rest and those near it. A part on demand that is the smaller one and hardly
+    worth a machine (`LEAST_FILLED`) goes to spot. Spot that costs more than on-demand, over-provision included, is not
+    bought. What no pool has room for stands at the cheapest one, at the price of the dearest.
 
     Args:
         allowed: (C, V, P).
         market: (P,).
         usd: (V, P) per request (`whole_prices`), infinite for what is no machine.
+        filled_rps: (V,) requests/s that these prices share a machine's rent by.
         rps: (V, P) of one replica.
         pool_max: (P,).
         available: (N, P); where no pool of the variant is, all count.
@@ -142,7 +145,7 @@ def fill_pools(
         for p in range(num_pools):
             if market[p] == ON_DEMAND and _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
                 smallest_rps = min(smallest_rps, rps[v, p])
-        if need_rps - on_spot < LEAST_FILLED * smallest_rps:
+        if need_rps - on_spot < min(on_spot, LEAST_FILLED * smallest_rps):
             on_spot = need_rps
     own = need_rps - on_spot
     dearest = 0.0
@@ -178,7 +181,9 @@ def fill_pools(
             )
         own += left / over_provision
     if own > 0.0:
-        own = _in_order(allowed, market, usd, rps, pool_max, available, is_blocked, n, c, v, own, used, taken)
+        own = _in_order(
+            allowed, market, usd, filled_rps, rps, pool_max, available, is_blocked, n, c, v, own, used, taken
+        )
     total, cheapest = 0.0, -1
     for p in range(num_pools):
         if market[p] == SERVERLESS or not _is_choice(allowed, usd, available, is_blocked, n, c, v, p):
@@ -247,6 +252,7 @@ def _in_order(
     allowed: Bool,
     market: I64,
     usd: F64,
+    filled_rps: F64,
     rps: F64,
     pool_max: I64,
     available: Bool,
@@ -258,7 +264,7 @@ def _in_order(
     used: F64,
     taken: F64,
 ) -> float:
-    """Fills the on-demand pools, cheapest first; returns what is left."""
+    """Fills the on-demand pools, the cheapest for what is left first; returns what no pool has room for."""
     for _ in range(market.shape[0]):
         best, least_usd = -1, np.inf
         for p in range(market.shape[0]):
@@ -267,7 +273,8 @@ def _in_order(
                 and _room(rps, pool_max, used, taken, v, p) > 0.0
                 and _is_choice(allowed, usd, available, is_blocked, n, c, v, p)
             ):
-                price = usd[v, p] * max(1.0, rps[v, p] / left)  # a machine of it is rented whole for what is left
+                # A machine of it is rented whole for what is left, not for what the prices were made for.
+                price = usd[v, p] * max(1.0, rps[v, p] / left) / max(1.0, rps[v, p] / filled_rps[v])
                 if price < least_usd:
                     best, least_usd = p, price
         if best < 0:

@@ -212,7 +212,7 @@ def propose_one(
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     value_of_miss = dial_log_odds(dial, n)
-    headroom = scaled(1.0, FACTOR * knob(knobs, n, HEADROOM))
+    turned = scaled(1.0, FACTOR * knob(knobs, n, HEADROOM))
     spot_share = shifted(settings.spot_share, LOGIT * knob(knobs, n, SPOT_SHARE))
     over_provision = max(1.0, scaled(settings.over_provision, OVER_FACTOR * knob(knobs, n, OVER_PROVISION)))
     base_part = shifted(settings.on_demand_floor, LOGIT * knob(knobs, n, ON_DEMAND_SHARE))
@@ -237,16 +237,16 @@ def propose_one(
     used, taken = np.zeros(num_pools), np.empty(num_pools)
     total_rps, need = 0.0, np.empty(num_classes)
     for c in range(num_classes):
-        need[c] = weights[c] * grown * settings.headroom[c] * headroom + max(0, obs.waiting[n, c]) / settings.backlog_s
+        need[c] = weights[c] * grown * settings.headroom[c] * turned + max(0, obs.waiting[n, c]) / settings.backlog_s
         planned_rps = state.need_rps[n, c]
         need[c] = held(
             planned_rps, need[c], planned_rps * (1.0 - settings.need_band), need[c] * (1.0 + 0.5 * settings.need_band)
         )
         state.need_rps[n, c] = need[c]
         total_rps += need[c]
-    prices = np.empty((num_variants, num_pools))
+    prices, filled_rps = np.empty((num_variants, num_pools)), np.empty(num_variants)
     for c in range(num_classes):
-        whole_prices(usd, settings.rps, settings.near_floor, need, c, prices)
+        whole_prices(usd, settings.rps, settings.near_floor, need, c, prices, filled_rps)
         least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
         target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
@@ -260,7 +260,7 @@ def propose_one(
         has_machines = False
         for v in range(num_variants):
             cost[v], _ = fill_pools(
-                wl.allowed, cat.market, prices, settings.rps, limits.pool_max, is_open, n, c, v, need[c],
+                wl.allowed, cat.market, prices, filled_rps, settings.rps, limits.pool_max, is_open, n, c, v, need[c],
                 base_part, spot_share, over_provision, settings.spot_spread, used, taken,
             )  # fmt: skip
             has_machines = has_machines or cost[v] < np.inf
@@ -273,7 +273,7 @@ def propose_one(
             for v in range(num_variants):
                 if mix[v] > 0.0:
                     _, is_blocked = fill_pools(
-                        wl.allowed, cat.market, prices, settings.rps, limits.pool_max, is_open, n, c, v,
+                        wl.allowed, cat.market, prices, filled_rps, settings.rps, limits.pool_max, is_open, n, c, v,
                         mix[v] * need[c], base_part, spot_share, over_provision, settings.spot_spread, used, taken,
                     )  # fmt: skip
                     for p in range(num_pools):

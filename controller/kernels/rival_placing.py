@@ -63,13 +63,14 @@ def class_mix(
     if kind != RIBBON:
         target = needed_accuracy(wl, ctl, obs, n, c, need_rps[c], settings.accuracy_margin, settings.repay_s, most)
     target = min(most, max(least, target))
-    prices = np.empty(settings.usd.shape)
-    whole_prices(settings.usd, settings.rps, settings.near_floor, need_rps, c, prices)
+    prices, filled_rps = np.empty(settings.usd.shape), np.empty(num_variants)
+    whole_prices(settings.usd, settings.rps, settings.near_floor, need_rps, c, prices, filled_rps)
     cost, used, taken = np.empty(num_variants), np.zeros(wl.allowed.shape[2]), np.empty(wl.allowed.shape[2])
     for v in range(num_variants):
         cost[v], _ = fill_pools(
-            wl.allowed, cat.market, prices, settings.rps, settings.pool_max, state.is_open, n, c, v, need_rps[c],
-            settings.on_demand_floor, settings.spot_share, settings.over_provision, settings.spot_spread, used, taken,
+            wl.allowed, cat.market, prices, filled_rps, settings.rps, settings.pool_max, state.is_open, n, c, v,
+            need_rps[c], settings.on_demand_floor, settings.spot_share, settings.over_provision, settings.spot_spread,
+            used, taken,
         )  # fmt: skip
     cheapest_mix(cat.accuracy, cost, target, mix)
 

@@ -20,11 +20,11 @@ from controller.kernels.compiled import inner, kernel
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import CREDIT_MARGIN, SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import (
-    FILL_TICKS,
     MOST_UTILISATION,
     even_out,
     fill_from_the_top,
     find_waits,
+    leave_queues,
     load_accurate,
     own_capacity,
 )
@@ -243,12 +243,13 @@ def split_one(
     )
     if num_classes > 1:
         even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
-    wait_s, usd, patience_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
-    find_waits(cat, wl, ctl, obs, plan, n, serving, order, num_options, wait_s, usd, patience_s)
+    wait_s, usd, left_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
+    find_waits(cat, wl, obs, plan, n, serving, order, num_options, wait_s, usd, left_s)
     load_accurate(
-        cat, wl, n, serving, weights, demand_rps, owed, pending, order, num_options,
-        wait_s, usd, patience_s, FILL_TICKS * ctl.tick_s, shares,
+        cat, wl, ctl, plan, n, serving, weights, demand_rps, owed, pending, order, num_options,
+        wait_s, usd, left_s, shares,
     )  # fmt: skip
+    leave_queues(wl, n, serving, pending, order, num_options, wait_s, left_s, shares)
 
 
 @kernel

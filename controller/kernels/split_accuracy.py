@@ -40,7 +40,6 @@ FILL_TICKS = 3.0
 def find_waits(
     cat: CatalogArrays,
     wl: WorkloadArrays,
-    ctl: ControlArrays,
     obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
@@ -49,14 +48,13 @@ def find_waits(
     num_options: int,
     wait_s: F64,
     usd: F64,
-    patience_s: F64,
+    left_s: F64,
 ) -> None:
     """Writes what the options that serve ask of a request.
 
     Args:
         cat: Catalog.
         wl: Workload.
-        ctl: Control spans.
         obs: Observation.
         plan: Plan.
         n: Env.
@@ -65,7 +63,7 @@ def find_waits(
         num_options: How many of them.
         wait_s: (O,) time that the requests queued now take, written.
         usd: (O,) $ per request at full use, written.
-        patience_s: (C, O) wait that a class bears there, written: `PATIENCE` of what overflow and SLO leave.
+        left_s: (C, O) longest wait there with which a class is answered in time, written.
     """
     num_pools = serving.shape[1]
     for i in range(num_options):
@@ -74,10 +72,49 @@ def find_waits(
         usd[i] = cat.price_usd_per_s[p] / planned_rps(cat, plan, n, v, p)
         batch = max(1, min(plan.batch_size[n, v, p], cat.batch_max[v, p]))
         for c in range(wl.slo_s.shape[0]):
-            left_s = wl.slo_s[c] - wl.network_s[c, v, p] - cat.service_s[v, p, batch]
-            if plan.overflow_fraction[n, c] > 0.0:
-                left_s = min(left_s, plan.overflow_after_s[n, c])
-            patience_s[c, i] = PATIENCE * left_s * left_s / (left_s + ctl.tick_s) if left_s > 0.0 else 0.0
+            left_s[c, i] = max(0.0, wl.slo_s[c] - wl.network_s[c, v, p] - cat.service_s[v, p, batch])
+
+
+@inner
+def borne_wait(plan: PlanArrays, n: int, c: int, left_s: float, tick_s: float) -> float:
+    """Wait up to which a class fills a queue, s: `PATIENCE` of what overflow and its SLO leave."""
+    if plan.overflow_fraction[n, c] > 0.0:
+        left_s = min(left_s, plan.overflow_after_s[n, c])
+    return PATIENCE * left_s * left_s / (left_s + tick_s)
+
+
+@inner
+def leave_queues(
+    wl: WorkloadArrays,
+    n: int,
+    serving: F64,
+    pending: Bool,
+    order: I64,
+    num_options: int,
+    wait_s: F64,
+    left_s: F64,
+    shares: F64,
+) -> None:
+    """Moves classes off options whose queue they would not get through in time, to the others by capacity."""
+    num_classes, _, num_pools = wl.allowed.shape
+    for c in range(num_classes):
+        if not pending[c]:
+            continue
+        late, capacity = 0.0, 0.0
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            if wait_s[i] > left_s[c, i]:
+                late += shares[n, c, v, p]
+            elif wl.allowed[c, v, p]:
+                capacity += serving[v, p]
+        if late <= 0.0 or capacity <= 0.0:
+            continue
+        for i in range(num_options):
+            v, p = order[i] // num_pools, order[i] % num_pools
+            if wait_s[i] > left_s[c, i]:
+                shares[n, c, v, p] = 0.0
+            elif wl.allowed[c, v, p]:
+                shares[n, c, v, p] += late * serving[v, p] / capacity
 
 
 @inner
@@ -209,6 +246,8 @@ def even_out(
 def load_accurate(
     cat: CatalogArrays,
     wl: WorkloadArrays,
+    ctl: ControlArrays,
+    plan: PlanArrays,
     n: int,
     serving: F64,
     weights: F64,
@@ -219,17 +258,17 @@ def load_accurate(
     num_options: int,
     wait_s: F64,
     usd: F64,
-    patience_s: F64,
-    fill_s: float,
+    left_s: F64,
     shares: F64,
 ) -> None:
     """Moves classes that are short of accuracy, the one owed most first, onto more accurate options that have room.
 
     From a class's least accurate option a request goes where more accuracy costs least: what answers it far above its
     floor is mostly needed by another class. There is room for what an option serves, and for what fills its queue
-    within `fill_s` as far as the class bears to wait.
+    within `FILL_TICKS` as far as the class bears to wait.
     """
     num_classes, _, num_pools = wl.allowed.shape
+    fill_s = FILL_TICKS * ctl.tick_s
     load = np.zeros(num_options)
     for i in range(num_options):
         v, p = order[i] // num_pools, order[i] % num_pools
@@ -255,8 +294,8 @@ def load_accurate(
                 gain = cat.accuracy[v] - cat.accuracy[from_v]
                 if gain <= 0.0 or not wl.allowed[c, v, p]:
                     continue
-                borne = MOST_UTILISATION + max(-1.0, (patience_s[c, i] - wait_s[i]) / fill_s)
-                free = borne * serving[v, p] - load[i]
+                more_s = borne_wait(plan, n, c, left_s[c, i], ctl.tick_s) - wait_s[i]
+                free = (MOST_UTILISATION + max(-1.0, more_s / fill_s)) * serving[v, p] - load[i]
                 price = (usd[i] - usd[low]) / gain
                 if free > 1e-9 and price < least_usd:
                     best, least_usd, room = i, price, free

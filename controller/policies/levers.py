@@ -50,7 +50,7 @@ class Levers(FixedChoice):
         default=1.0,
         ge=0.3,
         le=1.5,
-        description="capacity for a class with time to wait, relative to that for one in a hurry; not for autoscalers",
+        description="capacity for a class with time to wait, relative to one in a hurry; autoscalers have none",
     )
     repay_s: float = Field(
         default=3600.0, ge=60.0, le=86400.0, description="a mix works an accuracy debt or credit off over this span"

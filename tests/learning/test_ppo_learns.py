@@ -22,11 +22,11 @@ WASTEFUL = MpcSettings(headroom=3.0, quantile=0.99, over_provision=1.0, spot_sha
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of 40 thousand decisions on the tiny scenario, and its folder."""
+    """A run of 82 thousand decisions on the tiny scenario, and its folder."""
     # Wide noise: the rule is far off, and the run is short.
     ppo = PpoConfig(num_envs=32, rollout_decisions=32, batch_size=256, burn_in_rollouts=4, learning_rate=1e-3, std=0.18)
     config = TrainConfig(
-        steps=40_960,
+        steps=81_920,
         base=WASTEFUL,
         episode_decisions=60,
         env_threads=2,
@@ -63,8 +63,8 @@ def test_policy_lowers_a_headroom_that_is_far_too_large(trained, test_world):
 
     policy = Watched(test_world.setting, load_policy_file(trained[1] / BEST))
     cost_and_misses(policy, test_world)
-    # exp(0.7 a) x 3: a = -0.12 is a headroom of 2.75, on the way to the knob's end of 1.5. Untrained says 0.
-    assert np.mean(np.array(seen)[:, :, HEADROOM]) < -0.12
+    # exp(0.7 a) x 3: a = -0.2 is a headroom of 2.6, on the way to the knob's end of 1.5. Untrained says 0.
+    assert np.mean(np.array(seen)[:, :, HEADROOM]) < -0.2
 
 
 def test_policy_beats_the_rule_on_unseen_days_by_a_tenth_of_the_cost(trained, test_world):

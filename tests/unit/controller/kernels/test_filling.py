@@ -17,8 +17,8 @@ def filled(need, *, base=0.0, spot=0.0, over=1.0, spread=0.0, most=(9, 9, 9, 9, 
     available[0, list(closed)] = False
     taken = np.empty(5)
     cost, is_blocked = fill_pools(
-        ALLOWED, MARKET, USD, RPS, np.array(most), available, 0, 0, 0, need, base, spot, over, spread,
-        np.array(used, float), taken,
+        ALLOWED, MARKET, USD, np.array([np.inf]), RPS, np.array(most), available, 0, 0, 0,
+        need, base, spot, over, spread, np.array(used, float), taken,
     )  # fmt: skip
     return cost, taken.round(9).tolist(), is_blocked
 
@@ -34,11 +34,13 @@ def test_a_cheap_pool_with_one_machine_serves_the_first_requests_alone() -> None
 
 def test_a_machines_whole_rent_is_divided_among_the_classes_that_its_variant_suits() -> None:
     usd, rps = np.array([[4.0, 2.0], [1.0, np.inf]]), np.array([[10.0, 40.0], [20.0, 0.0]])
-    near, prices = np.array([[True, False], [True, True]]), np.empty((2, 2))
-    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 0, prices)
+    near, prices, filled_rps = np.array([[True, False], [True, True]]), np.empty((2, 2)), np.empty(2)
+    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 0, prices, filled_rps)
     # Both classes fill machines of variant 0: 16 of 40 requests/s. Class 1 alone joins class 0 on variant 1 as well.
     assert prices.tolist() == [[4.0, 2.0 * 40 / 16], [1.0 * 20 / 16, np.inf]]
-    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 1, prices)
+    assert filled_rps.tolist() == [16.0, 16.0]
+    whole_prices(usd, rps, near, np.array([5.0, 11.0]), 1, prices, filled_rps)
+    assert filled_rps.tolist() == [16.0, 11.0]
     assert prices.tolist() == [[4.0, 2.0 * 40 / 16], [1.0 * 20 / 11, np.inf]]
 
 
@@ -65,6 +67,9 @@ def test_a_part_on_demand_that_is_hardly_worth_a_machine_goes_to_spot() -> None:
     # 0.1 of 40 is 4 requests/s, of 60 is 6; the smallest machine on demand does 10.
     assert filled(40.0, base=0.1, spot=1.0)[1] == [0.0, 0.0, 40.0, 0.0, 0.0]
     assert filled(60.0, base=0.1, spot=1.0)[1][:2] == [6.0, 0.0]
+    # What was asked to be on demand, in all or for the most part, stays there however little it is.
+    assert filled(2.0, spot=0.0)[1][2:4] == [0.0, 0.0]
+    assert filled(2.0, base=0.6, spot=1.0)[1] == [1.2, 0.0, 0.8, 0.0, 0.0]
 
 
 def test_on_demand_a_small_part_is_bought_where_a_whole_machine_costs_less() -> None:
@@ -72,6 +77,16 @@ def test_on_demand_a_small_part_is_bought_where_a_whole_machine_costs_less() -> 
     # (40 $/s), at 12 two of the first or one of the second.
     assert filled(12.0)[1][:2] == [0.0, 12.0]
     assert filled(6.0)[1][:2] == [6.0, 0.0]
+
+
+def test_a_machine_that_prices_divide_already_is_not_divided_twice() -> None:
+    # 15 requests/s: two of the first pool cost 2 x 10 x 3 $, one of the second 20 x 2 $. Its price says so already.
+    usd, taken = np.array([[3.0, 2.0 * 20 / 15, np.inf, np.inf, np.inf]]), np.empty(5)
+    fill_pools(
+        ALLOWED, MARKET, usd, np.array([15.0]), RPS, np.full(5, 9), np.ones((1, 5), np.bool_),
+        0, 0, 0, 15.0, 1.0, 0.0, 1.0, 0.0, np.zeros(5), taken,
+    )  # fmt: skip
+    assert taken[:2].tolist() == [0.0, 15.0]
 
 
 def test_spot_dearer_than_on_demand_is_not_bought() -> None:
@@ -93,8 +108,8 @@ def test_what_no_pool_has_room_for_stands_at_the_cheapest_at_the_price_of_the_de
 def test_without_machines_the_price_is_infinite() -> None:
     taken = np.empty(5)
     cost, is_blocked = fill_pools(
-        np.zeros((1, 1, 5), np.bool_), MARKET, USD, RPS, np.full(5, 9), np.ones((1, 5), np.bool_), 0, 0, 0, 1.0,
-        0.0, 0.0, 1.0, 0.0, np.zeros(5), taken,
+        np.zeros((1, 1, 5), np.bool_), MARKET, USD, np.array([1.0]), RPS, np.full(5, 9), np.ones((1, 5), np.bool_),
+        0, 0, 0, 1.0, 0.0, 0.0, 1.0, 0.0, np.zeros(5), taken,
     )  # fmt: skip
     assert cost == np.inf
     assert is_blocked

@@ -121,6 +121,19 @@ def test_a_class_with_time_fills_the_queue_of_what_answers_it_well_before_it_is_
     assert moved[-1] < 20.0  # and a queue too long is worked off
 
 
+def test_nobody_is_sent_to_a_queue_that_takes_longer_than_there_is_time() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 2, 4
+    assert shares_of(setting, obs)[:, MEDIUM, OD].sum() > 0.1
+    obs.queue[0, MEDIUM, OD] = 10_000
+    shares = shares_of(setting, obs)
+    assert shares[:, MEDIUM].sum() == 0.0
+    np.testing.assert_allclose(shares.sum(axis=(1, 2)), 1.0)
+    obs.queue[0, SMALL, OD] = 10_000  # nowhere better
+    assert shares_of(setting, obs)[:, MEDIUM].sum() > 0.1
+
+
 def test_accuracy_is_bought_where_it_costs_least() -> None:
     setting = tiny_setting()
     obs = steady_observation(setting, 20.0)
