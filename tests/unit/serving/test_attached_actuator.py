@@ -107,6 +107,27 @@ def test_targets_of_mapped_deployments_alone_are_set(acting):
     assert {name for name, _ in acting.serve.asked} == set(NAMES.values())
 
 
+def test_the_cluster_is_asked_for_the_nodes_of_the_targets_and_released_while_decisions_are_held(acting):
+    asked = []
+
+    class Demand:
+        async def follow(self, targets):
+            asked.append(dict(targets))
+
+    acting.world._demand = Demand()
+    acting.follow(is_first=True)
+    acting.apply(launch={(1, 1): 2})
+    acting.now_s = 1.0
+    acting.follow()
+    acting.world.is_holding = True
+    acting.follow()
+    assert asked == [
+        {"resnet-small": 1, "resnet-large": 0},
+        {"resnet-small": 1, "resnet-large": 2},
+        {},
+    ]
+
+
 def test_target_that_somebody_resets_is_set_again_within_seconds(acting):
     acting.follow(is_first=True)
     acting.apply(launch={(0, 0): 1})
