@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from controller.arrays import (
     F64,
     I64,
@@ -19,6 +17,7 @@ from controller.arrays import (
 )
 from controller.bill import serverless_usd
 from controller.kernels.compiled import inner
+from controller.kernels.local import flags, floats, integers
 from controller.kernels.money import DAY, HOUR, costs_of, measure
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate
@@ -173,14 +172,14 @@ def _bound(
     if degrade is None:
         return
     num_classes = wl.allowed.shape[0]
-    room = np.empty(2)
-    costs = costs_of(cat, limits, obs, n)
+    room = floats(2)
+    costs = costs_of(cat, limits, obs, n, floats((2, cat.market.shape[0])), integers(cat.usable.shape))
     measure(costs, plan.replicas[n], room)
     per_hour = max(0.0, -max(room[HOUR], room[DAY]))
     room[HOUR], room[DAY] = per_hour, -room[DAY] * costs.left_h
-    order = np.empty(num_classes, np.int64)
+    order = integers(num_classes)
     rank_falling(wl.value_usd, order)
-    is_counted = np.zeros(cat.usable.shape, np.bool_)
+    is_counted = flags(cat.usable.shape)
     for c in order:
         if wl.num_operators[c] == 1:
             _bound_class(cat, wl, strict.limits.control, obs, plan, n, c, shares, room, is_counted)

@@ -25,6 +25,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.local import flags, floats, integers
 from controller.kernels.money import DAY, HOUR, Costs, costs_of, measure
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate, planned_rps
@@ -120,16 +121,24 @@ def _try_move(
 
 
 @inner
-def _savings(
-    allowed: Bool, operator: I64, accuracy: F64, available: Bool, n: int, costs: Costs, room: Room, by_pool: bool
-) -> F64:
-    """Share of its cost that capacity saves elsewhere, (V, P, pool or variant to go to); 0 where it may not go.
+def _find_savings(
+    allowed: Bool,
+    operator: I64,
+    accuracy: F64,
+    available: Bool,
+    n: int,
+    costs: Costs,
+    room: Room,
+    by_pool: bool,
+    saving: F64,
+) -> None:
+    """Writes the share of its cost that capacity saves elsewhere, (V, P, pool or variant to go to); 0 for no way there.
 
     It may go where every class that may use the option, one at least, may use the other for the same operator: to pools
     that are available, or to variants that are no more accurate.
     """
     num_variants, num_pools = room.rps.shape
-    saving = np.zeros((num_variants, num_pools, num_pools if by_pool else num_variants))
+    saving[:, :, :] = 0.0
     for v in range(num_variants):
         for p in range(num_pools):
             if not room.is_machine[p] or room.rps[v, p] <= 0.0 or costs.usd[p] <= 0.0:
@@ -147,7 +156,6 @@ def _savings(
                 if is_used and serves_all:
                     share = costs.usd[q] / room.rps[u, q] / (costs.usd[p] / room.rps[v, p])
                     saving[v, p, k] = max(0.0, 1.0 - share)
-    return saving
 
 
 @inner
@@ -217,7 +225,7 @@ def set_shed_limits(
     for a share of its requests keeps that share of its queue limit, at least one request.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
-    order = np.empty(num_classes, np.int64)
+    order = integers(num_classes)
     rank_falling(wl.value_usd, order)
     taken_rps = 0.0
     for c in order:
@@ -242,21 +250,30 @@ def _room_of(
     n: int,
     ceiling: I64,
     spare_minima: bool,
+    by_option: F64,
+    by_pool: Bool,
+    pool_min: I64,
 ) -> Room:
+    """The room of env n, in work space of the caller's: (2, V, P), (2, P) and (P,), all zero before."""
     num_variants, num_pools = cat.usable.shape
-    rps, worth_usd = np.empty((num_variants, num_pools)), np.full((num_variants, num_pools), -1.0)
-    for v in range(num_variants):
-        for p in range(num_pools):
+    rps, worth_usd, is_machine, is_on_demand = by_option[0], by_option[1], by_pool[0], by_pool[1]
+    for p in range(num_pools):
+        is_machine[p] = cat.market[p] != SERVERLESS
+        is_on_demand[p] = cat.market[p] == ON_DEMAND
+        if spare_minima:
+            pool_min[p] = limits.pool_min[p]
+        for v in range(num_variants):
             rps[v, p] = planned_rps(cat, plan, n, v, p)
+            worth_usd[v, p] = -1.0
             for c in range(wl.allowed.shape[0]):
                 if wl.allowed[c, v, p] or wl.collage[c, v, p]:
                     worth_usd[v, p] = max(worth_usd[v, p], wl.value_usd[c])
     return Room(
         rps,
-        cat.market != SERVERLESS,
-        cat.market == ON_DEMAND,
+        is_machine,
+        is_on_demand,
         ceiling,
-        limits.pool_min if spare_minima else np.zeros_like(limits.pool_min),
+        pool_min,
         limits.on_demand_floor if spare_minima else 0,
         worth_usd,
     )
@@ -290,8 +307,9 @@ def degrade_one(
     Returns:
         Whether it fits; where minima bind nothing, else there is nothing left of it.
     """
-    over, replicas = np.empty(2), plan.replicas[n]
-    costs = costs_of(cat, limits, obs, n)
+    over, replicas = floats(2), plan.replicas[n]
+    num_variants, num_pools = cat.usable.shape
+    costs = costs_of(cat, limits, obs, n, floats((2, num_pools)), integers(cat.usable.shape))
     measure(costs, replicas, over)
     if not _is_over(over):
         return True
@@ -299,7 +317,12 @@ def degrade_one(
         plan.reasons[n] |= _BUDGET
     if over[DAY] > 0.0:
         plan.reasons[n] |= _DAY_BUDGET
-    room = _room_of(cat, wl, limits, plan, n, ceiling, spare_minima)
+    by_option, of_pool = floats((2, num_variants, num_pools)), flags((2, num_pools))
+    room = _room_of(cat, wl, limits, plan, n, ceiling, spare_minima, by_option, of_pool, integers(num_pools))
+    to_pools, to_variants = (
+        floats((num_variants, num_pools, num_pools)),
+        floats((num_variants, num_pools, num_variants)),
+    )
     has_cut = sheds = False
     for i in range(degrade.shape[0] + 1):
         step = degrade[i] if i < degrade.shape[0] else _CUT
@@ -308,7 +331,8 @@ def degrade_one(
             has_cut = _cut_least_valuable(costs, room, replicas, over) or has_cut
         elif _is_over(over):
             by_pool = step == _CHEAPER_POOL
-            saving = _savings(wl.allowed, wl.operator, cat.accuracy, obs.available, n, costs, room, by_pool)
+            saving = to_pools if by_pool else to_variants
+            _find_savings(wl.allowed, wl.operator, cat.accuracy, obs.available, n, costs, room, by_pool, saving)
             if _replace_dear(costs, room, replicas, saving, by_pool, over):
                 plan.reasons[n] |= _MOVED if by_pool else _SHRUNK
     fits = not _is_over(over)

@@ -19,6 +19,7 @@ from controller.arrays import (
 )
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.forecast import NUM_FEATURES, NUM_INPUTS, forecast_one
+from controller.kernels.local import floats
 from controller.kernels.mpc import accuracy_span, dial_log_odds, knob, needed_accuracy
 from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import class_weights, planned_rps
@@ -61,7 +62,7 @@ def _put_demand(
     out: F32,
 ) -> tuple[int, float, float]:
     """Writes arrivals, level and growth; returns the next place, the rate now and the rule's own growth factor."""
-    inputs = np.empty(NUM_INPUTS)
+    inputs = floats(NUM_INPUTS)
     rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, inputs, growth)
     at = 0
     for i in range(NUM_FEATURES):
@@ -89,8 +90,9 @@ def _put_promises(
 ) -> tuple[int, float]:
     """Writes misses to floor height; returns the next place and what the untouched rule aims at above the floors."""
     num_classes = wl.share.shape[0]
-    worst = np.full(6, -np.inf)
-    mean = np.zeros(6)
+    worst = floats(6)
+    worst[:] = -np.inf
+    mean = floats(6)
     arrived, shed, answered, served, height = 0.0, 0.0, 0.0, 0.0, 0.0
     tightest, slack_mean = np.inf, 0.0
     for c in range(num_classes):
@@ -159,7 +161,7 @@ def _put_capacity(
 ) -> tuple[int, float, int]:
     """Writes ready to disturbed; returns the next place, ready machine requests/s and the number of machines."""
     num_variants, num_pools = cat.usable.shape
-    ready, starting, doomed, draining, planned = np.zeros(3), 0.0, 0.0, 0.0, 0.0
+    ready, starting, doomed, draining, planned = floats(3), 0.0, 0.0, 0.0, 0.0
     busy_s, credit_s, machines, warm_rps = 0.0, 0.0, 0, 0.0
     for p in range(num_pools):
         fastest = 0.0
@@ -232,7 +234,8 @@ def _put_money(
 ) -> int:
     """Writes prices, delays, spend and the price of accuracy."""
     num_variants, num_pools = cat.usable.shape
-    cheapest = np.full(3, np.inf)  # $ per request by market, cheapest variant
+    cheapest = floats(3)  # $ per request by market, cheapest variant
+    cheapest[:] = np.inf
     least_usd, most_usd, least_accuracy, most_accuracy = np.inf, np.inf, np.inf, -np.inf
     boot_s, swap_s = np.inf, np.inf
     reference_usd_per_s = 0.0
@@ -313,9 +316,9 @@ def encode_one(
         n: Env.
         out: (N, OBSERVATION_SIZE).
     """
-    growth = np.empty(forecast.levels.shape[0])
+    growth = floats(forecast.levels.shape[0])
     at, rps, own_growth = _put_demand(ctl, settings, forecast, obs, n, growth, out)
-    weights = np.empty(wl.share.shape[0])
+    weights = floats(wl.share.shape[0])
     class_weights(wl, obs, n, weights)
     at, aim = _put_promises(cat, wl, ctl, settings, obs, n, rps, weights, at, out)
     at, ready_rps, machines = _put_capacity(cat, wl, ctl, obs, plan, n, rps, at, out)

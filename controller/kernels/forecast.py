@@ -10,6 +10,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, ControlArrays, ObservationArrays
 from controller.kernels.compiled import kernel
+from controller.kernels.local import floats
 from controller.kernels.quantiles import growth_quantiles
 from controller.rule_arrays import RATE_TICKS, ForecastArrays
 
@@ -270,7 +271,7 @@ def forecast_one(
     Returns:
         The rate now that they multiply, requests/s.
     """
-    arrivals = np.empty(obs.history.shape[2])
+    arrivals = floats(obs.history.shape[2])
     known = total_by_age(obs, n, arrivals)
     inputs_of(arrivals, known, ctl.horizon_s / ctl.tick_s, inputs)
     growth_quantiles(forecast, inputs, growth)

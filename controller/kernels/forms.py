@@ -22,6 +22,7 @@ from controller.arrays import (
 )
 from controller.forms import DIRECT, PER_OPTION, RESIDUAL
 from controller.kernels.compiled import kernel, merged
+from controller.kernels.local import floats
 from controller.kernels.mpc import dial_log_odds, knob, overflow_and_hold, propose_one
 from controller.kernels.placing import place_one
 from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
@@ -158,16 +159,16 @@ def form_one(
         acted: (N, A) in [-1, 1].
         n: Env.
     """
-    weights, capacity = np.empty(wl.share.shape[0]), np.zeros(cat.usable.shape)
+    weights, capacity = floats(wl.share.shape[0]), floats(cat.usable.shape)
     usd = settings.usd
     if forms[n] == PER_OPTION:
-        usd = np.empty(cat.usable.shape)
+        usd = floats(cat.usable.shape)
         scored_prices(settings.usd, acted, n, usd)
     rps, total_rps = propose_one(
         cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, usd, weights, capacity
     )
     if forms[n] == RESIDUAL:
-        add_residuals(cat.market, settings.rps, acted, n, total_rps, np.empty(cat.accuracy.shape[0]), capacity)
+        add_residuals(cat.market, settings.rps, acted, n, total_rps, floats(cat.accuracy.shape[0]), capacity)
     elif forms[n] == DIRECT:
         waiting, headroom = 0, 0.0
         for c in range(wl.share.shape[0]):

@@ -26,6 +26,7 @@ from controller.kernels.compiled import inner, kernel
 from controller.kernels.cool_down import may_launch, may_scale_in, watch_pools
 from controller.kernels.counts import count_in_pool, count_on_demand
 from controller.kernels.degrade import degrade_one
+from controller.kernels.local import flags, integers
 from controller.kernels.money import ROUNDING_USD_PER_HOUR, hourly_usd, plan_usd_per_hour, room_usd_per_hour
 from controller.kernels.rates import planned_rps
 from controller.plan import Reason
@@ -161,7 +162,7 @@ def _raise_to_minima(
     lacking = limits.on_demand_floor - count_on_demand(cat.market, plan.replicas, n)
     if lacking <= 0:
         return
-    full = np.zeros(num_pools, np.bool_)
+    full = flags(num_pools)
     while lacking > 0:
         best = -1
         for p in range(num_pools):
@@ -245,6 +246,14 @@ def _raise_and_cut(
 
 
 @inner
+def _copy(replicas: I64, to: I64) -> None:
+    """Copies (V, P); an assignment of slices would allocate."""
+    for v in range(to.shape[0]):
+        for p in range(to.shape[1]):
+            to[v, p] = replicas[v, p]
+
+
+@inner
 def _raise_and_degrade(
     degrade: I64 | None,
     cat: CatalogArrays,
@@ -260,17 +269,17 @@ def _raise_and_degrade(
     if degrade is None:
         _raise_and_cut(cat, wl, limits, plan, n, ceiling, lacks)
         return
-    before = plan.replicas[n].copy()
+    before = integers(cat.usable.shape)
     for spare_minima in (True, False, True):  # the third time from what the second one left
         if spare_minima:
-            before[:, :] = plan.replicas[n]
+            _copy(plan.replicas[n], before)
             if lacks:
                 _raise_to_minima(cat, wl, limits, plan, n, ceiling)
         fits = degrade_one(cat, wl, limits, degrade, obs, plan, n, ceiling, spare_minima)
         if spare_minima:
             if fits:
                 return
-            plan.replicas[n, :, :] = before
+            _copy(before, plan.replicas[n])
         lacks = True
 
 
@@ -323,8 +332,8 @@ def guard_one(
     _sanitise(cat, wl, limits, plan, n)
     watch_pools(limits.strict, obs, n)
     num_variants, num_pools = cat.usable.shape
-    have = np.zeros(num_pools, np.int64)
-    ceiling = np.zeros(num_pools, np.int64)
+    have = integers(num_pools)
+    ceiling = integers(num_pools)
     needs_minima = False
     on_demand = 0
     for p in range(num_pools):

@@ -19,6 +19,7 @@ from controller.arrays import (
     StrictGuard,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.local import floats, integers
 
 ROUNDING_USD_PER_HOUR = 1e-9
 """A plan this little above the budget counts as within it."""
@@ -75,8 +76,17 @@ class Costs(NamedTuple):
 
 
 @inner
-def costs_of(cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, n: int) -> Costs:
-    """Costs and budgets of env n, for limits that have strict ones. Spends that are no finite number count as none."""
+def costs_of(cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, n: int, rents: F64, have: I64) -> Costs:
+    """Costs and budgets of env n, for limits that have strict ones. Spends that are no finite number count as none.
+
+    Args:
+        cat: Catalog.
+        limits: Limits.
+        obs: Observation.
+        n: Env.
+        rents: (2, P), written: the result's `usd` and `leaving_usd`.
+        have: (V, P), written: the result's.
+    """
     strict = limits.strict.limits  # type: ignore[union-attr]  # no other limits are asked about
     control = strict.control
     num_variants, num_pools = cat.usable.shape
@@ -89,8 +99,7 @@ def costs_of(cat: CatalogArrays, limits: LimitArrays, obs: ObservationArrays, n:
             spent_usd = obs.day_spend_usd[n, term]
             if spent_usd > -np.inf and spent_usd < np.inf:
                 day_usd -= spent_usd
-    usd, leaving_usd = np.empty(num_pools), np.empty(num_pools)
-    have = np.empty((num_variants, num_pools), np.int64)
+    usd, leaving_usd = rents[0], rents[1]
     for p in range(num_pools):
         usd[p] = hourly_usd(cat, p)
         leaving_usd[p] = usd[p] * wind_down_s(cat, control, p) / 3600.0
@@ -146,6 +155,7 @@ def _room(
 ) -> float:
     if degrade is None:
         return limits.budget_usd_per_hour + ROUNDING_USD_PER_HOUR - plan_usd_per_hour(cat, plan, n)
-    over = np.empty(2)
-    measure(costs_of(cat, limits, obs, n), plan.replicas[n], over)
+    over = floats(2)
+    costs = costs_of(cat, limits, obs, n, floats((2, cat.market.shape[0])), integers(cat.usable.shape))
+    measure(costs, plan.replicas[n], over)
     return -max(over[HOUR], over[DAY])

@@ -22,6 +22,7 @@ from controller.arrays import (
 from controller.kernels.compiled import inner, kernel, merged
 from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
+from controller.kernels.local import floats
 from controller.kernels.placing import place_one
 from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools, size_for_mean
 from controller.kernels.quantiles import quantile_at
@@ -224,7 +225,7 @@ def propose_one(
         for p in range(num_pools):
             plan.batch_size[n, v, p] = settings.batch_size[v, p]
             plan.batch_wait_s[n, v, p] = 0.0
-    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, np.empty(NUM_INPUTS), state.growth[n])
+    rps = forecast_one(ctl, forecast, obs, n, settings.prior_rps, floats(NUM_INPUTS), state.growth[n])
     rps = told_rate(state.told, n, rps, state.growth[n])
     log_odds = np.log(settings.quantile / (1.0 - settings.quantile)) + value_of_miss
     grown = rps * np.exp(min(5.0, quantile_at(forecast.levels, state.growth[n], log_odds)))
@@ -232,10 +233,10 @@ def propose_one(
 
     is_open = state.is_open
     open_pools(obs.available, obs.ready, n, state.trusted, is_open)
-    cost = np.empty(num_variants)
-    mix = np.empty(num_variants)
-    used, taken = np.zeros(num_pools), np.empty(num_pools)
-    total_rps, need = 0.0, np.empty(num_classes)
+    cost = floats(num_variants)
+    mix = floats(num_variants)
+    used, taken = floats(num_pools), floats(num_pools)
+    total_rps, need = 0.0, floats(num_classes)
     for c in range(num_classes):
         need[c] = weights[c] * grown * settings.headroom[c] * turned + max(0, obs.waiting[n, c]) / settings.backlog_s
         planned_rps = state.need_rps[n, c]
@@ -244,7 +245,7 @@ def propose_one(
         )
         state.need_rps[n, c] = need[c]
         total_rps += need[c]
-    prices, filled_rps = np.empty((num_variants, num_pools)), np.empty(num_variants)
+    prices, filled_rps = floats((num_variants, num_pools)), floats(num_variants)
     for c in range(num_classes):
         whole_prices(usd, settings.rps, settings.near_floor, need, c, prices, filled_rps)
         least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
@@ -301,7 +302,7 @@ def mpc_one(
     n: int,
 ) -> None:
     """Writes env n's plan; arguments as of `propose_one`."""
-    weights, capacity = np.empty(wl.share.shape[0]), np.zeros(cat.usable.shape)
+    weights, capacity = floats(wl.share.shape[0]), floats(cat.usable.shape)
     rps, total_rps = propose_one(
         cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, settings.usd, weights, capacity
     )

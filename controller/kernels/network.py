@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from controller.arrays import F64, I64
 from controller.kernels.compiled import kernel
+from controller.kernels.local import floats
 
 
 class NetworkArrays(NamedTuple):
@@ -29,8 +30,10 @@ def forward(net: NetworkArrays, seen: NDArray[np.float32], n: int, out: F64) -> 
         n: Env.
         out: (N, K).
     """
-    most = net.widths.max()
-    values, sums = np.empty(most), np.empty(most)
+    most = 0
+    for width in net.widths:
+        most = max(most, width)
+    values, sums = floats(most), floats(most)
     for i in range(net.widths[0]):
         values[i] = seen[n, i]
     num_layers = net.widths.shape[0] - 1

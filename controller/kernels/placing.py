@@ -18,6 +18,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import kernel, merged
+from controller.kernels.local import integers
 from controller.kernels.provision import hold_machines, probe_pools, rank_falling, whole_replicas
 from controller.plan import Reason
 from controller.rule_arrays import MpcArrays, MpcState
@@ -105,7 +106,7 @@ def place_one(
         scale_in_s: Time constant with which machines too many are given up.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
-    ranked = np.empty(num_variants, np.int64)
+    ranked = integers(num_variants)
     rank_falling(cat.accuracy, ranked)
     whole_replicas(
         wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,

@@ -9,6 +9,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, Bool
 from controller.kernels.compiled import kernel
+from controller.kernels.local import integers
 
 SLACK_REPLICAS = 1e-6
 """A demand this little above a whole number of replicas is not rounded up."""
@@ -166,7 +167,7 @@ def whole_replicas(
     """
     num_variants, num_pools = rps.shape
     carried = 0.0
-    used = np.zeros(num_pools, np.int64)
+    used = integers(num_pools)
     last_v, last_p, spare_v, spare_p = -1, -1, -1, -1
     for i in range(num_variants):
         v = ranked[i]

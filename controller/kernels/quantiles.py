@@ -6,6 +6,7 @@ import numpy as np
 
 from controller.arrays import F64
 from controller.kernels.compiled import kernel
+from controller.kernels.local import floats
 from controller.rule_arrays import ForecastArrays
 
 
@@ -24,12 +25,14 @@ def _layer(inputs: F64, weight: F64, bias: F64, out: F64) -> None:
 @kernel
 def growth_quantiles(forecast: ForecastArrays, inputs: F64, out: F64) -> None:
     """Writes the quantiles of log(largest rate over the horizon / rate now), (Q,), rising with the level."""
-    scaled = inputs * forecast.input_scale
-    first = np.empty(forecast.b1.shape[0])
+    scaled = floats(inputs.shape[0])
+    for i in range(scaled.shape[0]):
+        scaled[i] = inputs[i] * forecast.input_scale[i]
+    first = floats(forecast.b1.shape[0])
     _layer(scaled, forecast.w1, forecast.b1, first)
     for m in range(first.shape[0]):
         first[m] = np.tanh(first[m])
-    second = np.empty(forecast.b2.shape[0])
+    second = floats(forecast.b2.shape[0])
     _layer(first, forecast.w2, forecast.b2, second)
     for m in range(second.shape[0]):
         second[m] = np.tanh(second[m])

@@ -20,6 +20,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.local import floats, integers
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
 from controller.rule_arrays import RATE_TICKS
@@ -119,9 +120,9 @@ def reconcile_one(
     is on its way.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
-    surplus = np.zeros((num_variants, num_pools), np.int64)
-    early = np.zeros((num_variants, num_pools), np.int64)
-    deficit = np.zeros((num_variants, num_pools), np.int64)
+    surplus = integers((num_variants, num_pools))
+    early = integers((num_variants, num_pools))
+    deficit = integers((num_variants, num_pools))
     doomed = 0
     on_its_way = False
     has_swaps = False
@@ -141,7 +142,7 @@ def reconcile_one(
             elif over < 0:
                 deficit[v, p] = -over
     if has_swaps:
-        spare = np.empty(num_classes + 1)
+        spare = floats(num_classes + 1)
         _spare_capacity(cat, wl, ctl, obs, plan, n, spare)
         for p in range(num_pools):
             if cat.market[p] != SERVERLESS:

@@ -9,6 +9,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, SERVERLESS, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.local import floats
 from controller.kernels.rates import history_sum, peak_rate
 from controller.rival_arrays import (
     EXASCALE,
@@ -60,16 +61,28 @@ def line_forecast(
 
 
 @inner
+def _sort(values: F64) -> None:
+    """Sorts in place, by Shell's method: numba's own sort allocates."""
+    for gap in (57, 23, 10, 4, 1):
+        for i in range(gap, values.shape[0]):
+            value, at = values[i], i
+            while at >= gap and values[at - gap] > value:
+                values[at] = values[at - gap]
+                at -= gap
+            values[at] = value
+
+
+@inner
 def burstiness(obs: ObservationArrays, n: int, window_ticks: int) -> float:
     """Largest over median arrivals per tick, all classes, over the last `window_ticks`; 1 with fewer than 3 ticks."""
     count = min(window_ticks, obs.tick[n], obs.history.shape[2])
     if count < 3:
         return 1.0
-    totals = np.zeros(count)
+    totals = floats(count)
     for age in range(count):
         for c in range(obs.history.shape[1]):
             totals[age] += _arrived(obs, n, c, age)
-    totals.sort()
+    _sort(totals)
     median = totals[count // 2]
     return totals[count - 1] / median if median > 0.0 else np.inf
 

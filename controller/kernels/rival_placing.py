@@ -13,6 +13,7 @@ import numpy as np
 from controller.arrays import F64, SPOT, CatalogArrays, ControlArrays, ObservationArrays, WorkloadArrays
 from controller.kernels.compiled import inner
 from controller.kernels.filling import fill_pools, whole_prices
+from controller.kernels.local import floats
 from controller.kernels.mpc import accuracy_span, needed_accuracy
 from controller.kernels.provision import cheapest_mix
 from controller.kernels.rival_pools import (
@@ -63,9 +64,9 @@ def class_mix(
     if kind != RIBBON:
         target = needed_accuracy(wl, ctl, obs, n, c, need_rps[c], settings.accuracy_margin, settings.repay_s, most)
     target = min(most, max(least, target))
-    prices, filled_rps = np.empty(settings.usd.shape), np.empty(num_variants)
+    prices, filled_rps = floats(settings.usd.shape), floats(num_variants)
     whole_prices(settings.usd, settings.rps, settings.near_floor, need_rps, c, prices, filled_rps)
-    cost, used, taken = np.empty(num_variants), np.zeros(wl.allowed.shape[2]), np.empty(wl.allowed.shape[2])
+    cost, used, taken = floats(num_variants), floats(wl.allowed.shape[2]), floats(wl.allowed.shape[2])
     for v in range(num_variants):
         cost[v], _ = fill_pools(
             wl.allowed, cat.market, prices, filled_rps, settings.rps, settings.pool_max, state.is_open, n, c, v,

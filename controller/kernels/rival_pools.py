@@ -6,6 +6,7 @@ import numpy as np
 
 from controller.arrays import F64, SPOT, CatalogArrays, ObservationArrays
 from controller.kernels.compiled import inner
+from controller.kernels.local import flags, floats
 from controller.kernels.rival_spot import surviving_rps
 from controller.rival_arrays import RivalArrays, RivalState
 
@@ -159,8 +160,8 @@ def buy_greedily(
     still needed counts, less what it puts at risk (`surviving_rps`).
     """
     num_pools = demand.shape[1]
-    capacity = np.zeros(num_pools)
-    candidate = np.zeros(num_pools, np.bool_)
+    capacity = floats(num_pools)
+    candidate = flags(num_pools)
     for i in range(num_pools):
         p = settings.pools[c, v, i]
         if p >= 0:

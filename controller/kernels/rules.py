@@ -23,6 +23,7 @@ from controller.arrays import (
 )
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.local import floats, integers
 from controller.kernels.placing import class_slack
 from controller.kernels.provision import probe_pools, rank_falling, whole_replicas
 from controller.kernels.rates import class_weights
@@ -92,14 +93,15 @@ def _need(
     """Writes the capacity that each class is planned, (C,) requests/s, and chooses its option where that is open."""
     num_classes = wl.share.shape[0]
     if kind in (RAY_SERVE, HPA, SPOTHEDGE):
-        weights = np.empty(num_classes)
+        weights = floats(num_classes)
         class_weights(wl, obs, n, weights)
         scale_groups(kind, cat, wl, ctl, settings, state, obs, n, weights, need_rps)
         return
     cooldown_ticks = settings.cooldown_ticks
     if kind == MARK:
         if state.decisions[n] % settings.interval_ticks != 0:
-            need_rps[:] = state.need_rps[n]
+            for c in range(num_classes):
+                need_rps[c] = state.need_rps[n, c]
             return
         cooldown_ticks //= settings.interval_ticks
     for c in range(num_classes):
@@ -226,21 +228,22 @@ def scheme_one(
             plan.batch_wait_s[n, v, p] = 0.0
     is_paragon = kind in (PARAGON, PARAGON_PLUS)
     is_bursty = is_paragon and burstiness(obs, n, settings.window_ticks) > settings.burstiness
-    lost = np.empty(num_pools)
+    lost = floats(num_pools)
     watch_spot(kind, cat, ctl, settings, state, obs, n, lost)
-    need_rps = np.zeros(num_classes)
+    need_rps = floats(num_classes)
     _need(kind, cat, wl, ctl, settings, state, obs, plan, n, is_bursty, need_rps)
-    bought = Bought(np.zeros(num_variants), np.zeros(num_variants), np.zeros(num_variants))
-    demand = np.zeros((num_variants, num_pools))
-    mix = np.empty(num_variants)
-    total = need_rps.sum()
+    bought = Bought(floats(num_variants), floats(num_variants), floats(num_variants))
+    demand = floats((num_variants, num_pools))
+    mix = floats(num_variants)
+    total = 0.0
     for c in range(num_classes):
+        total += need_rps[c]
         class_mix(kind, cat, wl, ctl, settings, state, obs, n, c, need_rps, mix)
         for v in range(num_variants):
             if mix[v] > 0.0:
                 place(kind, cat, settings, state, obs, n, c, v, mix[v] * need_rps[c], lost, bought, demand)
     if settings.adaptive_variant:
-        ranked = np.empty(num_variants, np.int64)
+        ranked = integers(num_variants)
         rank_falling(cat.accuracy, ranked)
         whole_replicas(
             wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,
@@ -249,7 +252,7 @@ def scheme_one(
     else:
         _round_each(kind, cat, ctl, settings, state, obs, plan, n, demand)
     if kind not in (SPOTHEDGE, RIBBON):
-        may_hold = np.empty(num_pools, np.int64)
+        may_hold = integers(num_pools)
         for p in range(num_pools):
             may_hold[p] = 0 if cat.market[p] == SPOT and settings.spot_share <= 0.0 else limits.pool_max[p]
         probe_pools(

@@ -24,6 +24,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.local import flags, floats, integers
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
@@ -73,7 +74,9 @@ def _demand_of_machines(
 ) -> None:
     """Writes each class's rate, (C,), without what serverless takes: its share, and overflow within the quotas."""
     num_variants, num_pools = cat.usable.shape
-    free = cat.quota.astype(np.float64)  # environments
+    free = floats(num_pools)  # environments
+    for p in range(num_pools):
+        free[p] = cat.quota[p]
     for i in range(order.shape[0]):
         c = order[i]
         rps, sent = likely_peak(ctl, obs, n, c), 0.0
@@ -166,7 +169,8 @@ def _limit(
 ) -> None:
     """Sets the limits of the classes that are short, and lets them overflow before they are refused."""
     num_pools = cat.market.shape[0]
-    wait_s = np.full(cat.usable.size, np.inf)
+    wait_s = floats(cat.usable.size)
+    wait_s[:] = np.inf
     for i in range(order.shape[0]):
         c = order[i]
         room, least_s = np.inf, np.inf
@@ -178,6 +182,14 @@ def _limit(
             plan.shed_limit[n, c] = min(plan.shed_limit[n, c], max(1, int(min(room + _ROUNDING, 1e9))))
             if plan.overflow_fraction[n, c] > 0.0:
                 plan.overflow_after_s[n, c] = min(plan.overflow_after_s[n, c], 0.5 * least_s)
+
+
+@inner
+def _sum_of(values: F64) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 @inner
@@ -201,17 +213,17 @@ def shed_by_value(
     if not limits.sheds_by_value:
         return
     num_classes, num_variants, num_pools = wl.allowed.shape
-    left = np.zeros(num_variants * num_pools)
+    left = floats(num_variants * num_pools)
     for o in range(left.shape[0]):
         v, p = o // num_pools, o % num_pools
         if cat.market[p] != SERVERLESS and cat.cells[v] <= 1:
             left[o] = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
-    order, demand = np.empty(num_classes, np.int64), np.empty(num_classes)
+    order, demand = integers(num_classes), floats(num_classes)
     rank_falling(wl.value_usd, order)
     _demand_of_machines(cat, wl, ctl, obs, plan, n, order, shares, demand)
-    flow, load = np.zeros((num_classes, left.shape[0])), np.zeros(left.shape[0])
-    kept = np.zeros(num_classes)  # share of a class that goes to machines that serve
-    may_use, is_movable = np.zeros(flow.shape, np.bool_), np.zeros(num_classes, np.bool_)
+    flow, load = floats((num_classes, left.shape[0])), floats(left.shape[0])
+    kept = floats(num_classes)  # share of a class that goes to machines that serve
+    may_use, is_movable = flags(flow.shape), flags(num_classes)
     for c in range(num_classes):
         is_alone = wl.num_operators[c] > 1 or plan.cascade_variant[n, c, 0] >= 0
         is_movable[c] = not is_alone and not plan.fixed_shares[n]
@@ -233,7 +245,7 @@ def shed_by_value(
         fits = fits and load[o] <= left[o] * (1.0 + _ROUNDING)
     if fits:
         return
-    is_short, has_short = np.zeros(num_classes, np.bool_), False
+    is_short, has_short = flags(num_classes), False
     for i in range(num_classes):
         c = order[i]
         if demand[c] <= 0.0:
@@ -250,13 +262,13 @@ def shed_by_value(
             for o in range(left.shape[0]):
                 flow[c, o] = min(flow[c, o], left[o])
                 left[o] -= flow[c, o]
-        is_short[c] = flow[c].sum() < demand[c] * (1.0 - _ROUNDING)
+        is_short[c] = _sum_of(flow[c]) < demand[c] * (1.0 - _ROUNDING)
         has_short = has_short or is_short[c]
     if not has_short:
         return
     plan.reasons[n] |= _BY_VALUE
     for c in range(num_classes):
-        total = flow[c].sum()
+        total = _sum_of(flow[c])
         if is_movable[c] and total > 0.0:
             for o in range(left.shape[0]):
                 if may_use[c, o]:

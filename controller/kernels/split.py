@@ -17,6 +17,7 @@ from controller.arrays import (
 from controller.batching import PATIENT_S
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.local import flags, floats, integers
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import CREDIT_MARGIN, SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import (
@@ -160,7 +161,7 @@ def _cascade_split(
 def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
     """Writes serving options (v * P + p) by falling accuracy, catalog order within a variant; returns how many."""
     num_variants, num_pools = serving.shape
-    ranked = np.empty(num_variants, np.int64)
+    ranked = integers(num_variants)
     rank_falling(cat.accuracy, ranked)
     count = 0
     for i in range(num_variants):
@@ -191,7 +192,7 @@ def split_one(
     variants instead; the shares of a class's collages stand beside those of its requests and sum to 1 for themselves.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
-    serving = np.zeros((num_variants, num_pools))
+    serving = floats((num_variants, num_pools))
     total_capacity = 0.0
     for v in range(num_variants):
         for p in range(num_pools):
@@ -200,7 +201,7 @@ def split_one(
                 continue
             serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
             total_capacity += serving[v, p]
-    weights = np.empty(num_classes)
+    weights = floats(num_classes)
     class_weights(wl, obs, n, weights)
     demand_rps = 0.0
     for c in range(num_classes):
@@ -208,8 +209,8 @@ def split_one(
     demand_rps /= RATE_TICKS * ctl.tick_s
     left_s = ctl.day_s - obs.time_s[n] % ctl.day_s
     repay_s = min(REPAY_TICKS * ctl.tick_s, max(left_s, LEAST_LEFT_S))
-    owed = np.empty(num_classes)
-    pending = np.zeros(num_classes, np.bool_)
+    owed = floats(num_classes)
+    pending = flags(num_classes)
     pooled_weight = 0.0
     for c in range(num_classes):
         owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * repay_s)
@@ -234,7 +235,7 @@ def split_one(
         pooled_weight += weights[c]
     if pooled_weight <= 0.0:
         return
-    order = np.empty(num_variants * num_pools, np.int64)
+    order = integers(num_variants * num_pools)
     num_options = _sort_options(cat, serving, order)
     # How many times its even load an option could bear.
     slack = max(1.0, MOST_UTILISATION * total_capacity / max(demand_rps, 1e-9))
@@ -243,7 +244,7 @@ def split_one(
     )
     if num_classes > 1:
         even_out(cat, wl, n, serving, owed, pending, order, num_options, shares)
-    wait_s, usd, left_s = np.empty(num_options), np.empty(num_options), np.empty((num_classes, num_options))
+    wait_s, usd, left_s = floats(num_options), floats(num_options), floats((num_classes, num_options))
     find_waits(cat, wl, obs, plan, n, serving, order, num_options, wait_s, usd, left_s)
     load_accurate(
         cat, wl, ctl, plan, n, serving, weights, demand_rps, owed, pending, order, num_options,

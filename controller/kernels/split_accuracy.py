@@ -15,6 +15,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.local import flags, floats
 from controller.kernels.rates import planned_rps
 
 MOST_UTILISATION = 1.0
@@ -158,15 +159,15 @@ def fill_from_the_top(
     Each option has room for load in proportion to its capacity; `slack` >= 1 is how many times as much it could bear.
     """
     num_classes, _, num_pools = wl.allowed.shape
-    room = np.empty(num_options)
-    own_room = np.zeros(num_classes)  # of all options that the class may use, loaded as far as they may be
+    room = floats(num_options)
+    own_room = floats(num_classes)  # of all options that the class may use, loaded as far as they may be
     for i in range(num_options):
         v, p = order[i] // num_pools, order[i] % num_pools
         room[i] = serving[v, p] / total_capacity
         for c in range(num_classes):
             if wl.allowed[c, v, p]:
                 own_room[c] += room[i] * slack
-    done = np.zeros(num_classes, np.bool_)
+    done = flags(num_classes)
     for _ in range(num_classes):
         c = most_owed(pending, done, owed)
         if c < 0:
@@ -269,12 +270,12 @@ def load_accurate(
     """
     num_classes, _, num_pools = wl.allowed.shape
     fill_s = FILL_TICKS * ctl.tick_s
-    load = np.zeros(num_options)
+    load = floats(num_options)
     for i in range(num_options):
         v, p = order[i] // num_pools, order[i] % num_pools
         for c in range(num_classes):
             load[i] += shares[n, c, v, p] * weights[c] * demand_rps
-    done = np.zeros(num_classes, np.bool_)
+    done = flags(num_classes)
     for _ in range(num_classes):
         c = most_owed(pending, done, owed)
         if c < 0:

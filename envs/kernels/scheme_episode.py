@@ -25,7 +25,7 @@ from envs.kernels.tick import advance_one
 from envs.kernels.window import open_window
 
 
-@cached(nogil=True)
+@cached(_nrt=False, nogil=True)
 def run_scheme(
     kind: int,
     cat: CatalogArrays,
