@@ -10,6 +10,7 @@ import numpy as np
 from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
 from controller.compile import Setting, limits_for
 from controller.errors import UsageError, mismatch
+from controller.plan import Reason
 from controller.ports import Policy
 
 
@@ -50,7 +51,7 @@ class DecisionLoop:
     def __init__(self, setting: Setting, policy: Policy, num_envs: int = 1) -> None:
         self.setting = setting
         self.policy = policy
-        self._keeps_proposals = False
+        self._keeps_proposals = self._keeps_plans = False
         self.reset(num_envs)
 
     def reset(self, num_envs: int) -> None:
@@ -64,11 +65,18 @@ class DecisionLoop:
         self._like = empty_plan(num_envs, self.setting.shape)
         self.proposed = empty_plan(num_envs, self.setting.shape) if self._keeps_proposals else None
         self.proposed_at = -1
+        self._last = empty_plan(num_envs, self.setting.shape) if self._keeps_plans else None
+        self._num_raw = 0
 
     def keep_proposals(self) -> None:
         """From now on every decision holds a copy of the policy's plan as it was before the guard."""
         self._keeps_proposals = True
         self.proposed = empty_plan(len(self._like.need_rps), self.setting.shape)
+
+    def keep_plans(self) -> None:
+        """From now on every plan is kept, as `hold` needs it."""
+        self._keeps_plans = True
+        self._last = empty_plan(len(self._like.need_rps), self.setting.shape)
 
     def decide(self, observation: ObservationArrays) -> Decision:
         """Decides for every env.
@@ -112,7 +120,19 @@ class DecisionLoop:
             0,
             len(observation.tick),
         )
+        if self._last is not None:
+            for kept, decided in zip(self._last, plan, strict=True):
+                kept[...] = decided
+            self._num_raw = proposal.raw.shape[1]
         return Decision(plan, self._actions, self._shares, proposal.raw, self.proposed)
+
+    def hold(self, observation: ObservationArrays) -> Decision:
+        """Decides without the policy: what exists is kept, under a notice too, and all else is as it last was."""
+        assert self._last is not None, "keep_plans comes first"
+        plan = PlanArrays._make(array.copy() for array in self._last)
+        plan.replicas[...] = observation.ready + observation.starting + observation.doomed
+        plan.reasons[:] = int(Reason.RULE_FAILED)
+        return self.settle(observation, Proposal(plan, np.zeros((len(observation.tick), self._num_raw))))
 
     def _check(self, plan: PlanArrays) -> None:
         for name, wanted, got in zip(PlanArrays._fields, self._like, plan, strict=True):

@@ -37,6 +37,7 @@ class Reason(IntFlag):
     SERVERLESS_BUDGET = 262144
     SHED_BY_VALUE = 1 << 19
     CANARY_BAND = 1 << 20
+    RULE_FAILED = 1 << 21
 
 
 DEGRADE = ("cheaper_pool", "smaller_variant", "shed")
@@ -63,6 +64,7 @@ REASON_TEXT = {
     Reason.RAMP: "limited by the ramp",
     Reason.INVALID_PLAN: "the policy's plan held invalid numbers, replaced by safe ones",
     Reason.FALLBACK_RULE: "the named rule drives",
+    Reason.RULE_FAILED: "the named rule failed: what exists is kept, and replaced where it is lost",
     Reason.CANARY_BAND: "held within the canary's band around the named rule's plan",
 }
 

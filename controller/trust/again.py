@@ -19,7 +19,7 @@ from controller.loop import Decision, DecisionLoop
 from controller.plan import Reason
 from controller.policies.registry import PolicySpec, make_policy
 from controller.ports import Policy
-from controller.trust.choose import Band, choose
+from controller.trust.choose import Band, ask_rule, choose
 from controller.trust.config import TrustConfig
 from controller.trust.events import ALARM, BESIDE, DRIVE, LOST, MODE, POLICY, PREFERENCES, TRUST, read_beside
 from controller.trust.mode import Driver, Mode
@@ -66,6 +66,7 @@ class Remembered:
     fault: str
     last: ObservationArrays
     band: Band
+    has_rule_failed: bool = False
 
 
 class DecideAgain:
@@ -83,6 +84,7 @@ class DecideAgain:
         mode: The last one.
         entries: Policies, as they can be rolled back to; the last one is in charge.
         is_stale: Whether the router could not be read at the next tick.
+        has_rule_failed: Whether the rule could not decide at the next tick.
         preferences: Those that were set last; none: the policy's own.
         fault: Why the policy failed; empty while it did not.
         last: Observation of the last tick; None before the first.
@@ -103,6 +105,7 @@ class DecideAgain:
         self.rule: DecisionLoop | None = run.rule
         self.driver, self.mode, self.entries = run.driver, run.mode, run.entries
         self.is_stale, self.preferences, self.fault = run.is_stale, run.preferences, run.fault
+        self.has_rule_failed = run.has_rule_failed
         self.last: ObservationArrays | None = run.last
         self._band = run.band
 
@@ -115,6 +118,7 @@ class DecideAgain:
         self.mode = Mode.ACTIVE
         self.entries = ()
         self.is_stale = False
+        self.has_rule_failed = False
         self.preferences = {}
         self.fault = ""
         self.last = None
@@ -147,7 +151,8 @@ class DecideAgain:
             if loop is not None and isinstance(loop.policy, RawReplayable):
                 loop.policy.force_raw(raw)
         proposal = None if self.policy is None else self.policy.propose(tick.observation)
-        choice = choose(self.driver, tick.observation, self.rule, self.policy, proposal, self._band)
+        ruled = ask_rule(self.rule, tick.observation, has_failed=self.has_rule_failed).decision
+        choice = choose(self.driver, tick.observation, ruled, self.policy, proposal, self._band)
         other = () if beside is None or choice.beside is None else ((*beside, choice.beside),)
         return TickAgain(self.driver, choice.decision, other)
 
@@ -174,6 +179,8 @@ class DecideAgain:
             self.entries = (*earlier, entry)
         elif event.kind == ALARM and fields["alarm"] == Alarm.STALE_METRICS:
             self.is_stale = bool(fields["is_on"])
+        elif event.kind == ALARM and fields["alarm"] == Alarm.RULE_ERROR:
+            self.has_rule_failed = bool(fields["is_on"])
         elif event.kind == PREFERENCES:
             self.preferences = fields
             for loop in (self.policy, self.rule):
@@ -195,6 +202,7 @@ class DecideAgain:
         self.entries = (entry_of(fields["policy"]),)
         self.mode = Mode(fields["mode"])
         self.rule = self._loop(make_policy(spec, self._setting))
+        self.rule.keep_plans()
         self.driver = Driver(fields["driver"])
         self._band = Band(config.canary_share, config.canary_least)
         if is_restart:

@@ -10,6 +10,8 @@ from controller.plan import Reason
 from controller.trust.band import hold_within_band
 from controller.trust.mode import Driver
 
+_SHOWN_CHARS = 400
+
 
 @dataclass(frozen=True)
 class Band:
@@ -27,25 +29,48 @@ class Choice:
     beside: Decision | None
 
 
+@dataclass(frozen=True)
+class Ruled:
+    """What the named rule decided; where it failed, what is done without it."""
+
+    decision: Decision
+    fault: str = ""
+
+
+def ask_rule(rule: DecisionLoop, observation: ObservationArrays, *, has_failed: bool = False) -> Ruled:
+    """Decides with the rule, or keeps what exists where that fails: behind the rule there is nobody else.
+
+    Args:
+        rule: Of the rule; keeps its plans.
+        observation: What is seen.
+        has_failed: Whether it failed at this observation before, which a replay knows; then it has failed again.
+    """
+    fault = "as before" if has_failed else ""
+    try:
+        proposal = rule.propose(observation)
+    except Exception as error:  # noqa: BLE001 - an operator's own rule may raise anything, and serving must go on
+        fault = f"{type(error).__name__}: {error}"[:_SHOWN_CHARS]
+    return Ruled(rule.hold(observation), fault) if fault else Ruled(rule.settle(observation, proposal))
+
+
 def choose(
     driver: Driver,
     observation: ObservationArrays,
-    rule: DecisionLoop,
+    ruled: Decision,
     policy: DecisionLoop | None,
     proposal: Proposal | None,
     band: Band,
 ) -> Choice:
-    """Decides with both, the rule first; the loops' own state moves on whoever drives.
+    """Decides with both, after the rule; the loops' own state moves on whoever drives.
 
     Args:
         driver: Whose decision is taken; the rule's also where there is no proposal.
         observation: What is seen.
-        rule: The named rule.
+        ruled: What the named rule decided.
         policy: The policy's loop; None where there is none to ask.
         proposal: What it asked for at this observation; None where it was not asked or failed.
         band: Of a canary.
     """
-    ruled = rule.decide(observation)
     own = None
     if policy is not None and proposal is not None:
         if driver is Driver.CANARY:

@@ -12,7 +12,7 @@ from controller.trust.config import TrustConfig
 
 
 class Alarm(StrEnum):
-    """What takes the wheel from the policy."""
+    """What takes the wheel from the policy, all but the last."""
 
     SLO_BURN = "slo_burn"
     BUDGET_BURN = "budget_burn"
@@ -22,6 +22,7 @@ class Alarm(StrEnum):
     POLICY_ERROR = "policy_error"
     TIMEOUT = "timeout"
     HASH_MISMATCH = "hash_mismatch"
+    RULE_ERROR = "rule_error"  # which takes nothing from the policy: it would go to a rule that cannot decide
 
 
 FAULTS = frozenset({Alarm.POLICY_ERROR, Alarm.TIMEOUT, Alarm.HASH_MISMATCH})

@@ -24,7 +24,7 @@ from controller.journal_codec import EmptyArrays
 from controller.loop import Decision, DecisionLoop, Proposal
 from controller.trust.again import DecideAgain, Remembered
 from controller.trust.candidate import Candidate
-from controller.trust.choose import Band, choose
+from controller.trust.choose import Band, ask_rule, choose
 from controller.trust.config import TrustConfig
 from controller.trust.events import ALARM, DRIVE, LOST, MODE, POLICY, PREFERENCES, TRUST, Event, beside_event
 from controller.trust.mode import ALLOWED, Driver, Mode
@@ -52,7 +52,7 @@ class Supervisor:
     """A policy and the rule behind it. All methods may be called from any thread.
 
     Args:
-        rule: Drives whenever the policy may not; its code is trusted.
+        rule: Drives whenever the policy may not; trusted to come back. Where it fails, the fleet stays as it is.
         rule_spec: What it was made from, for the journal.
         policy: The policy's loop, compiled and reset.
         entry: What it was made from.
@@ -75,6 +75,7 @@ class Supervisor:
         setting = rule.setting
         self.config = config or TrustConfig()
         self.rule, self._rule_spec = rule, rule_spec
+        rule.keep_plans()
         self.candidate = Candidate(policy, entry, self.config, check)
         self.mode = mode
         self.driver = ALLOWED[mode]
@@ -108,9 +109,12 @@ class Supervisor:
             proposal = self._ask(observation, alarms, events)
             is_trusted = self.probation.step(self.now_s, alarms, proposal is not None)
             driver = self._driver(is_trusted, proposal)
+            ruled = ask_rule(self.rule, observation)
+            if ruled.fault:
+                alarms[Alarm.RULE_ERROR] = ruled.fault
             events += self._changes(alarms, driver)
             band = Band(self.config.canary_share, self.config.canary_least)
-            choice = choose(driver, observation, self.rule, self.candidate.loop, proposal, band)
+            choice = choose(driver, observation, ruled.decision, self.candidate.loop, proposal, band)
             if choice.beside is not None and (driver is Driver.RULE or self.mode is Mode.REPLAY):
                 by = Driver.POLICY if driver is Driver.RULE else Driver.RULE
                 events.append(beside_event(by, choice.beside, self._empty))
@@ -291,6 +295,7 @@ class Supervisor:
                 mode=self.mode,
                 entries=entries,
                 is_stale=Alarm.STALE_METRICS in self.alarms,
+                has_rule_failed=Alarm.RULE_ERROR in self.alarms,
                 preferences=self.preferences,
                 fault=self.fault,
                 last=last,

@@ -159,6 +159,25 @@ def test_each_hand_over_is_told_with_its_reason(run):
     assert [e["fields"]["why"] for e in events if e["event"] == "policy"] == ["push", "lost", "retry", "rollback"]
 
 
+def test_ticks_that_the_rule_failed_at_are_decided_again_though_it_does_not_fail_then(files, tmp_path):
+    run = SupervisedRun(tmp_path, str(files[0]), Mode.SHADOW).ticks(5)
+    rule = run.supervisor.rule
+    propose = rule.propose
+
+    def propose_and_fail(seen):
+        propose(seen)
+        raise ZeroDivisionError
+
+    rule.propose = propose_and_fail
+    run.ticks(3)
+    rule.propose = propose
+    run.ticks(3)
+    run.writer.close()
+    again = replay_journal(run.path)
+    assert [str(difference) for difference in again.differences] == []
+    assert again.by_driver["rule"] == 11
+
+
 def test_network_and_rule_differ_so_that_the_comparison_can_fail(run):
     plans = {}
     for line in run.path.read_text().splitlines():

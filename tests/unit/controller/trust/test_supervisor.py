@@ -12,11 +12,12 @@ from controller.compile import compile_scenario
 from controller.config import parse_config
 from controller.errors import ConfigError, UsageError
 from controller.loop import DecisionLoop
+from controller.plan import Reason
 from controller.policies.policy_file import InputRange
 from controller.scenario import Scenario
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyEntry
-from tests.tiny import scenario_document, tiny_catalog
+from tests.tiny import OD, SMALL, scenario_document, tiny_catalog
 from tests.unit.controller.trust.supervised import POLICY, RULE, Fixed, Run
 
 SHORT_PAIR = {"long_s": 20.0, "short_s": 10.0, "rate": 10.0}
@@ -103,6 +104,36 @@ def test_policy_that_raises_hands_back_on_the_same_tick_and_is_not_asked_again()
     assert run.tick() == "rule"
     assert run.policy.asked == asked
     assert (run.supervisor.ticks, run.supervisor.rule_ticks) == (3, 2)
+
+
+def test_rule_that_raises_keeps_what_exists_until_it_decides_again():
+    run = Run(Mode.SHADOW)
+    run.tick()
+    run.rule.error = RuntimeError("no idea")
+    run.observation.doomed[0, SMALL, OD] = 1
+    run.tick(ready=0)
+    assert run.planned == 1
+    run.observation.ready[0, SMALL, OD] = 2
+    assert run.tick() == "rule"
+    assert run.planned == 3
+    assert run.is_marked
+    assert run.decision.plan.reasons[0] & int(Reason.RULE_FAILED)
+    run.rule.error = None
+    assert run.tick() == "rule"
+    assert run.planned == RULE
+    assert [(event["alarm"], event["is_on"]) for event in run.of("alarm")] == [
+        ("rule_error", True),
+        ("rule_error", False),
+    ]
+    assert run.of("alarm")[0]["detail"] == "RuntimeError: no idea"
+
+
+def test_rule_that_raises_takes_nothing_from_the_policy():
+    run = Run()
+    run.rule.error = RuntimeError("no idea")
+    assert run.ticks(2) == ["policy", "policy"]
+    assert run.planned == POLICY
+    assert "rule_error" in run.supervisor.status()["alarms"]
 
 
 def test_policy_that_plans_what_cannot_be_served_hands_back():
