@@ -43,8 +43,19 @@ _START_HOUR = 3.0
 _QUIET_S = 120.0
 # Twelve seconds at this speed until the policy drives again, which by default are a minute.
 _START_TIMEOUT_S = 420.0
-_SETTINGS = {"need_band": 0.5, "scale_in_s": 7200.0, "over_provision": 1.5}
-"""A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken."""
+_SETTINGS = {
+    "forecaster": "persistence",
+    "need_band": 0.5,
+    "backlog_s": 1200.0,
+    "steady_s": 3600.0,
+    "accuracy_band": 0.05,
+    "repay_s": 86400.0,
+    "scale_in_s": 7200.0,
+    "over_provision": 1.5,
+}
+"""A rule that leaves its fleet alone at a steady rate, so that what changes is what was broken: on a slow machine a
+fleet that follows chance always has something that starts.
+"""
 
 COMPARE, ROUTER, STEADINESS = "compare", "router", "steadiness"
 """Names of the parts of the study that are no faults."""
