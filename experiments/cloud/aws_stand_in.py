@@ -1,0 +1,183 @@
+"""A stand-in of AWS on loopback: moto's server in a process of its own, and in front of it what EC2 does beside."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from controller.errors import RunError
+from experiments.cloud.ec2_behaviour import Answer, Behaviour, Form
+
+REGION = "us-east-1"
+_HOST = "127.0.0.1"
+_HERE = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+_START_TIMEOUT_S = 90.0
+_CALL_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """A running stand-in."""
+
+    url: str  # with the behaviour of EC2 in front
+    plain_url: str  # without
+    behaviour: Behaviour
+
+    def client(self, service: str, **config: Any) -> Any:
+        """A boto3 client of it, without retries of its own.
+
+        Args:
+            service: Such as `ec2`.
+            config: Of `botocore.config.Config`, besides.
+        """
+        return client(service, self.url, **config)
+
+    def empty(self) -> None:
+        """Ends all machines and forgets every rule that was set, which is quicker than another stand-in."""
+        ec2 = client("ec2", self.plain_url)
+        if here := self.there():
+            ec2.terminate_instances(InstanceIds=here)
+        for template in ec2.describe_launch_templates()["LaunchTemplates"]:
+            ec2.delete_launch_template(LaunchTemplateId=template["LaunchTemplateId"])
+        self.behaviour.reset()
+
+    def there(self) -> list[str]:
+        """Ids of the machines that exist, whatever a listing says, in order."""
+        found = client("ec2", self.plain_url).describe_instances(Filters=_HERE)["Reservations"]
+        return sorted(one["InstanceId"] for group in found for one in group["Instances"])
+
+
+def client(service: str, url: str, **config: Any) -> Any:
+    """A boto3 client of a stand-in at a URL, with credentials that open nothing."""
+    import boto3
+    from botocore.config import Config
+
+    settings = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5, "read_timeout": 30, **config}
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        aws_access_key_id="stand-in",
+        aws_secret_access_key="stand-in",
+        config=Config(**settings),
+    )
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    """Starts a stand-in and ends it.
+
+    Raises:
+        RunError: moto is not installed, or its server does not come up.
+    """
+    with _moto() as plain_url, _in_front_of(plain_url) as (url, behaviour):
+        yield StandIn(url, plain_url, behaviour)
+
+
+@contextmanager
+def _moto() -> Iterator[str]:
+    script = (
+        "import json, sys\n"
+        "from werkzeug.serving import make_server\n"
+        "from moto.server import DomainDispatcherApplication, create_backend_app\n"
+        "server = make_server('127.0.0.1', 0, DomainDispatcherApplication(create_backend_app), threaded=True)\n"
+        "print(json.dumps(server.server_port), flush=True)\n"
+        "server.serve_forever()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        timer = threading.Timer(_START_TIMEOUT_S, process.kill)
+        timer.start()
+        line = process.stdout.readline() if process.stdout is not None else b""
+        timer.cancel()
+        if not line:
+            raise RunError("the stand-in of AWS did not come up: is moto[ec2,server] installed?")
+        yield f"http://{_HOST}:{json.loads(line)}"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def _in_front_of(plain_url: str) -> Iterator[tuple[str, Behaviour]]:
+    behaviour, port = Behaviour(), _port_of(plain_url)
+
+    class Front(BaseHTTPRequestHandler):
+        """Answers calls of EC2 by the rules, and hands all others on."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            if "/ec2/" not in self.headers.get("Authorization", ""):
+                self._give(self._send(self._read()))
+                return
+            form = dict(urllib.parse.parse_qsl(self._read().decode(), keep_blank_values=True))
+            self._give(behaviour.answer(form, self._send_form))
+
+        def do_GET(self) -> None:
+            self._give(self._send(self._read()))
+
+        def do_PUT(self) -> None:
+            self.do_GET()
+
+        def do_DELETE(self) -> None:
+            self.do_GET()
+
+        def _read(self) -> bytes:
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+        def _send_form(self, form: Form) -> Answer:
+            return self._send(urllib.parse.urlencode(form).encode())
+
+        def _send(self, body: bytes) -> Answer:
+            connection = http.client.HTTPConnection(_HOST, port, timeout=_CALL_TIMEOUT_S)
+            try:
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("content-length", "connection")}
+                connection.request(self.command, self.path, body, headers)
+                response = connection.getresponse()
+                return Answer(response.status, response.read())
+            finally:
+                connection.close()
+
+        def _give(self, answer: Answer) -> None:
+            if answer.status == 0:
+                self.close_connection = True
+                with suppress(OSError):
+                    self.connection.close()
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+    server = ThreadingHTTPServer((_HOST, 0), Front)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{_HOST}:{server.server_port}", behaviour
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _port_of(url: str) -> int:
+    port = urllib.parse.urlsplit(url).port
+    assert port is not None
+    return port
