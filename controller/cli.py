@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "mode": Verb("serving.admin_commands:mode", "Print or change how far the policy is let."),
     "dial": Verb("serving.admin_commands:dial", "Print or turn what a running policy weighs."),
     "policy": Verb("serving.admin_commands:policy", "Show, push or roll back the policy of a running controller."),
+    "cloud": Verb("experiments.cloud_commands:cloud", "Show what a run on EC2 would buy, and give it back."),
     "init": Verb("experiments.init_commands:init", "Write first files for an application that runs already."),
     "why": Verb("experiments.explain_commands:why", "Say why a journalled plan came out as it did."),
     "what-if": Verb("experiments.explain_commands:what_if", "Run other policies on the traffic that a run captured."),

@@ -1,0 +1,72 @@
+"""`provisor cloud` by real calls: a plan that buys nothing, a list, and giving back that proves itself."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from experiments.cloud_commands import cloud
+from serving.aws import giving_back
+from tests.cloud.account import machines_of, terms_of
+
+
+@pytest.fixture
+def terms_file(aws, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stand-in")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "stand-in")
+    monkeypatch.setattr(giving_back, "_STEP_S", 0.0)
+    path = tmp_path / "aws.yaml"
+    path.write_text(yaml.safe_dump({**terms_of(aws).model_dump(mode="json"), "endpoint_url": aws.url}))
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cloud, list(map(str, arguments)), standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+@pytest.mark.slow
+def test_plan_says_what_is_bought_and_what_it_costs_and_buys_nothing(aws, terms_file):
+    plan = json.loads(run("plan", "--scenario", "demo", "--aws", terms_file, "--json"))
+    assert [line["pool"] for line in plan["pools"]] == ["c5-large", "c5-large-spot", "c5-xlarge"]
+    assert plan["total_usd_per_hour"] == pytest.approx(sum(one["count"] * one["usd_per_hour"] for one in plan["pools"]))
+    assert plan["total_usd_per_hour"] > 0
+    text = run("plan", "--scenario", "demo", "--aws", terms_file, "--calls")
+    assert "create_fleet {Type: instant" in text
+    assert "$/h by the catalog's prices" in text
+    assert aws.there() == []
+    assert {call["Action"][:8] for call in aws.behaviour.calls} == {"Describe"}
+
+
+def test_list_names_the_runs_that_have_machines(aws, terms_file):
+    assert "no run has machines" in run("list", "--aws", terms_file)
+    machines_of(aws).launch("od", 2, "token")
+    assert run("list", "--aws", terms_file) == f"{aws.run}: 2 machines\n"
+
+
+def test_down_gives_back_what_is_the_run_s_and_nothing_else(aws, terms_file):
+    ours = machines_of(aws).launch("od", 2, "token").ids
+    others = machines_of(aws, run="another").launch("spot", 1, "theirs").ids
+    assert len(ours + others) == 3
+    text = run("down", "--aws", terms_file, "--run", aws.run, "--dry-run")
+    assert sorted(aws.there()) == sorted([*ours, *others])
+    assert f"2 machines of run {aws.run} are there" in text
+    aws.behaviour.seen_late, aws.behaviour.throttle["DescribeInstances"] = 2, 1
+    text = run("down", "--aws", terms_file, "--run", aws.run)
+    assert all(f"gave back {one}" in text for one in ours)
+    assert f"deleted launch template provisor-{aws.run}-od" in text
+    assert f"nothing of run {aws.run} is left" in text
+    assert aws.there() == list(others)
+
+
+def test_down_says_where_something_is_still_there(aws, terms_file):
+    from controller.errors import ClusterError
+
+    (one,) = machines_of(aws).launch("od", 1, "token").ids
+    aws.behaviour.throttle["TerminateInstances"] = 1_000_000
+    with pytest.raises(ClusterError, match="expected nothing of the run to be there"):
+        run("down", "--aws", terms_file, "--run", aws.run, "--timeout", 0.5)
+    assert aws.there() == [one]
