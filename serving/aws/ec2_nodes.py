@@ -200,15 +200,15 @@ class Ec2Nodes:
         count, token = pool.open or self._next_launch(name, 1 if pool.breaker.is_trying else missing)
         pool.open = count, token
         result: Launched = await asyncio.to_thread(self._machines.launch, name, count, token)
-        if result.fault in (Fault.NO_ANSWER, Fault.THROTTLED) and not result.ids:
-            self._complain(AwsError(result.fault, result.text))
-            return
-        pool.open, pool.attempt = None, pool.attempt + 1
         now_s = self._clock()
         for one in result.ids:
             # An answer that is repeated may name machines that came and went meanwhile.
             if one not in self._given and one not in self._seen:
                 pool.bought[one] = now_s
+        if result.fault in (Fault.NO_ANSWER, Fault.THROTTLED):
+            self._complain(AwsError(result.fault, result.text))
+            return
+        pool.open, pool.attempt = None, pool.attempt + 1
         if result.fault is None:
             pool.breaker.succeed()
             return
@@ -250,14 +250,12 @@ class Ec2Nodes:
 
     def _note_nodes(self, joined: Mapping[str, str]) -> None:
         """Takes in what the cluster says: nodes that joined, and those that are gone and leave a useless machine."""
-        for node, (machine, pool) in list(self._nodes.items()):
+        for node, (machine, _) in list(self._nodes.items()):
             there = self._seen.get(machine)
             if node in joined and (there is None or there.is_here):
                 continue
-            del self._nodes[node]
-            if machine not in self._given:
-                self._lost[node] = pool
-                self._given[machine] = _Given(self._clock())  # sent with the next comparison
+            self._lose(node)
+            self._given.setdefault(machine, _Given(self._clock()))  # sent with the next comparison
         for node, machine in joined.items():
             found = self._seen.get(machine)
             if node not in self._nodes and found is not None and found.is_here and machine not in self._given:
@@ -278,15 +276,15 @@ class Ec2Nodes:
             is_unlisted = one not in self._seen and now_s - given.since_s <= UNSEEN_S
             if one not in here and not is_unlisted:
                 del self._given[one]
-        for machine in [m for m, _ in self._nodes.values() if m in self._seen and m not in here]:
-            self._note_gone(machine)
+        for node, (machine, _) in list(self._nodes.items()):
+            if machine in self._seen and machine not in here:
+                self._lose(node)
 
-    def _note_gone(self, machine: str) -> None:
-        for node, (its, pool) in list(self._nodes.items()):
-            if its == machine:
-                del self._nodes[node]
-                if machine not in self._given:
-                    self._lost[node] = pool
+    def _lose(self, node: str) -> None:
+        """A node is gone; that is a loss where its machine was not given back."""
+        machine, pool = self._nodes.pop(node)
+        if machine not in self._given:
+            self._lost[node] = pool
 
     def _report(self) -> NodeReport:
         alive: dict[str, frozenset[str]] = {}

@@ -57,9 +57,9 @@ class Fault(StrEnum):
 class AwsError(Exception):
     """A call failed."""
 
-    def __init__(self, fault: Fault, text: str) -> None:
+    def __init__(self, fault: Fault, text: str, code: str = "") -> None:
         super().__init__(f"{fault}: {text}")
-        self.fault, self.text = fault, text
+        self.fault, self.text, self.code = fault, text, code
 
 
 class State(StrEnum):
@@ -96,7 +96,7 @@ class Launched:
     """What a launch came to."""
 
     ids: tuple[str, ...]
-    fault: Fault | None = None  # why there are fewer than asked for
+    fault: Fault | None = None  # why there are fewer than asked for; without an answer or throttled: so far
     text: str = ""
 
 
@@ -118,7 +118,7 @@ class Machines:
         terms: Of the account.
         buys: How each pool is bought.
         is_dry: Calls that change something are told and not made.
-        tell: Told of each call that changes something: its name and parameters, without user data.
+        tell: Told of each call that changes something: its name and parameters.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Machines:
                 try:
                     return self._by_fleet(self._buys[pool], count, token)
                 except AwsError as error:
-                    if error.fault is not Fault.REFUSED or not any(code in error.text for code in _NO_FLEETS):
+                    if error.code not in _NO_FLEETS:
                         raise
                     self._has_fleets = False
             return self._one_by_one(self._buys[pool], count, token)
@@ -200,7 +200,7 @@ class Machines:
                 return
             except AwsError as error:
                 # One that EC2 has forgotten fails the call for all of them.
-                gone = [one for one in left if one in error.text] if _GONE in error.text else []
+                gone = [one for one in left if one in error.text] if error.code == _GONE else []
                 if not gone:
                     raise
                 left = [one for one in left if one not in gone]
@@ -355,16 +355,19 @@ class Machines:
             fault = fault_of(code)
             if fault is Fault.REFUSED and status >= 500:
                 fault = Fault.NO_ANSWER
-            raise AwsError(fault, f"{name}: {code}: {text}") from error
+            raise AwsError(fault, f"{name}: {code}: {text}", code) from error
         except BotoCoreError as error:
             raise AwsError(Fault.NO_ANSWER, f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _short(ids: tuple[str, ...], errors: Sequence[tuple[str, str]]) -> Launched:
-    """Fewer than asked for: the reason that is worst for another try counts."""
-    faults = [fault_of(code) for code, _ in errors]
-    worst = next(f for f in (Fault.NO_ANSWER, Fault.THROTTLED, Fault.NO_CAPACITY, Fault.REFUSED) if f in faults)
-    return Launched(ids, worst, "; ".join(sorted({f"{code}: {text}" for code, text in errors})))
+    """Fewer than asked for, by an answer: whatever EC2 names, there are none for now, unless all of it is refused."""
+    is_refused = all(fault_of(code) is Fault.REFUSED for code, _ in errors)
+    return Launched(
+        ids,
+        Fault.REFUSED if is_refused else Fault.NO_CAPACITY,
+        "; ".join(sorted({f"{code}: {text}" for code, text in errors})),
+    )
 
 
 def _machine(fields: Mapping[str, Any]) -> Machine:

@@ -165,6 +165,28 @@ def test_calls_without_an_answer_are_made_again_and_nothing_twice(owned, rule, a
     assert owned.failed == {}
 
 
+def test_second_kind_whose_answer_is_lost_is_asked_for_again_and_bought_once(owned, monkeypatch):
+    behaviour = owned.aws.behaviour
+    monkeypatch.setattr(owned.owner._machines, "_has_fleets", False)
+    behaviour.capacity[kind_of(owned.aws, KINDS[0])] = 1
+    once = behaviour._once
+
+    def lose_the_second(form, send):
+        if form["Action"] == "RunInstances" and form["InstanceType"] == KINDS[1].instance_type and not lost:
+            lost.append(form)
+            behaviour.lose_after["RunInstances"] = 1
+        return once(form, send)
+
+    lost = []
+    monkeypatch.setattr(behaviour, "_once", lose_the_second)
+    behaviour.seen_late = 3
+    owned.step(8, od=3)
+    assert owned.alive() == {"od": 3}
+    assert lost
+    assert len(behaviour.created) == 3
+    assert owned.failed == {}
+
+
 def test_machine_that_is_listed_late_is_not_bought_again(owned):
     owned.aws.behaviour.seen_late = 6
     owned.step(4, joins=False, od=2)

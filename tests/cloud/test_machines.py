@@ -52,6 +52,18 @@ def test_kinds_are_bought_in_their_order_and_what_is_lacking_is_named(aws):
     assert [kinds[one] for one in made.ids] == ["c5.large", "c5.xlarge"]
 
 
+def test_fleet_that_answers_with_an_error_of_its_own_is_an_answer(aws, monkeypatch):
+    aws.behaviour.capacity |= {kind_of(aws, kind): 0 for kind in KINDS}
+    made = aws.behaviour._made
+
+    def answered(form, send):
+        given = made(form, send)
+        return given._replace(body=given.body.replace(b"InsufficientInstanceCapacity", b"InternalError"))
+
+    monkeypatch.setattr(aws.behaviour, "_made", answered)
+    assert machines_of(aws).launch("od", 1, "token").fault is Fault.NO_CAPACITY  # not to be sent again as it was
+
+
 @pytest.mark.parametrize("pool", ["od", "spot"])
 def test_without_the_right_to_fleets_each_kind_is_bought_by_itself(aws, pool, monkeypatch):
     machines = machines_of(aws)
