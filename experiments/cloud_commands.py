@@ -104,11 +104,12 @@ def down(aws_file: str, run: str, timeout: float, dry_run: bool) -> int:
       provisor cloud down --aws aws.yaml --run 3f2a9c01b7de
     """
     from serving.aws.clients import aws_client
-    from serving.aws.giving_back import give_back, machines_of_run
+    from serving.aws.giving_back import give_back
+    from serving.aws.machines import Machines
     from serving.aws.terms import load_terms
 
     terms = load_terms(aws_file)
-    machines = machines_of_run(aws_client("ec2", terms), run, terms)
+    machines = Machines(aws_client("ec2", terms), run, terms, {})
     if dry_run:
         here = [one for one in _answered(machines.all) if one.is_here]
         for one in here:

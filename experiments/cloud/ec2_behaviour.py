@@ -68,11 +68,6 @@ BEHAVIOUR = (
         "a terminated instance may be listed as running at first",
         f"{_GUIDE}/devguide/eventual-consistency.html",
     ),
-    Row(
-        "interruption",
-        "a spot instance is announced two minutes before, by an event, and then terminated",
-        f"{_GUIDE}/userguide/spot-instance-termination-notices.html",
-    ),
 )
 
 

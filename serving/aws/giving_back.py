@@ -9,7 +9,6 @@ from typing import Any
 
 from controller.errors import ClusterError
 from serving.aws.machines import RUN_TAG, AwsError, Fault, Machine, Machines
-from serving.aws.terms import AwsTerms
 
 _STEP_S = 1.0
 _QUIET_STEPS = 10
@@ -80,11 +79,6 @@ def runs_of(client: Any) -> dict[str, int]:
                 run = next(tag["Value"] for tag in one["Tags"] if tag["Key"] == RUN_TAG)
                 found[run] = found.get(run, 0) + 1
     return found
-
-
-def machines_of_run(client: Any, run: str, terms: AwsTerms) -> Machines:
-    """The machines of a run that nothing more is bought for."""
-    return Machines(client, run, terms, {})
 
 
 def _templates_of(

@@ -35,7 +35,7 @@ class AwsTerms(StrictModel):
 
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     endpoint_url: str | None = Field(default=None, description="of a stand-in, for rehearsals")
-    image_id: str = Field(pattern=r"^ami-[0-9a-z]+$", description="has Python and this version of Ray")
+    image_id: str = Field(pattern=r"^ami-[0-9a-z]+$", description="has Python, this version of Ray, and provisor")
     subnets: dict[str, str] = Field(min_length=1, description="by zone")
     security_groups: tuple[str, ...] = Field(min_length=1, description="ids")
     instance_profile: str | None = Field(default=None, description="name; what machines may do themselves")
