@@ -129,7 +129,7 @@ def _answered(call: Callable[[], AnswerT]) -> AnswerT:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from controller.errors import ClusterError
-    from serving.aws.machines import AwsError
+    from serving.aws.faults import AwsError
 
     try:
         return call()

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from serving.aws.breaker import Breaker
-from serving.aws.machines import AwsError, Fault, Launched, Machine, Machines
+from serving.aws.faults import AwsError, Fault
+from serving.aws.machines import Launched, Machine, Machines
 from serving.nodes import NodeReport, surplus
 from serving.tasks import end_task
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.errors import ClusterError
-from serving.aws.machines import RUN_TAG, AwsError, Fault, Machine, Machines
+from serving.aws.faults import AwsError, Fault
+from serving.aws.machines import RUN_TAG, Machine, Machines
 
 _STEP_S = 1.0
 _QUIET_STEPS = 10

@@ -14,52 +14,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from serving.aws.faults import AwsError, Fault, call, fault_of
 from serving.aws.join import user_data
 from serving.aws.terms import OURS, AwsTerms, Purchase
 
 RUN_TAG, POOL_TAG = f"{OURS}run", f"{OURS}pool"
 
-_NO_CAPACITY = frozenset(
-    {
-        "InsufficientInstanceCapacity",
-        "InsufficientHostCapacity",
-        "InsufficientReservedInstanceCapacity",
-        "InsufficientCapacity",
-        "InsufficientFreeAddressesInSubnet",
-        "InstanceLimitExceeded",
-        "VcpuLimitExceeded",
-        "MaxSpotInstanceCountExceeded",
-        "SpotMaxPriceTooLow",
-        "UnfulfillableCapacity",
-        "Unsupported",
-    }
-)
-_THROTTLED = frozenset(
-    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "EC2ThrottledException"}
-)
-_NO_ANSWER = frozenset({"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable", "RequestTimeout"})
 _NO_FLEETS = frozenset({"UnauthorizedOperation", "InvalidAction", "UnsupportedOperation"})
 _GONE = "InvalidInstanceID.NotFound"
 _PAGE = 1000
-
-
-class Fault(StrEnum):
-    """Why a call did not do what was asked."""
-
-    NO_CAPACITY = "no_capacity"  # nothing of it can be had now
-    THROTTLED = "throttled"  # too many calls; nothing was done
-    NO_ANSWER = "no_answer"  # it may have been done or not
-    REFUSED = "refused"  # wrong or not allowed: the same call fails again
-
-
-class AwsError(Exception):
-    """A call failed."""
-
-    def __init__(self, fault: Fault, text: str, code: str = "") -> None:
-        super().__init__(f"{fault}: {text}")
-        self.fault, self.text, self.code = fault, text, code
 
 
 class State(StrEnum):
@@ -98,15 +61,6 @@ class Launched:
     ids: tuple[str, ...]
     fault: Fault | None = None  # why there are fewer than asked for; without an answer or throttled: so far
     text: str = ""
-
-
-def fault_of(code: str) -> Fault:
-    """What an error code of EC2 means to an owner of nodes."""
-    if code in _NO_CAPACITY:
-        return Fault.NO_CAPACITY
-    if code in _THROTTLED:
-        return Fault.THROTTLED
-    return Fault.NO_ANSWER if code in _NO_ANSWER else Fault.REFUSED
 
 
 class Machines:
@@ -346,18 +300,7 @@ class Machines:
         return None if self._is_dry else self._call(name, **parameters)
 
     def _call(self, name: str, **parameters: Any) -> Any:
-        try:
-            return getattr(self._client, name)(**parameters)
-        except ClientError as error:
-            told = error.response.get("Error", {})
-            code, text = str(told.get("Code", "")), str(told.get("Message", ""))
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            fault = fault_of(code)
-            if fault is Fault.REFUSED and status >= 500:
-                fault = Fault.NO_ANSWER
-            raise AwsError(fault, f"{name}: {code}: {text}", code) from error
-        except BotoCoreError as error:
-            raise AwsError(Fault.NO_ANSWER, f"{name}: {type(error).__name__}: {error}") from error
+        return call(self._client, name, **parameters)
 
 
 def _short(ids: tuple[str, ...], errors: Sequence[tuple[str, str]]) -> Launched:

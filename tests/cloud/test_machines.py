@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from serving.aws.machines import POOL_TAG, RUN_TAG, AwsError, Fault, State
+from serving.aws.faults import AwsError, Fault
+from serving.aws.machines import POOL_TAG, RUN_TAG, State
 from serving.aws.terms import Choice
 from tests.cloud.account import KINDS, kind_of, machines_of
 
