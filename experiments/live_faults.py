@@ -215,7 +215,8 @@ def rehearse(fault: Fault, rehearsal: Rehearsal, load: OpenLoad) -> FaultRow:
     """
     process = rehearsal.process
     if process.until(lambda s: _is_settled(s, fault), _SETTLE_TIMEOUT_S) is None:
-        raise RunError(f"{fault.name}: expected a run that settles within {_SETTLE_TIMEOUT_S:g} s, got a restless one")
+        expected = f"a run that settles within {_SETTLE_TIMEOUT_S:g} s"
+        raise RunError(f"{fault.name}: expected {expected}, got one with {_unrest(process.status())}")
     before = process.status()
     if before is None:
         raise RunError(f"{fault.name}: expected a status, got none")
@@ -240,6 +241,15 @@ def _is_settled(status: dict[str, Any], fault: Fault) -> bool:
     """Whether all that was launched serves, and the policy drives where the fault is to take that from it."""
     drives = status["driver"] == Driver.POLICY or not fault.hands_back
     return num_serving(status) > 0 and not status["starting"] and drives
+
+
+def _unrest(status: dict[str, Any] | None) -> str:
+    """What keeps a run from being settled, in words."""
+    if status is None:
+        return "no status"
+    alarms = ", ".join(status["alarms"]) or "no alarm"
+    starting = sum(status["starting"].values())
+    return f"{num_serving(status)} replicas serving, {starting} starting, {status['driver']} driving, {alarms}"
 
 
 def ticks_to_rule(path: Path, since: int) -> int | None:
