@@ -23,7 +23,7 @@ demo: $(STAMP) ## learn, evaluate on unseen days, serve live; says where the rep
 
 .PHONY: test
 test: $(STAMP) ## all tests but the benchmarks
-	$(BIN)/python -m pytest -m "not bench" $(PYTEST_ARGS)
+	$(BIN)/python -X faulthandler -m pytest -m "not bench" $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## unit and property tests only
