@@ -64,9 +64,7 @@ async def run_for(model: Model, batch: list[Any], service_s: float) -> list[Any]
 
 
 def loaded(spec: ModelSpec) -> Model:
-    """The model, on one thread whether it needs torch or not."""
-    if spec.reference is None:
-        one_thread()
+    """The model; where it needs torch, on one thread."""
     model = spec.load()
     if "torch" in sys.modules:
         one_thread()

@@ -22,11 +22,9 @@ from numpy.typing import NDArray
 
 from controller.errors import RunError
 from controller.kernel_cache import cache_root
+from serving import digit_model
+from serving.digit_model import LARGEST_PIXEL, PIXELS, resize_matrix
 
-PIXELS = 64
-"""Numbers of one image: 8 x 8, row by row."""
-
-LARGEST_PIXEL = 16.0
 DIGITS = 10
 HELD_OUT = 360
 """Images kept for measuring, of 1797; one standard error of an accuracy near 0.95 is 1.1 points."""
@@ -71,16 +69,6 @@ def images() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32
     order = np.random.default_rng(20).permutation(len(digits))
     held_out, rest = order[:HELD_OUT], order[HELD_OUT:]
     return pixels[rest], digits[rest], pixels[held_out], digits[held_out]
-
-
-def resize_matrix(side: int) -> NDArray[np.float32]:
-    """Area averaging from 8 x 8 to `side` x `side`, as one matrix (64, side**2); each column sums to 1."""
-    rows = np.zeros((8, side), np.float64)
-    for target in range(side):
-        low, high = target * 8 / side, (target + 1) * 8 / side
-        for source in range(8):
-            rows[source, target] = max(0.0, min(high, source + 1) - max(low, source)) / (high - low)
-    return np.asarray(np.kron(rows, rows), np.float32)
 
 
 def train(name: str) -> Trained:
@@ -138,19 +126,7 @@ def load_or_train(names: Sequence[str] = tuple(LADDER)) -> dict[str, Trained]:
 
 def classifier(name: str, weights: bytes) -> Callable[[list[Any]], list[Any]]:
     """The model as a callable: a list of images (64 numbers each) to a list of digits."""
-    import torch
-    from safetensors.torch import load
-
-    tensors = load(weights)
-    resize = torch.from_numpy(resize_matrix(LADDER[name].side))
-
-    def classify(batch: list[Any]) -> list[Any]:
-        with torch.inference_mode():
-            pixels = torch.tensor(batch, dtype=torch.float32) / LARGEST_PIXEL
-            digits: list[Any] = _forward(tensors, pixels @ resize).argmax(dim=1).tolist()
-        return digits
-
-    return classify
+    return digit_model.classifier(LADDER[name].side, weights)
 
 
 def input_fault(value: object) -> str:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -103,3 +106,17 @@ def test_variant_without_a_model_is_named():
         model_specs(["resnet"], {})
     with pytest.raises(ConfigError, match="got 'other'"):
         model_specs(["resnet"], {"other": "a:b"})
+
+
+def test_replica_of_the_ladder_loads_no_heavy_library(ladder, tmp_path):
+    (tmp_path / "weights").write_bytes(ladder[0]["digits-large"].weights)
+    code = (
+        "import sys\n"
+        "from serving.bring_your_own import ModelSpec\n"
+        "from serving.replica import loaded\n"
+        f"weights = open({str(tmp_path / 'weights')!r}, 'rb').read()\n"
+        "assert loaded(ModelSpec('digits-large', zoo_weights=weights))([[0.0] * 64])[0] in range(10)\n"
+        "heavy = {'torch', 'numba', 'sklearn', 'gymnasium', 'stable_baselines3'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
