@@ -26,7 +26,8 @@ import numpy as np
 from controller.config import load_object
 from controller.errors import ConfigError, InputError, UsageError, mismatch
 from experiments.fitting import Estimate, mean_of
-from serving.bring_your_own import Model, as_model, run_model
+from serving.bring_your_own import as_model
+from serving.model_object import Model, run_model
 
 LARGEST_BATCH = 64
 """Of a catalog."""

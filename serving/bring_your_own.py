@@ -7,17 +7,14 @@ thread; what the model raises fails the requests of its batch and nothing else.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controller.config import load_object
 from controller.errors import ConfigError
 from serving import zoo
-
-Model = Callable[[list[Any]], list[Any]]
+from serving.model_object import Model, made
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,10 @@ def as_model(found: Any, path: str) -> Model:
     Raises:
         ConfigError: It is no plain callable, or what it makes is none.
     """
-    made = found() if inspect.isclass(found) or (inspect.isfunction(found) and not _parameters(found)) else found
-    if not callable(made) or asyncio.iscoroutinefunction(made):
-        origin = "" if made is found else " from the factory"
-        raise ConfigError(f"{path}: expected a plain callable{origin}, got {made!r:.80}")
-    model: Model = made
-    return model
-
-
-def _parameters(function: Callable[..., Any]) -> Sequence[str]:
-    return list(inspect.signature(function).parameters)
+    try:
+        return made(found)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def model_specs(variants: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, ModelSpec], list[zoo.Trained]]:
@@ -91,15 +82,3 @@ def model_specs(variants: Sequence[str], own: Mapping[str, str]) -> tuple[dict[s
     specs = {v: ModelSpec(v, reference=own[v]) for v in variants if v in own}
     specs |= {name: ModelSpec(name, zoo_weights=one.weights) for name, one in trained.items()}
     return specs, list(trained.values())
-
-
-def run_model(model: Model, batch: list[Any]) -> list[Any]:
-    """Outputs of one batch.
-
-    Raises:
-        ValueError: The model returned another number of outputs than it got inputs.
-    """
-    outputs = list(model(batch))
-    if len(outputs) != len(batch):
-        raise ValueError(f"model: expected {len(batch)} outputs, got {len(outputs)}")
-    return outputs

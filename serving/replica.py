@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.errors import ProvisorError
-from serving.bring_your_own import Model, ModelSpec, run_model
+from serving.bring_your_own import ModelSpec
+from serving.model_object import Model, run_model
 
 
 class ModelFaultError(ProvisorError):

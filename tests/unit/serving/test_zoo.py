@@ -6,7 +6,8 @@ import pytest
 
 from controller.errors import ConfigError, RunError
 from serving import zoo
-from serving.bring_your_own import ModelSpec, model_specs, run_model
+from serving.bring_your_own import ModelSpec, model_specs
+from serving.model_object import run_model
 
 
 @pytest.fixture(scope="module")
