@@ -30,7 +30,7 @@ from controller.arrays import (
 from controller.bill import release_charge_s
 from controller.keyed_random import LAUNCH, stream_key, uniform
 from controller.measurements import Span
-from serving.instances import Instance, Phase, Window
+from serving.instances import Instance, Phase, Window, bind_nodes, housed
 from serving.market import Market
 from serving.rules import quantile_of
 
@@ -65,6 +65,8 @@ class Fleet:
     takes: list[str] = field(default_factory=list)
     """Nodes to end at once: their instance was taken back."""
 
+    warned: dict[str, float] = field(default_factory=dict)
+    """Nodes under notice on which nothing serves yet, and when they are taken."""
     window: Window = field(init=False)
     _launches: int = field(init=False, default=0)
     _billed_until_s: float = field(init=False, default=0.0)
@@ -168,24 +170,18 @@ class Fleet:
 
     def bind(self, options: Mapping[str, int]) -> None:
         """Tells which option's replica runs on each node, so that an instance is known by its node."""
-        bound: set[str] = set()
-        for instance in self.instances:
-            if options.get(instance.node) == instance.option:
-                bound.add(instance.node)
-            else:
-                instance.node = ""
-        for instance in self.instances:
-            if not instance.node and instance.phase in (Phase.SERVING, Phase.DOOMED, Phase.DRAINING):
-                free = (node for node, option in options.items() if option == instance.option and node not in bound)
-                instance.node = next(free, "")
-                bound.add(instance.node)
+        bind_nodes(self.instances, options)
+        for node, killed_at_s in list(self.warned.items()):
+            if self._doom_at(node, killed_at_s):
+                del self.warned[node]
 
     def lose(self, node: str, pool: int, now_s: float) -> None:
         """A node is gone that nobody gave back: its instance is, or one of its pool that had not come to serve."""
         self.accrue(now_s)
+        self.warned.pop(node, None)
         of_pool = [i for i in self.instances if i.option % self._num_pools == pool]
-        starting = [i for i in of_pool if i.phase is Phase.LOADING]
-        found = next((i for i in of_pool if i.node == node), None) or next(iter(starting), None)
+        starting = (i for i in of_pool if i.phase is Phase.LOADING)
+        found = next((i for i in of_pool if i.node == node), None) or next(starting, None)
         if found is None:
             return
         found.node = ""  # there is nothing left to end
@@ -202,16 +198,19 @@ class Fleet:
         Returns:
             Whether the notice was news of an instance that serves.
         """
-        for instance in self.instances:
-            if instance.node == node and node and instance.phase is Phase.SERVING:
-                self._enter(instance, Phase.DOOMED, instance.phase_since_s)
-                instance.killed_at_s = now_s + left_s
-                p = instance.option % self._num_pools
-                self._unavailable_until_s[p] = max(
-                    self._unavailable_until_s[p], instance.killed_at_s + self.retry_after_s
-                )
-                return True
-        return False
+        return self._doom_at(node, now_s + left_s)
+
+    def warn(self, node: str, left_s: float, now_s: float) -> bool:
+        """The same of a node that exists: where nothing serves on it yet, the notice is kept until something does.
+
+        Returns:
+            Whether the notice was news.
+        """
+        if node in self.warned or any(i.node == node and i.killed_at_s < np.inf for i in self.instances):
+            return False
+        if not self.doom(node, left_s, now_s):
+            self.warned[node] = now_s + left_s
+        return True
 
     def node_of(self, pool: int) -> str:
         """A node of a pool that serves without a notice, the newest; empty where there is none."""
@@ -234,6 +233,7 @@ class Fleet:
             "instances": [i.as_json() for i in self.instances],
             "kills": sorted(self.kills.items()),
             "takes": list(self.takes),
+            "warned": dict(self.warned),
             "window": [window.preempted.tolist(), window.launch_failed.tolist(), window.spend_usd.tolist()],
             "launches": self._launches,
             "billed_until_s": self._billed_until_s,
@@ -245,6 +245,7 @@ class Fleet:
         self.instances = [Instance.of_json(value) for value in snapshot["instances"]]
         self.kills = {int(option): int(count) for option, count in snapshot["kills"]}
         self.takes = [str(node) for node in snapshot["takes"]]
+        self.warned = {str(node): float(at_s) for node, at_s in snapshot["warned"].items()}
         preempted, launch_failed, spend_usd = snapshot["window"]
         self.window = Window(np.array(preempted, np.int64), np.array(launch_failed, np.int64), np.array(spend_usd), [])
         self._launches = int(snapshot["launches"])
@@ -298,18 +299,17 @@ class Fleet:
     def _booted(self, now_s: float) -> list[Instance]:
         """Instances whose launch is over, oldest first; with nodes, no more than there are nodes for."""
         ready = [i for i in self.instances if i.phase is Phase.BOOTING and i.boots_until_s <= now_s]
-        if not self.has_nodes:
-            return ready
-        held = np.zeros(self._num_pools, np.int64)
+        return housed(ready, self.instances, self._alive) if self.has_nodes else ready
+
+    def _doom_at(self, node: str, killed_at_s: float) -> bool:
         for instance in self.instances:
-            held[instance.option % self._num_pools] += instance.phase is not Phase.BOOTING
-        booted: list[Instance] = []
-        for instance in sorted(ready, key=lambda i: i.launched_s):
-            p = instance.option % self._num_pools
-            if held[p] < self._alive[p]:
-                held[p] += 1
-                booted.append(instance)
-        return booted
+            if instance.node == node and node and instance.phase is Phase.SERVING:
+                self._enter(instance, Phase.DOOMED, instance.phase_since_s)
+                instance.killed_at_s = killed_at_s
+                p = instance.option % self._num_pools
+                self._unavailable_until_s[p] = max(self._unavailable_until_s[p], killed_at_s + self.retry_after_s)
+                return True
+        return False
 
     def _price(self, instance: Instance) -> float:
         return float(self.catalog.price_usd_per_s[instance.option % self._num_pools])

@@ -62,6 +62,47 @@ class Window:
     spans: list[Span]
 
 
+def bind_nodes(instances: Iterable[Instance], options: Mapping[str, int]) -> None:
+    """Tells instances their nodes.
+
+    Args:
+        instances: Of a ledger.
+        options: Which option's replica runs on each node.
+    """
+    bound: set[str] = set()
+    for instance in instances:
+        if options.get(instance.node) == instance.option:
+            bound.add(instance.node)
+        else:
+            instance.node = ""
+    for instance in instances:
+        if not instance.node and instance.phase in (Phase.SERVING, Phase.DOOMED, Phase.DRAINING):
+            free = (node for node, option in options.items() if option == instance.option and node not in bound)
+            instance.node = next(free, "")
+            bound.add(instance.node)
+
+
+def housed(ready: Iterable[Instance], instances: Iterable[Instance], alive: I64) -> list[Instance]:
+    """Of instances that boot, those that there is a node for, oldest first.
+
+    Args:
+        ready: That boot.
+        instances: All of the ledger.
+        alive: Living nodes by pool (P,).
+    """
+    num_pools = len(alive)
+    held = np.zeros(num_pools, np.int64)
+    for instance in instances:
+        held[instance.option % num_pools] += instance.phase is not Phase.BOOTING
+    found: list[Instance] = []
+    for instance in sorted(ready, key=lambda i: i.launched_s):
+        p = instance.option % num_pools
+        if held[p] < alive[p]:
+            held[p] += 1
+            found.append(instance)
+    return found
+
+
 def reported(states: Iterable[tuple[int, str]], shape: tuple[int, int]) -> tuple[I64, I64]:
     """Running and stopping replicas, (V, P) each, from (option, Serve's state) pairs."""
     running, stopping = np.zeros(shape[0] * shape[1], np.int64), np.zeros(shape[0] * shape[1], np.int64)

@@ -117,9 +117,21 @@ class Ec2Nodes:
             self._task = asyncio.create_task(self._compare_once())
         return self._report()
 
-    def node_of(self, machine: str) -> str:
-        """The living node that a machine is; empty where there is none."""
-        return next((node for node, (its, _) in self._nodes.items() if its == machine), "")
+    def warned(self, machine: str) -> str:
+        """The living node that a machine under notice is; empty where there is none.
+
+        One of ours on its way is given back, and another bought: it would be taken about when it is of use.
+        """
+        for node, (its, _) in self._nodes.items():
+            if its == machine:
+                return node
+        seen = self._seen.get(machine)
+        for name, pool in self._pools.items():
+            is_coming = seen is not None and seen.is_here and seen.pool == name and machine not in self._given
+            if pool.bought.pop(machine, None) is not None or is_coming:
+                self._given.setdefault(machine, _Given(self._clock()))  # sent with the next comparison
+                pool.failed += 1
+        return ""
 
     async def settled(self) -> None:
         """Waits for the comparison that runs, if one does."""

@@ -17,12 +17,12 @@ Doom = Callable[[str, float], object]
 """Told that a node is taken in so many seconds."""
 
 
-async def hear(queue: EventQueue, node_of: Callable[[str], str], heeds_advice: bool, doom: Doom) -> None:
+async def hear(queue: EventQueue, warned: Callable[[str], str], heeds_advice: bool, doom: Doom) -> None:
     """Reads a queue until it is cancelled; what fails is tried again.
 
     Args:
         queue: Of the run; the whole account's events may be sent to it.
-        node_of: Living node that a machine is; empty for machines of others.
+        warned: Told of a machine under notice; the living node that it is, empty for one on its way or of others.
         heeds_advice: Whether a rebalance recommendation counts as a notice.
         doom: Called in the loop's own thread.
     """
@@ -34,8 +34,8 @@ async def hear(queue: EventQueue, node_of: Callable[[str], str], heeds_advice: b
             await asyncio.sleep(_AFTER_ERROR_S)
             continue
         for event in events:
-            node, left_s = node_of(event.instance_id), _left_s(event, heeds_advice)
-            if node and left_s is not None:
+            left_s = _left_s(event, heeds_advice)
+            if left_s is not None and (node := warned(event.instance_id)):
                 doom(node, left_s)
 
 

@@ -223,6 +223,31 @@ def test_machine_that_does_not_join_is_given_back_and_fails(owned):
     assert owned.failed == {"od": 1}
 
 
+@pytest.mark.parametrize("seen_late", [0, 3])
+def test_machine_under_notice_on_its_way_is_given_back_and_another_bought(owned, seen_late):
+    owned.aws.behaviour.seen_late = seen_late
+    owned.step(joins=False, od=2)
+    warned, kept = owned.aws.there()
+    assert owned.owner.warned(warned) == ""
+    owned.step(6, joins=False)
+    there = owned.aws.there()
+    assert warned not in there
+    assert kept in there
+    assert len(there) == 2
+    assert owned.failed == {"od": 1}
+
+
+def test_machine_under_notice_that_has_joined_is_known_by_its_node_and_nothing_of_others_is_touched(owned):
+    owned.step(2, od=1)
+    (machine,) = owned.aws.there()
+    stranger = machines_of(owned.aws, run="another").launch("od", 1, "theirs").ids[0]
+    assert owned.owner.warned(machine) == f"node-{machine}"
+    assert owned.owner.warned(stranger) == ""
+    owned.step(3)
+    assert sorted(owned.aws.there()) == sorted([machine, stranger])
+    assert owned.failed == {}
+
+
 def test_orphan_of_ours_is_given_back_and_nothing_of_others(owned):
     ec2 = owned.aws.client("ec2")
     stranger = machines_of(owned.aws, run="another").launch("od", 1, "theirs").ids[0]

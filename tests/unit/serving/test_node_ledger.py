@@ -1,5 +1,7 @@
 """With nodes, an instance boots until its pool has a node for it, is known by that node, and is lost with it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,8 @@ from serving.fleet import Fleet
 from serving.instances import Phase
 from serving.market import Market, calm_market
 from serving.nodes import living_nodes, surplus
-from tests.unit.serving.test_fleet import NONE, OD, SMALL, SPOT, act, counts
-from tests.unit.serving.worlds import SMALL_OD, SMALL_SPOT, setting
+from tests.unit.serving.test_fleet import LARGE, NONE, OD, SMALL, SPOT, act, counts
+from tests.unit.serving.worlds import LARGE_SPOT, SMALL_OD, SMALL_SPOT, setting
 
 
 def ledger(market=None):
@@ -99,6 +101,36 @@ def test_notice_from_outside_dooms_the_instance_on_that_node_alone():
     assert not world.doom("n1", 99.0, 7.0)
     assert [i.killed_at_s for i in world.instances] == [16.0]
     assert not world.available(20.0)[SPOT]
+
+
+def test_notice_of_a_node_on_which_nothing_serves_yet_is_kept_until_something_does():
+    world = serving_on("n1")
+    world.apply(act(swap={(SPOT, SMALL, LARGE): 1}), 6.0)
+    assert not world.doom("n1", 10.0, 6.5)
+    assert world.warn("n1", 10.0, 6.5)
+    assert not world.warn("n1", 99.0, 6.6)
+    world.bind({})
+    large = np.zeros((2, 3), np.int64)
+    large[LARGE, SPOT] = 1
+    other = ledger()
+    other.restore(json.loads(json.dumps(world.snapshot())))
+    for one in (world, other):
+        one.step(8.0, large, NONE)
+        assert one.counts(Phase.SERVING)[LARGE, SPOT] == 1
+        one.bind({"n1": LARGE_SPOT})
+        assert one.counts(Phase.DOOMED)[LARGE, SPOT] == 1
+        assert [i.killed_at_s for i in one.instances] == [16.5]
+        assert not one.warn("n1", 10.0, 9.0)
+        assert one.warned == {}
+
+
+def test_notice_of_a_node_that_goes_before_anything_serves_is_forgotten_with_it():
+    world = serving_on("n1")
+    assert world.warn("n2", 10.0, 6.0)
+    world.lose("n2", SPOT, 7.0)
+    assert world.warned == {}
+    assert world.warn("n1", 10.0, 7.0)
+    assert world.counts(Phase.DOOMED)[SMALL, SPOT] == 1
 
 
 def test_instance_follows_its_replica_to_another_node():
