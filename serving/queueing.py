@@ -9,15 +9,14 @@ arrived = answered + failed + shed + waiting + in service.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from controller.keyed_random import COLD_START, OVERFLOW, SERVICE, stream_key, uniform
-from controller.latency import bucket_of
 from controller.routing import hedges_at_s, is_shed, may_retry, overflows, predicted_wait_s
+from serving.due import Due
 from serving.option_queue import OptionQueue
 from serving.reading import reading
 from serving.requests import Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
@@ -36,20 +35,17 @@ _TIME_SLACK_S = 1e-9
 class RouterCore:
     """Queues, credits, deadlines and counters of one router."""
 
-    def __init__(self, tables: RouterTables, serverless: dict[int, ServerlessPool], seed: int) -> None:
+    def __init__(self, tables: RouterTables, serverless: Mapping[int, ServerlessPool], seed: int) -> None:
         self.tables = tables
         self.serverless = serverless
         self.rules: Rules = initial_rules(tables)
         self.tally = Tally((len(tables.class_names), tables.num_options, tables.num_pools), bin_s=tables.bin_s)
-        self.waiting = [0] * len(tables.class_names)
-        self.in_service = [0] * len(tables.class_names)
+        self.waiting, self.in_service = ([0] * len(tables.class_names) for _ in range(2))
         self.queues = [OptionQueue() for _ in range(tables.num_options)]
-        self._deadlines: list[tuple[float, int, Request]] = []
-        self._hedges: list[tuple[float, int, Request]] = []
-        self._sequence = 0
+        self._deadlines, self._hedges = Due(), Due()
+        self._sequence, self._busy_until_s = 0, 0.0
         self._running: dict[int, Dispatch] = {}
         self._effects: list[Effect] = []
-        self._busy_until_s = 0.0
         self._keys = {stream: stream_key(seed, stream) for stream in (OVERFLOW, SERVICE, COLD_START)}
         self._split = Split(tables, seed)
         self._derive()
@@ -80,7 +76,9 @@ class RouterCore:
         if overflow_option >= 0 and not tables.is_serverless[option]:
             after_s, fraction = float(rules.overflow_after_s[c]), float(rules.overflow_fraction[c])
             coin = uniform(self._keys[OVERFLOW], request.identity, 0)
-            if overflows(self.predicted_wait_s(option), after_s, fraction, coin):
+            variant, pool = divmod(overflow_option, tables.num_pools)
+            may_go = self.serverless[pool].admits(variant, now_s)
+            if may_go and overflows(self.predicted_wait_s(option), after_s, fraction, coin):
                 option = overflow_option
                 self.tally.overflowed[c] += 1
         if tables.is_serverless[option]:
@@ -114,8 +112,16 @@ class RouterCore:
         """A batch will never be answered: its replica went away, or (`may_run_again` false) its model raised."""
         if not self._leave_service(dispatch, now_s):
             return []
-        self.tally.lost[dispatch.option] += 1
-        self.tally.lost_s[dispatch.option] += now_s - dispatch.sent_at_s
+        self.tally.lose(dispatch.option, now_s - dispatch.sent_at_s)
+        return self._put_back(dispatch, now_s, may_run_again=may_run_again)
+
+    def not_called(self, dispatch: Dispatch, now_s: float) -> list[Effect]:
+        """A call of a serverless pool was refused there, so nothing ran: its request goes elsewhere."""
+        if not self._leave_service(dispatch, now_s):
+            return []
+        return self._put_back(dispatch, now_s, may_run_again=True)
+
+    def _put_back(self, dispatch: Dispatch, now_s: float, *, may_run_again: bool) -> list[Effect]:
         for copy in dispatch.copies:
             copy.stage = Stage.GONE
             request = copy.request
@@ -128,7 +134,7 @@ class RouterCore:
             until_s = request.deadline_s if self.tables.drop_at_deadline[request.request_class] else float("inf")
             if may_run_again and may_retry(now_s, until_s, copy.attempt, MAX_ATTEMPTS):
                 self.tally.retried += 1
-                self._enqueue(request, self._retry_option(request, dispatch.option), request.arrival_s)
+                self._again(request, dispatch.option, now_s)
             else:
                 self._fail(request, Outcome.LOST, now_s)
         for option in {dispatch.option} | {copy.option for lost in dispatch.copies for copy in lost.request.copies}:
@@ -138,10 +144,10 @@ class RouterCore:
     def advance(self, now_s: float) -> list[Effect]:
         """Time has passed: deadlines, hedges and batch waits that are due take effect."""
         due_s = now_s + _TIME_SLACK_S
-        while self._deadlines and self._deadlines[0][0] <= due_s:
-            self._deadline(heapq.heappop(self._deadlines)[2], now_s)
-        while self._hedges and self._hedges[0][0] <= due_s:
-            self._hedge(heapq.heappop(self._hedges)[2], now_s)
+        for request in self._deadlines.until(due_s):
+            self._deadline(request, now_s)
+        for request in self._hedges.until(due_s):
+            self._hedge(request, now_s)
         for option in range(self.tables.num_options):
             self._pump(option, now_s)
         return self._take()
@@ -165,7 +171,7 @@ class RouterCore:
 
     def next_event_s(self) -> float:
         """Earliest time at which `advance` has something to do; infinite for never."""
-        at_s = min((heap[0][0] for heap in (self._deadlines, self._hedges) if heap), default=float("inf"))
+        at_s = min(self._deadlines.next_s, self._hedges.next_s)
         for option, queue in enumerate(self.queues):
             head = queue.head() if queue.has_room else None
             if head is not None:
@@ -194,20 +200,25 @@ class RouterCore:
             queue.credits = int(num_credits)
         self._split.follow(rules)
 
-    def _retry_option(self, request: Request, option: int) -> int:
-        """Where a request that lost its replica is queued again: there, unless nothing serves there but elsewhere."""
-        if self._split.answers(option):
-            return option
-        other = self._split.option(request.identity, request.request_class, request.attempts)
-        is_machine = other >= 0 and not self.tables.is_serverless[other]
-        return other if is_machine and self._split.answers(other) else option
+    def _again(self, request: Request, option: int, now_s: float) -> None:
+        """A request that lost its replica is queued again: there, unless nothing serves there but elsewhere.
+
+        One whose call was in vain goes to a machine if it can.
+        """
+        if self.tables.is_serverless[option] or not self._split.answers(option):
+            other = self._split.option(request.identity, request.request_class, request.attempts)
+            if other >= 0 and not self.tables.is_serverless[other] and self._split.answers(other):
+                option = other
+        if self.tables.is_serverless[option]:
+            self._call(request, option, now_s)
+        else:
+            self._enqueue(request, option, request.arrival_s)
 
     def _watch(self, request: Request, now_s: float) -> None:
-        self._sequence += 1
-        heapq.heappush(self._deadlines, (request.deadline_s, self._sequence, request))
+        self._deadlines.add(request.deadline_s, request)
         hedge_s = hedges_at_s(now_s, float(self.rules.hedge_after_s[request.request_class]), request.deadline_s)
         if hedge_s < float("inf"):
-            heapq.heappush(self._hedges, (hedge_s, self._sequence, request))
+            self._hedges.add(hedge_s, request)
 
     def _enqueue(self, request: Request, option: int, since_s: float) -> None:
         """Queues a copy in order of arrival; `since_s` is when its wait for a batch began."""
@@ -292,10 +303,8 @@ class RouterCore:
         at_s = now_s + float(self.tables.network_s[c, copy.option])
         request.outcome = Outcome.ANSWERED
         self.in_service[c] -= 1
-        self.tally.answered[c] += 1
-        self.tally.answers[c, copy.option] += 1
-        self.tally.accuracy_sum[c] += float(self.tables.accuracy[copy.option // self.tables.num_pools])
-        self.tally.latency[c, bucket_of(at_s - request.arrival_s)] += 1
+        accuracy = float(self.tables.accuracy[copy.option // self.tables.num_pools])
+        self.tally.answer(c, copy.option, accuracy, at_s - request.arrival_s)
         self.tally.egress_usd += float(self.tables.egress_usd[c, copy.option])
         if at_s > request.deadline_s:
             self._miss(request)

@@ -17,6 +17,19 @@ from controller.arrays import SERVERLESS, CatalogArrays
 from controller.bill import serverless_usd
 
 
+class NotCalledError(Exception):
+    """A call was refused, so that nothing ran and nothing is charged.
+
+    Args:
+        text: Why.
+        must_wait: Whether the next calls would be refused as well.
+    """
+
+    def __init__(self, text: str, *, must_wait: bool) -> None:
+        super().__init__(text)
+        self.must_wait = must_wait
+
+
 class ServerlessTerms(NamedTuple):
     """What a serverless pool charges and allows, from one column of the catalog."""
 
@@ -78,6 +91,10 @@ class ServerlessPool:
 
     def __post_init__(self) -> None:
         self._environments = [[] for _ in range(self.num_variants)]
+
+    def admits(self, variant: int, now_s: float) -> bool:
+        """Whether what overflows may come here; what the limit refuses is refused when it is called."""
+        return True
 
     def call(self, variant: int, now_s: float) -> Call | None:
         """Takes an environment for one call; None where the variant's function runs at the concurrency limit.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from controller.arrays import F64, I64, LATENCY_BUCKETS
+from controller.latency import bucket_of
 from serving.measured import Measured
 
 
@@ -91,6 +92,18 @@ class Tally:
         """Counts a request."""
         self.arrived[request_class] += 1
         self.measured.arrived(now_s, request_class)
+
+    def answer(self, request_class: int, option: int, accuracy: float, latency_s: float) -> None:
+        """Counts an answer."""
+        self.answered[request_class] += 1
+        self.answers[request_class, option] += 1
+        self.accuracy_sum[request_class] += accuracy
+        self.latency[request_class, bucket_of(latency_s)] += 1
+
+    def lose(self, option: int, seconds: float) -> None:
+        """Counts a batch that its replica will not answer, and the credit-seconds spent on it."""
+        self.lost[option] += 1
+        self.lost_s[option] += seconds
 
 
 @dataclass(frozen=True)

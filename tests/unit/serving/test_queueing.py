@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.requests import Outcome
-from tests.unit.serving.drivers import RELAXED, STRICT, Driver
+from serving.serverless import ServerlessPool
+from tests.unit.serving.drivers import LAMBDA_POOL, RELAXED, STRICT, Driver
 from tests.unit.serving.worlds import (
     LARGE_OD,
     LARGE_SPOT,
@@ -391,4 +392,49 @@ def test_queue_of_an_option_that_serves_no_more_moves_to_those_that_do():
     assert world.core.queues[SMALL_OD].waiting == 3  # one of four is sent at once
     world.until(1.0)
     assert world.outcomes() == [Outcome.ANSWERED] * 5
+    world.check_conserved()
+
+
+class Closed(ServerlessPool):
+    """A pool that takes nothing now."""
+
+    def admits(self, variant, now_s):
+        return False
+
+
+def test_nothing_overflows_to_a_pool_that_takes_nothing():
+    world = Driver()
+    pool = world.core.serverless[LAMBDA_POOL]
+    world.core.serverless = {LAMBDA_POOL: Closed(pool.terms, 2)}
+    world.use({SMALL_OD: 1}, overflow_after_s=np.full(2, 0.15), overflow_fraction=np.ones(2))
+    requests = [world.arrive(RELAXED) for _ in range(4)]
+    assert {r.copies[0].option for r in requests} == {SMALL_OD}
+    assert world.core.tally.overflowed.sum() == 0
+
+
+@pytest.mark.parametrize("how", ["lost", "not_called"])
+def test_request_whose_call_was_in_vain_goes_to_a_machine(how):
+    world = Driver()
+    world.use({SMALL_OD: 1}, overflow_after_s=np.full(2, 0.15), overflow_fraction=np.ones(2))
+    _, _, third = (world.arrive(RELAXED) for _ in range(3))
+    dispatch = third.copies[0].dispatch
+    world.running = [(at, d) for at, d in world.running if d is not dispatch]
+    world.take(getattr(world.core, how)(dispatch, world.now_s))
+    assert third.copies[-1].option == SMALL_OD
+    world.until(2.0)
+    assert world.outcomes() == [Outcome.ANSWERED] * 3
+    assert world.core.tally.lost.sum() == (how == "lost")
+    world.check_conserved()
+
+
+def test_request_whose_call_was_in_vain_and_that_has_no_machine_is_called_again():
+    world = Driver()
+    shares = np.zeros((2, 6))
+    shares[:, SMALL_LAMBDA] = 1.0
+    world.use({}, shares=shares)
+    request = world.arrive(RELAXED)
+    world.lose(request.copies[0].dispatch)
+    assert request.copies[-1].dispatch.environment is not None
+    world.until(2.0)
+    assert world.outcomes() == [Outcome.ANSWERED]
     world.check_conserved()
