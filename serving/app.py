@@ -18,6 +18,7 @@ from controller.arrays import SERVERLESS
 from controller.compile import Setting
 from serving import ray_compat
 from serving.attached_call import AttachedOption
+from serving.aws.function_targets import FunctionTargets
 from serving.bring_your_own import ModelSpec
 from serving.nodes import slot_of
 from serving.replica import Replica, ServerlessHost
@@ -77,7 +78,13 @@ def slots_needed(setting: Setting) -> dict[str, float]:
     }
 
 
-def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: int, layout: Layout) -> Any:
+def build_application(
+    setting: Setting,
+    specs: Mapping[str, ModelSpec],
+    seed: int,
+    layout: Layout,
+    functions: FunctionTargets | None = None,
+) -> Any:
     """The bound application.
 
     Args:
@@ -85,6 +92,7 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
         specs: A model for each variant.
         seed: Keys the emulation's draws.
         layout: Of the same setting.
+        functions: What runs calls of serverless pools; None: they are emulated.
     """
     tables: RouterTables = router_tables(setting)
     deploy: Any = serve.deployment  # its overloads hide what it returns for a class
@@ -111,6 +119,9 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
         options[option] = ray_compat.with_no_replicas(deployment).bind(spec, concurrency)
     serverless_pools = [p for p in range(tables.num_pools) if setting.catalog.market[p] == SERVERLESS]
     terms = {p: ServerlessTerms.of(setting.catalog, p) for p in serverless_pools}
+    router = _router(layout)
+    if functions is not None:
+        return router.bind(tables, terms, dict(specs), seed, options, functions)
     host = deploy(ServerlessHost).options(
         name=SERVERLESS_HOST,
         max_ongoing_requests=max(1, sum(t.limit for t in terms.values())),
@@ -118,7 +129,6 @@ def build_application(setting: Setting, specs: Mapping[str, ModelSpec], seed: in
         ray_actor_options=ON_HEAD,
         graceful_shutdown_wait_loop_s=0.1,
     )
-    router = _router(layout)
     return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))
 
 

@@ -18,6 +18,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from serving.attached_call import AttachedOption
+from serving.aws.function_targets import FunctionTargets
 from serving.bring_your_own import ModelSpec
 from serving.constraints import ImpossibleError, InferAnswer, InferRequest, match_class
 from serving.exposition import exposition, router_families
@@ -25,7 +26,7 @@ from serving.queueing import RouterCore
 from serving.ray_compat import is_model_fault
 from serving.requests import Cancel, Dispatch, Effect, Outcome, Reply, Request, Send
 from serving.rules import RouterTables, Rules
-from serving.serverless import ServerlessPool, ServerlessTerms
+from serving.serverless import NotCalledError, ServerlessPool, ServerlessTerms
 from serving.tally import RouterStats
 
 _STUCK_S = 3.0
@@ -75,9 +76,16 @@ class Router:
             seed: Keys the draws.
             options: By option, machine options only: Serve handles of our own replicas, or what is called of an
                 application that is attached to.
-            serverless: Serve handle of the host of serverless environments; None where there are none.
+            serverless: Serve handle of the host of emulated environments, or the functions that are called; None where
+                there are none.
         """
-        pools = {p: ServerlessPool(t, len(tables.variant_names)) for p, t in terms.items()}
+        pools: Mapping[int, ServerlessPool]
+        self._functions = None
+        if isinstance(serverless, FunctionTargets):
+            called = serverless.pools(tables, terms)
+            self._functions, pools = serverless.connect(called, tables.num_pools), called
+        else:
+            pools = {p: ServerlessPool(t, len(tables.variant_names)) for p, t in terms.items()}
         self._tables = tables
         self._specs = [specs[name] for name in tables.variant_names]
         self._core = RouterCore(tables, pools, seed)
@@ -196,6 +204,8 @@ class Router:
                 dispatch = effect.dispatch
                 self._tasks[dispatch.identity] = loop.create_task(self._run(dispatch))
             elif isinstance(effect, Cancel):
+                if self._functions is not None and effect.dispatch.environment is not None:
+                    continue  # it runs and is charged for; how much is told with its answer
                 task = self._tasks.pop(effect.dispatch.identity, None)
                 if task is not None:
                     task.cancel()
@@ -233,6 +243,8 @@ class Router:
             outputs = await self._send(dispatch)
         except asyncio.CancelledError:
             raise
+        except NotCalledError:
+            effects = self._core.not_called(dispatch, self._now_s())
         except Exception as error:  # noqa: BLE001 - whatever went wrong there, the credit must come back here
             fault = is_model_fault(error)
             effects = self._core.lost(dispatch, self._now_s(), may_run_again=not fault)
@@ -248,6 +260,8 @@ class Router:
             until_s = max(copy.request.deadline_s for copy in dispatch.copies)
             answered: list[Any] = await attached.infer(dispatch.payloads, max(0.0, until_s - self._now_s()) + _STUCK_S)
             return answered
+        if dispatch.environment is not None and self._functions is not None:
+            return await self._functions.infer(dispatch, self._now_s)
         # The hop to the replica and back is part of the emulated service time, so that a credit is held for just that
         # time and waits are those of the profile. Without this every batch would take some milliseconds too long.
         wait_s = max(0.0, dispatch.service_s - self._hop_s)

@@ -23,7 +23,14 @@ _NO_CAPACITY = frozenset(
     }
 )
 _THROTTLED = frozenset(
-    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "EC2ThrottledException"}
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "EC2ThrottledException",
+        "TooManyRequestsException",
+    }
 )
 _NO_ANSWER = frozenset({"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable", "RequestTimeout"})
 

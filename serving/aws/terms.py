@@ -30,6 +30,21 @@ class PoolTerms(StrictModel):
     image_id: str | None = Field(default=None, description="in place of that of all pools")
 
 
+class FunctionTerms(StrictModel):
+    """How functions of Lambda are made and called."""
+
+    role_arn: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", description="what functions may do")
+    runtime: str = Field(default="python3.12", pattern=r"^python3\.\d+$")
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    layers: tuple[str, ...] = Field(
+        default=(), description="ARNs with versions; numpy and safetensors for the digits, or what a model imports"
+    )
+    endpoint_url: str | None = Field(default=None, description="of a stand-in of Lambda alone")
+    timeout_s: int = Field(default=30, ge=1, le=900, description="of one call")
+    spend_usd_per_hour: float = Field(default=1.0, gt=0.0, description="calls beyond it are not made")
+    burst_usd: float = Field(default=0.05, gt=0.0, description="that may be spent at once after a quiet time")
+
+
 class AwsTerms(StrictModel):
     """An account's side of a run. No secret is among it: credentials come from boto3's own chain."""
 
@@ -47,6 +62,7 @@ class AwsTerms(StrictModel):
     tags: dict[Tag, str] = Field(default={}, description="on everything that is bought, beside our own")
     pools: dict[str, PoolTerms] = Field(default={}, description="pools bought otherwise than the catalog says")
     queue_url: str | None = Field(default=None, description="of the SQS queue that EC2's events are sent to")
+    functions: FunctionTerms | None = Field(default=None, description="of Lambda, for what overflows")
     on_rebalance: Literal["ignore", "drain"] = Field(
         default="ignore", description="what a rebalance recommendation, which is no notice yet, leads to"
     )
