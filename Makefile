@@ -58,4 +58,7 @@ $(STAMP): constraints.txt
 	  echo "making .venv with $$found"; "$$found" -m venv .venv; \
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	# Only the emulator of Lambda is used of this package; what it requires is not.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/emulator \
+	  -c constraints.txt aws-sam-cli
 	@touch $@

@@ -72,6 +72,15 @@ def client(service: str, url: str, **config: Any) -> Any:
     )
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server that says nothing of callers who went away, which is what ends a test."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says what went wrong, unless a connection broke."""
+        if not isinstance(sys.exception(), OSError | http.client.HTTPException):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
     """Starts a stand-in and ends it.
@@ -165,7 +174,7 @@ def _in_front_of(plain_url: str) -> Iterator[tuple[str, Behaviour]]:
             self.end_headers()
             self.wfile.write(answer.body)
 
-    server = ThreadingHTTPServer((_HOST, 0), Front)
+    server = QuietServer((_HOST, 0), Front)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -2,8 +2,12 @@
 
 import pytest
 
+from controller.errors import RunError
 from experiments.cloud.aws_stand_in import stand_in
+from experiments.cloud.emulator import emulator
+from experiments.cloud.lambda_stand_in import lambda_stand_in
 from tests.cloud.account import Account
+from tests.cloud.function_account import FunctionAccount
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +19,18 @@ def running():
 @pytest.fixture
 def aws(running):
     return Account(running)
+
+
+@pytest.fixture(scope="session")
+def running_functions():
+    try:
+        emulator()
+    except RunError as error:
+        pytest.skip(str(error))
+    with lambda_stand_in() as found:
+        yield found
+
+
+@pytest.fixture
+def account(running_functions):
+    return FunctionAccount(running_functions)
