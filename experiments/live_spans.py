@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.compile import Setting
 from controller.errors import RunError
 from controller.journal import MeasuredSpans
 
@@ -18,13 +19,19 @@ _POLL_S = 0.1
 _SCALE_TIMEOUT_S = 90.0
 
 
+def measured_on(layout: Layout, setting: Setting) -> list[int]:
+    """The first two options whose pools may hold a replica; fewer where there are fewer."""
+    num_pools = len(setting.pool_names)
+    return [option for option in layout.names if setting.limits.pool_max[option % num_pools] > 0][:2]
+
+
 async def first_nodes(
-    layout: Layout, pools: Sequence[str], run: str, folder: Path, check_stop: Callable[[], None]
+    options: Sequence[int], pools: Sequence[str], run: str, folder: Path, check_stop: Callable[[], None]
 ) -> None:
     """A node for each pool that is measured on; the controller takes them over, since they are of the same run.
 
     Args:
-        layout: Of the deployed application.
+        options: That are measured on.
         pools: Names, in catalog order.
         run: Identity of the run.
         folder: For the nodes' output.
@@ -38,7 +45,7 @@ async def first_nodes(
     from serving.local_nodes import LocalNodes
 
     owner = LocalNodes(ray.get_runtime_context().gcs_address, run, folder)
-    wanted = {pools[option % len(pools)]: 1 for option in list(layout.names)[:2]}
+    wanted = {pools[option % len(pools)]: 1 for option in options}
     end_s = time.monotonic() + _SCALE_TIMEOUT_S
     while True:
         report = await owner.follow(wanted, frozenset())
@@ -50,11 +57,11 @@ async def first_nodes(
         await asyncio.sleep(_POLL_S)
 
 
-async def measured_spans(layout: Layout, check_stop: Callable[[], None]) -> MeasuredSpans:
+async def measured_spans(names: Sequence[str], check_stop: Callable[[], None]) -> MeasuredSpans:
     """From asking for a replica until Serve reports it running, and from asking for another in its place.
 
     Args:
-        layout: Of the deployed application, none of whose replicas runs.
+        names: One or two deployments of the application, none of whose replicas runs.
         check_stop: Raises where the run is to end.
 
     Raises:
@@ -79,7 +86,7 @@ async def measured_spans(layout: Layout, check_stop: Callable[[], None]) -> Meas
                 raise RunError(f"no replica of {sorted(targets)} ran within {_SCALE_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
 
-    first, second = (list(layout.names.values()) * 2)[:2]
+    first, second = (list(names) * 2)[:2]
     start_s = await until_running({first: 1})
     swap_s = await until_running({first: 0, second: 1}) if second != first else start_s
     await until_running({second: 0})
