@@ -25,7 +25,8 @@ from experiments.attached_cluster import read_survey
 from experiments.live import LiveOptions, LiveResult, live_world, speeded
 from experiments.placeholders import placeholders_in
 from experiments.rollout import Start, prepare
-from experiments.serve import LiveRun, signals_ignored, signals_interrupt
+from experiments.serve import LiveRun
+from experiments.signals import signals_ignored, signals_interrupt
 from serving.mapping import AttachMapping, load_mapping, narrowed
 from serving.node_demand import ReplicaNeeds
 

@@ -42,7 +42,7 @@ class _Target:
 
 def router_added() -> dict[str, Any]:
     """Milliseconds the router adds to the median latency a client sees, and what it is the difference of."""
-    from experiments.serve import signals_interrupt
+    from experiments.signals import signals_interrupt
     from serving.app import APP_NAME, slots_needed
     from serving.cluster import start_cluster
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from controller.catalog import Market
 from controller.compile import Setting, at_speed, compile_scenario
-from controller.errors import ScenarioError, TraceError, UsageError, mismatch
+from controller.errors import ConfigError, ScenarioError, TraceError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
 from controller.scenario import Scenario, load_scenario
 from controller.trust.config import TrustConfig
@@ -23,6 +24,7 @@ from traces.capture import read_capture
 from traces.readers import write_npz
 
 if TYPE_CHECKING:
+    from serving.aws.terms import AwsTerms
     from serving.load import LoadRecord, Schedule
 
 MOST_RPS = 25.0
@@ -51,6 +53,8 @@ class LiveOptions:
     port: int = 8000
     metrics_port: int = 0
     has_local_nodes: bool = False
+    node_terms: AwsTerms | None = None  # on which machines of EC2 are bought as nodes
+    function_terms: AwsTerms | None = None  # on which functions of Lambda take what overflows
     mode: Mode | None = None  # None: as the last run in the same folder, else `active`, else `shadow` on a new catalog
     trust: TrustConfig = field(default_factory=TrustConfig)
     has_admin: bool = True
@@ -64,6 +68,11 @@ class LiveOptions:
     on_exit: str = "restore"  # or "keep": its replica targets when we leave
     inputs: str | None = None  # what a replay sends; None: the images of the zoo
     world_model: str | None = WORLD_MODEL
+
+    @property
+    def has_nodes(self) -> bool:
+        """Whether every instance is a node of the cluster, which the run starts and ends."""
+        return self.has_local_nodes or self.node_terms is not None
 
     @property
     def is_holding(self) -> bool:
@@ -92,6 +101,22 @@ def require_unnamed(scenario: str | None, run_file: str | None) -> None:
     for option, value in (("--scenario", scenario), ("RUN.yaml", run_file)):
         if value is not None:
             raise UsageError(mismatch(option, "nothing with --attach, whose mapping names the scenario", value))
+
+
+def require_bought(terms: AwsTerms, setting: Setting) -> None:
+    """Refuses pools that a run on machines of EC2 cannot buy, before anything is started.
+
+    Raises:
+        ConfigError: A pool has no terms, or its nodes are somebody else's.
+    """
+    from serving.aws.terms import purchases
+
+    catalog = setting.scenario.load_catalog()
+    bought = purchases(terms, catalog)
+    for pool, most in zip(catalog.pools, setting.limits.pool_max, strict=True):
+        if pool.market is not Market.SERVERLESS and pool.name not in bought and most > 0:
+            wanted = "provisor with --nodes aws, or a limit of 0 for the pool"
+            raise ConfigError(mismatch(f"pools.{pool.name}.node_owner", wanted, pool.node_owner))
 
 
 def speeded(options: LiveOptions) -> Scenario:

@@ -30,8 +30,8 @@ from experiments.live_compare import Compared, CompareOptions, compare
 from experiments.live_faults import FAULTS, Fault, FaultRow, Rehearsal, rehearse
 from experiments.live_load import OpenLoad
 from experiments.live_process import ServeProcess
-from experiments.serve import signals_interrupt
 from experiments.show_compare import compare_checks
+from experiments.signals import signals_interrupt
 
 CONFIGS = Path(__file__).parent / "configs"
 SCENARIO = str(CONFIGS / "rehearsal.yaml")

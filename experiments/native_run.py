@@ -58,7 +58,7 @@ def run_native(options: LiveOptions, settings_file: Path) -> None:
         ProvisorError: Options or settings are wrong, or Ray does not start.
     """
     from experiments.native_application import APP_NAME
-    from experiments.serve import signals_ignored, signals_interrupt
+    from experiments.signals import signals_ignored, signals_interrupt
     from serving.cluster import start_cluster
 
     settings = read_native_settings(settings_file)

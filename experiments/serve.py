@@ -11,8 +11,7 @@ import asyncio
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,21 @@ from experiments.live import (
     LiveOptions,
     LiveResult,
     live_world,
+    require_bought,
     result_rows,
     setting_at_speed,
     speeded,
     write_arrivals,
 )
+from experiments.live_functions import functions_of
 from experiments.live_requests import Requests, write_requests
-from experiments.live_spans import first_nodes, measured_spans
+from experiments.live_spans import first_nodes, measured_on, measured_spans
 from experiments.live_trust import note_admin, trust_spec
 from experiments.results import write_results
 from experiments.rollout import Start, prepare
 from experiments.run_config import policy_labels
+from experiments.signals import signals_ignored, signals_interrupt
+from serving.aws.function_targets import FunctionTargets
 from serving.load import LoadRecord, Schedule
 from serving.node_demand import ReplicaNeeds
 from serving.nodes import POOL_LABEL
@@ -69,6 +72,8 @@ def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
     setting = setting_at_speed(scenario, None)
     for policy in (options.policy, options.rule):
         make_policy(policy, setting)
+    if options.node_terms is not None:
+        require_bought(options.node_terms, setting)
     world = live_world(scenario, options, setting)
     with signals_interrupt():
         # Compiles the decision path while Ctrl-C still ends everything at once; the controller finds the code stored.
@@ -92,14 +97,16 @@ def _on_cluster(options: LiveOptions, scenario: Scenario, world: World, say: Cal
         say(f"model {one.name}: {one.accuracy:.1%} of the held-out images right")
     if options.address is None:
         say("starting Ray")
-        cluster = clusters.start_cluster(slots, options.port, has_local_nodes=options.has_local_nodes)
+        cluster = clusters.start_cluster(slots, options.port, has_local_nodes=options.has_nodes)
     else:
         say(f"joining Ray at {options.address}")
-        cluster = clusters.join_cluster(options.address, slots, options.port, clusters.own_code())
+        offered = {} if options.has_nodes else slots  # else its nodes are there already
+        cluster = clusters.join_cluster(options.address, offered, options.port, clusters.own_code())
         say(clusters.node_loss_text())
     live = LiveRun(options, scenario, world, cluster, specs, say)
     try:
-        result = asyncio.run(live.run())
+        with functions_of(options.function_terms, live.run_id, world.setting, specs, say) as live.functions:
+            result = asyncio.run(live.run())
     finally:
         with signals_ignored():
             say("stopping Ray" if cluster.is_own else "leaving Ray")
@@ -125,7 +132,8 @@ class LiveRun:
         self._options, self._scenario, self._world = options, scenario, world
         self._cluster, self._specs, self._say = cluster, specs, say
         self._stop = asyncio.Event()
-        self._run_id = uuid.uuid4().hex[:12]
+        self.run_id = uuid.uuid4().hex[:12]
+        self.functions: FunctionTargets | None = None
         self._ran: tuple[World, Start] | None = None
         self._token_path: Path | None = None
 
@@ -198,7 +206,8 @@ class LiveRun:
         from serving.app import build_application, layout_of
 
         layout = layout_of(self._world.setting, self._labels())
-        return build_application(self._world.setting, self._specs, self._cell.env_seed, layout), layout
+        application = build_application(self._world.setting, self._specs, self._cell.env_seed, layout, self.functions)
+        return application, layout
 
     async def _deploy(self, application: Any) -> None:
         from ray import serve as ray_serve
@@ -217,17 +226,22 @@ class LiveRun:
         return prepare(world, [self._cell])
 
     async def _spans(self, layout: Any) -> MeasuredSpans | None:
+        if self._options.node_terms is not None:
+            return None  # the catalog's: a replica starts as fast as the machine that is bought for it
+        options = measured_on(layout, self._world.setting)
+        if not options:
+            return None  # nothing but serverless
         if self._options.has_local_nodes:
             self._say("starting the first nodes")
             pools, folder = self._world.setting.pool_names, self._options.out / "nodes"
-            await first_nodes(layout, pools, self._run_id, folder, self._check_stop)
-        spans = await measured_spans(layout, self._check_stop)
+            await first_nodes(options, pools, self.run_id, folder, self._check_stop)
+        spans = await measured_spans([layout.names[option] for option in options], self._check_stop)
         self._say(f"a replica starts in {spans.start_s:.1f} s, a swap takes {spans.swap_s:.1f} s")
         return spans
 
     def _labels(self) -> dict[str, dict[str, str]]:
         """Label selector by pool; none where one node stands for all."""
-        if not self._options.has_local_nodes:
+        if not self._options.has_nodes:
             return {}
         return {name: {POOL_LABEL: name} for name in self._world.setting.pool_names}
 
@@ -254,9 +268,10 @@ class LiveRun:
             header=header,
             journal_path=journal,
             metrics_port=options.metrics_port,
-            run=self._run_id,
+            run=self.run_id,
             node_needs=self._node_needs(),
             has_local_nodes=options.has_local_nodes,
+            aws=options.node_terms,
             trust=trust,
             has_rehearsals=options.has_rehearsals,
             world_model=options.world_model,
@@ -360,28 +375,3 @@ class LiveRun:
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise KeyboardInterrupt
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """SIGTERM ends the process as Ctrl-C does, so that what was started is always ended."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def signals_ignored() -> Iterator[None]:
-    """A second Ctrl-C must not stop the cleaning up, which ends by itself within seconds."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

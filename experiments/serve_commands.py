@@ -11,6 +11,7 @@ from controller.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from controller.trust.mode import Mode
+    from serving.aws.terms import AwsTerms
 
 OWN_TRACE = "scenario"
 """Word that stands for the scenario's own trace after `--replay`."""
@@ -39,11 +40,19 @@ OWN_TRACE = "scenario"
 )
 @click.option(
     "--nodes",
-    type=click.Choice(["emulated", "local"]),
+    type=click.Choice(["emulated", "local", "aws"]),
     default="emulated",
     show_default=True,
-    help="What an instance is: an entry in the ledger, or a Ray node of this machine.",
+    help="What an instance is: an entry in the ledger, a Ray node of this machine, or a machine of EC2.",
 )
+@click.option(
+    "--serverless",
+    type=click.Choice(["emulated", "aws"]),
+    default="emulated",
+    show_default=True,
+    help="What runs calls of serverless pools: a replica that waits as long, or functions of Lambda.",
+)
+@click.option("--aws", "aws_file", metavar="FILE.yaml", help="The account's side of --nodes aws and --serverless aws.")
 @click.option(
     "--mode",
     metavar="MODE",
@@ -98,6 +107,8 @@ def serve(
     metrics_port: int,
     models: tuple[str, ...],
     nodes: str,
+    serverless: str,
+    aws_file: str | None,
     mode: str | None,
     dry_run: bool,
     admin_port: int,
@@ -121,6 +132,11 @@ def serve(
     `provisor status`, `mode` and `policy` talk to the run's admin API. The run file's `trust:` sets the alarms by
     which the rule takes over, and the quiet after which the policy drives again.
 
+    With --nodes aws every instance is a machine of EC2: --aws FILE says where and how they are bought, and `provisor
+    cloud plan` shows it first. They join the Ray at --address by themselves and are given back at the end; `provisor
+    cloud down` gives back what a run that was killed has left. With --serverless aws what overflows is answered by
+    functions of Lambda with the same models, which the run makes and deletes.
+
     With --attach the models are those of an application that runs there already. Our router is an application of its
     own in front of it, and of theirs only the replica targets of the mapped deployments are set (it must have
     external_scaler_enabled); in mode replay nothing is. The mapping names the scenario; `provisor init` writes a first
@@ -130,16 +146,28 @@ def serve(
     Example:
       provisor serve --policy mpc --replay scenario --duration 120 --speed 20 --start-hour 9
       provisor serve RUN.yaml --port 8080
+      provisor serve --scenario mine.yaml --nodes aws --aws aws.yaml --address 10.0.0.5:6379
       provisor serve --attach theirs/mapping.yaml --address 10.0.0.5:6379 --dry-run
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
-    from controller.errors import UsageError
+    from controller.errors import UsageError, mismatch
     from controller.trust.config import TrustConfig
+    from controller.trust.mode import Mode
     from envs.world import WorldChoice
     from experiments.live import WORLD_MODEL, LiveOptions
     from experiments.run_config import load_run
     from experiments.show_live import parse_models, show_live
 
+    chosen_mode = _mode(mode, dry_run)
+    terms = _terms({"--nodes": nodes, "--serverless": serverless}, aws_file, speed, attach)
+    if terms is not None and nodes == "aws":
+        _check_node_terms(terms, address)
+        if chosen_mode is Mode.REPLAY:
+            raise UsageError(
+                mismatch("--mode", "one that applies something, with --nodes aws: a fleet is bought", mode)
+            )
+    if terms is not None and serverless == "aws" and terms.functions is None:
+        raise UsageError(mismatch("--aws", "a file with `functions`, for --serverless aws", aws_file))
     if nodes == "local" and address is not None:
         raise UsageError("--nodes local: expected a Ray that is started here, got --address; its nodes are its own")
     if attach is None:
@@ -171,7 +199,9 @@ def serve(
         port=port,
         metrics_port=metrics_port,
         has_local_nodes=nodes == "local",
-        mode=_mode(mode, dry_run),
+        node_terms=terms if nodes == "aws" else None,
+        function_terms=terms if serverless == "aws" else None,
+        mode=chosen_mode,
         trust=TrustConfig() if run is None else run.trust,
         has_admin=not no_admin,
         has_rehearsals=rehearsals,
@@ -190,6 +220,33 @@ def serve(
     if result.is_partial:
         raise KeyboardInterrupt
     return EXIT_DONE
+
+
+def _terms(chosen: dict[str, str], aws_file: str | None, speed: float, attach: str | None) -> AwsTerms | None:
+    from controller.errors import UsageError, mismatch
+    from serving.aws.terms import load_terms
+
+    asked = [f"{option} aws" for option, value in chosen.items() if value == "aws"]
+    if not asked:
+        if aws_file is not None:
+            raise UsageError(mismatch("--aws", f"nothing without {' aws or '.join(chosen)} aws", aws_file))
+        return None
+    if aws_file is None:
+        raise UsageError(mismatch("--aws", f"a file, with {asked[0]}", None))
+    if attach is not None:
+        raise UsageError(mismatch(asked[0], "no --attach: an application's capacity is its cluster's", attach))
+    if speed != 1.0:
+        raise UsageError(mismatch("--speed", f"1 with {asked[0]}: what is real takes the time it takes", speed))
+    return load_terms(aws_file)
+
+
+def _check_node_terms(terms: AwsTerms, address: str | None) -> None:
+    from controller.errors import UsageError, mismatch
+
+    if address is None and terms.endpoint_url is None:
+        raise UsageError(
+            mismatch("--address", "host:port of the Ray that machines join, but for a rehearsal (endpoint_url)", None)
+        )
 
 
 def _mode(text: str | None, is_dry_run: bool) -> Mode | None:

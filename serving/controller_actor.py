@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ from serving.checkpoint import CheckpointError, RunClock, load_checkpoint, save_
 from serving.controller_spec import ControllerSpec, ledger_of
 from serving.exposition import MetricsServer, controller_families
 from serving.instances import Phase
-from serving.local_nodes import LocalNodes
 from serving.metrics import ObservationBuilder
 from serving.node_demand import NodeDemand
+from serving.node_owners import node_owner, notices
 from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
@@ -77,9 +78,8 @@ class ServingController:
         self._folder = Path(tempfile.gettempdir()) / f"provisor-{spec.run}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._journal_path = Path(spec.journal_path or self._folder / "journal.jsonl")
-        self._nodes = (
-            LocalNodes(ray.get_runtime_context().gcs_address, spec.run, self._folder) if spec.has_local_nodes else None
-        )
+        self._nodes = node_owner(spec, self._folder)
+        self._notices = notices(spec.aws, self._nodes)
         needs = spec.node_needs
         self._demand = None if needs is None else NodeDemand(needs, ray_compat.request_nodes, time.monotonic)
         self._fleet = ledger_of(spec)
@@ -100,6 +100,7 @@ class ServingController:
         self._receipts = Receipts(spec.setting, self._loops, spec.world_model)
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
         self._metrics = MetricsServer(spec.metrics_port)
         self._away = 0
@@ -129,7 +130,10 @@ class ServingController:
         self._fleet.begin(self._spec.initial_replicas, 0.0)
         timeout_s = _SETTLE_TIMEOUT_S
         if self._nodes is not None:
-            timeout_s += _NODE_TIMEOUT_S * float(self._fleet.nodes_wanted().sum())
+            # Machines of EC2 come up side by side.
+            bought = self._spec.aws
+            nodes = float(self._fleet.nodes_wanted().sum())
+            timeout_s += _NODE_TIMEOUT_S * nodes if bought is None else bought.join_timeout_s
         self._receipts.warm_up(self._world.blank_observation())
         for loop in self._trusted.loops():
             warm(loop, self._world.blank_observation())
@@ -185,7 +189,7 @@ class ServingController:
 
     async def stop(self) -> dict[str, Any]:
         """Ends the loop and closes the journal; what is deployed stays as it is. Returns `status`."""
-        for task in (self._task, self._follower):
+        for task in (self._task, self._follower, self._hearing):
             if task is not None:
                 await end_task(task)
         self._trusted.close()
@@ -257,13 +261,17 @@ class ServingController:
     async def _notice(self, given: Notice) -> dict[str, JsonValue]:
         pools = self._spec.setting.pool_names
         node = given.node_id or self._fleet.node_of(pools.index(given.pool))
-        is_taken = self._fleet.doom(node, given.left_s, self._now_s())
-        if not is_taken:
+        if not self._doom(node, given.left_s):
             what = f"node {given.node_id}" if given.node_id else f"a node of pool {given.pool}"
             raise ConflictError(f"{what}: expected one that serves and is under no notice, got none")
-        if self._journal is not None:
-            self._journal.event("notice", {"at_s": self._now_s(), "node": node, "left_s": given.left_s})
         return {"node_id": node, "left_s": given.left_s}
+
+    def _doom(self, node: str, left_s: float, *, is_kept: bool = False) -> bool:
+        """A node is taken in a while; returns whether that is news of one that serves, or of any (`is_kept`)."""
+        is_news = (self._fleet.warn if is_kept else self._fleet.doom)(node, left_s, self._now_s())
+        if is_news and self._journal is not None:
+            self._journal.event("notice", {"at_s": self._now_s(), "node": node, "left_s": left_s})
+        return is_news
 
     def _loops(self) -> dict[str, DecisionLoop]:
         policy = self._supervisor.candidate.loop
@@ -272,6 +280,8 @@ class ServingController:
     def _start_tasks(self) -> None:
         self._task = asyncio.create_task(self._run())
         self._follower = asyncio.create_task(self._follow())
+        if self._notices is not None:
+            self._hearing = asyncio.create_task(self._notices(partial(self._doom, is_kept=True)))
 
     def _facts(self) -> dict[str, Any]:
         observation = self._world.last_observation()

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from controller.arrays import F64, I64
 from controller.compile import Setting
 from controller.journal import JournalHeader
 from controller.trust.mode import Mode
 from serving.app import Layout
 from serving.attached_fleet import attached_fleet
+from serving.aws.terms import AwsTerms
 from serving.fleet import Fleet
-from serving.market import Market
+from serving.market import Market, calm_market
 from serving.node_demand import ReplicaNeeds
 from serving.trusted import TrustSpec
 
@@ -41,6 +44,7 @@ class ControllerSpec:
     run: str  # identity: of the checkpoint, and of the nodes that are started
     node_needs: Mapping[str, ReplicaNeeds] | None = None  # of attached deployments, whose nodes are asked for
     has_local_nodes: bool = False  # every instance is a node of this machine; else instances are emulated
+    aws: AwsTerms | None = None  # every instance is a machine of EC2, bought on these terms
     trust: TrustSpec = field(default_factory=TrustSpec)
     has_rehearsals: bool = False  # the admin API also takes faults, for experiments
     world_model: str | None = None  # "module:callable" of a setting; predicts what decisions lead to
@@ -51,6 +55,16 @@ def ledger_of(spec: ControllerSpec) -> Fleet:
     setting = spec.setting
     if spec.layout.is_attached:
         return attached_fleet(setting, spec.seed, is_holding=spec.trust.mode is Mode.REPLAY)
+    if spec.aws is not None:
+        # How long a machine takes, and whether there is one, EC2 decides.
+        return Fleet(
+            setting.catalog._replace(launch_s=np.zeros_like(setting.catalog.launch_s)),
+            calm_market(len(setting.zones)),
+            spec.seed,
+            setting.control.retry_after_s,
+            has_nodes=True,
+            drain_lead_s=_DRAIN_LEAD_S,
+        )
     return Fleet(
         setting.catalog,
         spec.market,
