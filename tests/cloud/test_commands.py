@@ -1,11 +1,15 @@
 """`provisor cloud` by real calls: a plan that buys nothing, a list, and giving back that proves itself."""
 
+import base64
+import io
 import json
+import zipfile
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from controller.catalog import load_catalog
 from experiments.cloud_commands import cloud
 from serving.aws import giving_back
 from tests.cloud.account import machines_of, terms_of
@@ -70,3 +74,52 @@ def test_down_says_where_something_is_still_there(aws, terms_file):
     with pytest.raises(ClusterError, match="expected nothing of the run to be there"):
         run("down", "--aws", terms_file, "--run", aws.run, "--timeout", 0.5)
     assert aws.there() == [one]
+
+
+@pytest.fixture
+def both_file(aws, account, tmp_path, terms_file):
+    """Terms of an account with machines and functions, and a function of a run that has no machine."""
+    terms = yaml.safe_load(terms_file.read_text())
+    terms["functions"] = account.terms.functions.model_dump(mode="json") | {"endpoint_url": account.url}
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(terms))
+    return path
+
+
+def test_plan_names_the_functions_and_what_calls_may_cost(both_file):
+    text = run("plan", "--scenario", "demo", "--aws", both_file)
+    assert "function   provisor-RUN-digits-large-3008, 3008 MB, charged by the call" in text
+    assert "calls of functions for at most 1.0000 $/h" in text
+
+
+def test_functions_are_listed_and_given_back(aws, account, both_file):
+    one = account.digits()
+    packed = io.BytesIO()
+    zipfile.ZipFile(packed, "w").close()
+    code = {"ZipFile": base64.b64encode(packed.getvalue()).decode()}
+    other = account.service.create({"FunctionName": "provisor-x", "Code": code})
+    assert f"{account.run}: 1 functions" in run("list", "--aws", both_file)
+    words = ("down", "--aws", both_file, "--run", account.run)
+    assert f"would delete function {one.name}" in run(*words, "--dry-run")
+    assert f"deleted function {one.name}" in run(*words)
+    assert account.service.names() == [other["FunctionName"]]
+    assert "no run has functions" in run("list", "--aws", both_file)
+
+
+def test_measured_functions_make_a_catalog(account, both_file, tmp_path):
+    out = tmp_path / "measured.yaml"
+    text = run(
+        *("measure", "--scenario", "demo", "--aws", both_file, "--cold", 2, "--warm", 4, "--out", out),
+    )
+    assert text.count(" cold ") == 3
+    assert account.service.names() == []
+    catalog = load_catalog(out)
+    found = {(p.variant, p.pool): p for p in catalog.profiles}
+    for name in ("digits-small", "digits-medium", "digits-large"):
+        profile = found[name, "lambda-3008"]
+        assert 0.0 < profile.service_slope_s.value < profile.cold_start_s.value
+        assert "the emulator of Lambda, this machine" in profile.cold_start_s.measured
+    before = {(p.variant, p.pool): p for p in load_catalog("demo").profiles}
+    assert {key: p for key, p in found.items() if key[1] != "lambda-3008"} == {
+        key: p for key, p in before.items() if key[1] != "lambda-3008"
+    }
