@@ -285,6 +285,38 @@ def live(
     return EXIT_DONE if holds or not check else EXIT_FAILED
 
 
+@experiment.command("cloud")
+@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
+@click.option(
+    "--only",
+    "names",
+    multiple=True,
+    metavar="PART",
+    help="`contract`, `lifecycle`, `sequences`, `overflow`, `nodes` or `functions`; repeatable.",
+)
+@click.option("--sequences", type=click.IntRange(min=1), default=200, show_default=True, metavar="N", help="Of faults.")
+@click.option("--out", default="runs/experiment/cloud", show_default=True, metavar="DIR", help="Folder of results.")
+def cloud_(check: bool, names: tuple[str, ...], sequences: int, out: str) -> int:
+    """Buy, lose, replace and give back machines and functions against stand-ins of AWS over HTTP.
+
+    EC2 is moto's server behind a front that adds what EC2 does beside; Lambda is a front over processes of AWS's own
+    runtime emulator. A fleet's life; random sequences of faults; a live run whose load overflows to functions, its
+    bill against the calls; a live run on machines of which one is taken; cold and warm calls. Needs the test extra.
+    Some twenty-five minutes on two cores.
+
+    \b
+    Example:
+      provisor experiment cloud --check
+      provisor experiment cloud --only overflow --out runs/overflow
+    """
+    from experiments.checks import show_checks
+    from experiments.cloud.study import checks_of, run_study
+
+    study = run_study(Path(out), lambda line: click.echo(line, err=True), names, sequences)
+    holds = show_checks("cloud", checks_of(study))
+    return EXIT_DONE if holds or not check else EXIT_FAILED
+
+
 @experiment.command()
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
 @click.option(
