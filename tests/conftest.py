@@ -1,6 +1,8 @@
 """What every test gets: numeric errors raise, and the public traces are there or the test says why it is skipped."""
 
+import atexit
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,25 @@ def numeric_errors_raise() -> Iterator[None]:
     """Division by zero, overflow and invalid operations are failures; underflow to zero is harmless rounding."""
     with np.errstate(divide="raise", over="raise", invalid="raise"):
         yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the process where all is told, without taking the interpreter apart.
+
+    Ray, torch and LLVM have threads of their own in it, and one of them was seen to crash while it was taken apart.
+    """
+    session_status = getattr(config, "exit_status", None)
+    if session_status is not None:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(session_status))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.exit_status = exitstatus
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

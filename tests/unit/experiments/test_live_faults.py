@@ -67,7 +67,8 @@ class FakeLoad:
 def status(serving=3, rule_ticks=0, **more):
     return {
         "serving": {"a": serving},
-        "starting": 0,
+        "starting": {},
+        "alarms": {},
         "driver": "policy",
         "rule_ticks": rule_ticks,
         "loop_error": "",
@@ -102,8 +103,11 @@ def test_fault_is_mended_when_capacity_is_back():
 
 
 def test_run_that_never_settles_is_said_to_be_restless():
-    process = FakeProcess(status() | {"starting": 1})
-    with pytest.raises(RunError, match="x: expected a run that settles"):
+    process = FakeProcess(status() | {"starting": {"a": 1}, "alarms": {"drift": "outside"}})
+    with pytest.raises(
+        RunError,
+        match="x: expected a run that settles.* got one with 3 replicas serving, 1 starting, policy driving, drift",
+    ):
         rehearse(Fault("x", lambda _: None, lambda *_: True), rehearsal(process), FakeLoad([]))
 
 
