@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ _BILLED = re.compile(r"\bBilled Duration: (\d+) ms")
 _TOO_LARGE = "RequestTooLargeException"
 _SLACK_S = 10.0
 # Over a function's own timeout: for the way there and back, and for a start.
+
+_log = logging.getLogger("provisor.aws")
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,14 @@ class FunctionHost:
         try:
             answer = await self._caller.infer(self._names[dispatch.option], dispatch.payloads)
         except NotCalledError as error:
+            _log.warning("not called: %s", error)
             pool.refused(environment, clock(), must_wait=error.must_wait)
             raise
         except FunctionFaultError as error:
             pool.answered(environment, error.billed_s, is_cold=False)
             raise
-        except Exception:
+        except Exception as error:
+            _log.warning("no answer of a function, charged as expected: %s: %s", type(error).__name__, error)
             pool.answered(environment, None, is_cold=False)
             raise
         pool.answered(environment, answer.billed_s, is_cold=answer.is_cold)
