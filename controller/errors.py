@@ -12,6 +12,7 @@ EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+_SHOWN_CHARS = 400
 _SHOWN_VALUE_CHARS = 80
 
 
@@ -71,11 +72,21 @@ def mismatch(path: str, expected: str, got: object) -> str:
         >>> mismatch("pools[0].price_usd_per_h", "a number >= 0", -1)
         'pools[0].price_usd_per_h: expected a number >= 0, got -1'
     """
-    shown = repr(got)
-    if len(shown) > _SHOWN_VALUE_CHARS:
-        shown = shown[: _SHOWN_VALUE_CHARS - 3] + "..."
-    line = f"expected {expected}, got {shown}"
+    value = repr(got)
+    if len(value) > _SHOWN_VALUE_CHARS:
+        value = value[: _SHOWN_VALUE_CHARS - 3] + "..."
+    line = f"expected {expected}, got {value}"
     return f"{path}: {line}" if path else line
+
+
+def shown(error: BaseException) -> str:
+    """An error that is somebody else's, as it is told in one line: its type and the beginning of its text."""
+    return clipped(f"{type(error).__name__}: {error}")
+
+
+def clipped(text: str) -> str:
+    """A text that is somebody else's, as much of it as a journal or an answer holds."""
+    return text[:_SHOWN_CHARS]
 
 
 def one_screen(lines: Iterable[str], limit: int = 20) -> str:

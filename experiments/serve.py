@@ -18,7 +18,7 @@ from typing import Any
 
 from controller.compile import Setting
 from controller.config import write_run_header
-from controller.errors import RunError
+from controller.errors import RunError, shown
 from controller.identity import require_own_packages
 from controller.journal import JournalHeader, MeasuredSpans
 from controller.policies.registry import make_policy
@@ -363,7 +363,7 @@ class LiveRun:
                 return status
             except AWAY as error:
                 if time.monotonic() > end_s or self._stop.is_set():
-                    raise RunError(f"the controller is gone: {type(error).__name__}: {error}"[:400]) from error
+                    raise RunError(f"the controller is gone: {shown(error)}") from error
             await self._pause(1.0)
 
     async def _pause(self, seconds: float) -> None:

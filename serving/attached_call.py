@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
+from controller.errors import shown
 from serving import ray_compat
 from serving.replica import ModelFaultError
 
@@ -59,7 +60,7 @@ class AttachedCaller:
             # A replica that dies is both kinds of error in some versions.
             if isinstance(error, RayActorError):
                 raise
-            raise ModelFaultError(f"{type(error).__name__}: {error}"[:400]) from error
+            raise ModelFaultError(shown(error)) from error
 
     async def _outputs(self, batch: list[Any]) -> list[Any]:
         if not self._option.takes_batch:

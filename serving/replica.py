@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from controller.errors import ProvisorError
+from controller.errors import ProvisorError, shown
 from serving.bring_your_own import ModelSpec
 from serving.model_object import Model, run_model
 
@@ -57,7 +57,7 @@ async def run_for(model: Model, batch: list[Any], service_s: float) -> list[Any]
     try:
         outputs = run_model(model, batch)
     except Exception as error:
-        raise ModelFaultError(f"{type(error).__name__}: {error}"[:400]) from error
+        raise ModelFaultError(shown(error)) from error
     left_s = service_s - (time.perf_counter() - began)
     if left_s > 0:
         await asyncio.sleep(left_s)

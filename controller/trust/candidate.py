@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.arrays import ObservationArrays, PlanArrays
+from controller.errors import clipped
 from controller.loop import DecisionLoop, Proposal
 from controller.policies.solved import SolvedPolicy
 from controller.trust.config import TrustConfig
@@ -19,7 +20,6 @@ from controller.trust.store import FileWatch, PolicyEntry
 from controller.trust.worker import DeadlineWorker, DecisionTimeoutError
 
 _OURS = "controller.policies."
-_SHOWN_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Candidate:
         return features, proposal
 
     def _lost(self, alarm: Alarm, text: str) -> Answer:
-        self.loop, self.fault = None, text[:_SHOWN_CHARS]
+        self.loop, self.fault = None, clipped(text)
         return Answer(None, {alarm: self.fault}, is_lost=True)
 
 

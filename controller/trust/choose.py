@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.arrays import ObservationArrays
+from controller.errors import shown
 from controller.loop import Decision, DecisionLoop, Proposal
 from controller.plan import Reason
 from controller.trust.band import hold_within_band
 from controller.trust.mode import Driver
-
-_SHOWN_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def ask_rule(rule: DecisionLoop, observation: ObservationArrays, *, has_failed: 
     try:
         proposal = rule.propose(observation)
     except Exception as error:  # noqa: BLE001 - an operator's own rule may raise anything, and serving must go on
-        fault = f"{type(error).__name__}: {error}"[:_SHOWN_CHARS]
+        fault = shown(error)
     return Ruled(rule.hold(observation), fault) if fault else Ruled(rule.settle(observation, proposal))
 
 

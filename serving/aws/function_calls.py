@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from controller.errors import clipped
 from serving.aws.clients import aws_client
 from serving.aws.faults import AwsError, Fault, call
 from serving.aws.function_pool import FunctionPool
@@ -99,7 +100,7 @@ class FunctionCaller:
         reported = _BILLED.findall(log)
         billed_s = int(reported[-1]) / 1000.0 if reported else None
         if "FunctionError" in answer:
-            raise FunctionFaultError(f"{name}: {payload.decode(errors='replace')}"[:400], billed_s)
+            raise FunctionFaultError(clipped(f"{name}: {payload.decode(errors='replace')}"), billed_s)
         found = json.loads(payload)
         return Answered(found["outputs"], bool(found["is_first"]), billed_s, time.perf_counter() - began_s)
 
