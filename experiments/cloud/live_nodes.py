@@ -45,7 +45,7 @@ class LiveNodes:
         heard_s: From the notice in the queue until the controller had it, s; one second of it is not told apart.
         left: Machines there after the run.
         notices: That the journal holds.
-        secrets: Files, and the output, that hold the secret.
+        secrets: Files that hold the secret, Ray's logs among them, and the output.
     """
 
     first_fleet: int
@@ -67,7 +67,7 @@ def run_nodes(out: Path, say: Callable[[str], None]) -> LiveNodes:
         RunError: The run does not come up, does not heed the notice, or fails.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _head() as address, stand_in() as aws, MachinesHere(aws, address, out / "nodes"):
+    with _head() as (address, logs), stand_in() as aws, MachinesHere(aws, address, out / "nodes"):
         sqs = client("sqs", aws.url)
         queue_url = sqs.create_queue(QueueName="provisor-events")["QueueUrl"]
         account = _account(aws, out, queue_url)
@@ -92,13 +92,13 @@ def run_nodes(out: Path, say: Callable[[str], None]) -> LiveNodes:
                 os.killpg(command.pid, signal.SIGKILL)
             command.wait()
         left = len(aws.there())
+        secrets = (*secrets_in(out / "serve", output), *secrets_in(out / "nodes", ""), *secrets_in(logs, ""))
     notices = list(Journal(out / "serve" / "journal.jsonl").events("notice"))
     heard_s = float("inf")
     if notices:
         left_s = notices[0].fields["left_s"]
         assert isinstance(left_s, float)
         heard_s = max(0.0, int(sent_s) + _LEFT_S - left_s - sent_s)
-    secrets = tuple(secrets_in(out / "serve", output))
     return LiveNodes(first_fleet, bought, heard_s, left, len(notices), secrets)
 
 
@@ -114,8 +114,8 @@ def _account(aws: StandIn, out: Path, queue_url: str) -> Path:
 
 
 @contextlib.contextmanager
-def _head() -> Iterator[str]:
-    """Address of a Ray that has no slot for a replica; ended with all that its workers started."""
+def _head() -> Iterator[tuple[str, Path]]:
+    """Address and logs of a Ray that has no slot for a replica; ended with all that its workers started."""
     with tempfile.TemporaryDirectory(prefix="pva-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         port = free_port()
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
@@ -130,7 +130,7 @@ def _head() -> Iterator[str]:
         )
         try:
             _wait(process, lambda: _is_open(port), _START_TIMEOUT_S, "a Ray head")
-            yield f"127.0.0.1:{port}"
+            yield f"127.0.0.1:{port}", Path(folder) / "ray" / "session_latest" / "logs"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
