@@ -3,15 +3,12 @@
 import itertools
 from functools import cache
 
-from experiments.cloud.aws_stand_in import client
+from experiments.cloud import lifecycle
+from experiments.cloud.lifecycle import KINDS, POOLS
 from serving.aws.machines import Machines
-from serving.aws.terms import AwsTerms, Choice, Purchase
+from serving.aws.terms import Purchase
 
 _COUNT = itertools.count()
-IMAGE = "ami-12c6146b"
-ZONES = ("us-east-1a", "us-east-1b")
-KINDS = (Choice(instance_type="c5.large", zone=ZONES[0]), Choice(instance_type="c5.xlarge", zone=ZONES[1]))
-POOLS = ("od", "spot")
 
 
 def terms_of(aws):
@@ -20,16 +17,7 @@ def terms_of(aws):
 
 @cache
 def _terms_at(url):
-    ec2 = client("ec2", url)
-    subnets = {one["AvailabilityZone"]: one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]}
-    return AwsTerms(
-        region="us-east-1",
-        image_id=IMAGE,
-        subnets=subnets,
-        security_groups=(ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"],),
-        join_address="10.0.0.1:6379",
-        tags={"team": "serving"},
-    )
+    return lifecycle.terms_of(url).model_copy(update={"tags": {"team": "serving"}})
 
 
 def buys_of(terms, order=KINDS):

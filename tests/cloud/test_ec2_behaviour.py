@@ -4,7 +4,8 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, HTTPClientError
 
 from experiments.cloud.ec2_behaviour import BEHAVIOUR
-from tests.cloud.account import IMAGE, KINDS, kind_of, terms_of
+from experiments.cloud.lifecycle import IMAGE
+from tests.cloud.account import KINDS, kind_of, terms_of
 
 LOST = (ConnectionClosedError, EndpointConnectionError, HTTPClientError)
 PROVED = set()
