@@ -126,6 +126,8 @@ def _in_front_of(plain_url: str) -> Iterator[tuple[str, Behaviour]]:
         """Answers calls of EC2 by the rules, and hands all others on."""
 
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             if "/ec2/" not in self.headers.get("Authorization", ""):

@@ -70,6 +70,9 @@ def _front_of(service: FunctionService) -> type[BaseHTTPRequestHandler]:
         """Answers calls of Lambda's API."""
 
         protocol_version = "HTTP/1.1"
+        # Head and body in one packet: in two, a caller's delayed acknowledgement adds 40 ms to every call.
+        wbufsize = -1
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self._answer("GET")

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from controller.errors import ProvisorError, RunError
 from controller.journal import Journal
 from experiments.cloud.aws_stand_in import StandIn, client, stand_in
-from experiments.cloud.live_overflow import account_file, credentials, secrets_in
+from experiments.cloud.live_overflow import account_file, credentials, end_in_order, secrets_in
 from experiments.cloud.machines_here import MachinesHere
 from experiments.live_process import free_port
 from serving.aws.events import WARNING_S, Kind, event_of
@@ -88,9 +88,7 @@ def run_nodes(out: Path, say: Callable[[str], None]) -> LiveNodes:
             command.send_signal(signal.SIGTERM)
             output, _ = command.communicate(timeout=_END_TIMEOUT_S)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(command.pid, signal.SIGKILL)
-            command.wait()
+            end_in_order(command)
         left = len(aws.there())
         secrets = (*secrets_in(out / "serve", output), *secrets_in(out / "nodes", ""), *secrets_in(logs, ""))
     notices = list(Journal(out / "serve" / "journal.jsonl").events("notice"))

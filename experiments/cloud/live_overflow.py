@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ SECRET = "secret-key-of-the-stand-in"
 
 _CONCURRENCY = 4
 # Fewer at a time than overflow, so that some calls are refused.
-_TIMEOUT_S = 300.0
+_TIMEOUT_S, _END_TIMEOUT_S = 300.0, 60.0
 _ROLE = "arn:aws:iam::123456789012:role/provisor-function"
 
 
@@ -146,21 +147,34 @@ def run_provisor(words: Sequence[str], **environment: str) -> str:
         RunError: It fails, or takes too long.
     """
     command = [sys.executable, "-c", "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))"]
+    process = subprocess.Popen(
+        [*command, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **credentials(), **environment},
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [*command, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_TIMEOUT_S,
-            env={**os.environ, **credentials(), **environment},
-            check=False,
-        )
+        output, _ = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise RunError(f"provisor {words[0]}: expected an end within {_TIMEOUT_S:g} s") from error
-    if done.returncode:
-        raise RunError(f"provisor {words[0]}: expected exit code 0, got {done.returncode}: {done.stdout[-800:]}")
-    return done.stdout
+    finally:
+        end_in_order(process)
+    if process.returncode:
+        raise RunError(f"provisor {words[0]}: expected exit code 0, got {process.returncode}: {output[-800:]}")
+    return output
+
+
+def end_in_order(process: subprocess.Popen[str]) -> None:
+    """Asks a run that still goes on to end, so that it ends what it started; kills it where it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_END_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def billed_usd(journal: Path) -> float:

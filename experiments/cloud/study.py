@@ -20,6 +20,7 @@ from experiments.cloud.lifecycle import KINDS, Lifecycle, buys_of, run_lifecycle
 from experiments.cloud.live_nodes import LiveNodes, run_nodes
 from experiments.cloud.live_overflow import Overflow, account_file, run_overflow, with_credentials
 from experiments.cloud.random_faults import Verdict, run_sequence
+from experiments.signals import signals_interrupt
 
 CONTRACT, LIFECYCLE, SEQUENCES, OVERFLOW, NODES, FUNCTIONS = (
     "contract",
@@ -71,21 +72,22 @@ def run_study(
     chosen = names or PARTS
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
-    if CONTRACT in chosen:
-        say("testing the stand-ins against their tables")
-        found[CONTRACT] = _contract()
-    if LIFECYCLE in chosen:
-        say("a fleet's life")
-        with stand_in() as aws:
-            found[LIFECYCLE] = run_lifecycle(aws)
-    if SEQUENCES in chosen:
-        found[SEQUENCES] = _sequences(num_sequences, say)
-    if OVERFLOW in chosen:
-        found[OVERFLOW] = run_overflow(out / OVERFLOW, 60.0, say)
-    if NODES in chosen:
-        found[NODES] = run_nodes(out / NODES, say)
-    if FUNCTIONS in chosen:
-        found[FUNCTIONS] = _functions(out / FUNCTIONS, say)
+    with signals_interrupt():
+        if CONTRACT in chosen:
+            say("testing the stand-ins against their tables")
+            found[CONTRACT] = _contract()
+        if LIFECYCLE in chosen:
+            say("a fleet's life")
+            with stand_in() as aws:
+                found[LIFECYCLE] = run_lifecycle(aws)
+        if SEQUENCES in chosen:
+            found[SEQUENCES] = _sequences(num_sequences, say)
+        if OVERFLOW in chosen:
+            found[OVERFLOW] = run_overflow(out / OVERFLOW, 60.0, say)
+        if NODES in chosen:
+            found[NODES] = run_nodes(out / NODES, say)
+        if FUNCTIONS in chosen:
+            found[FUNCTIONS] = _functions(out / FUNCTIONS, say)
     study = CloudStudy(**found)
     (out / "cloud.json").write_text(json.dumps(asdict(study), indent=1), encoding="utf-8")
     return study
