@@ -302,7 +302,7 @@ def cloud_(check: bool, names: tuple[str, ...], sequences: int, out: str) -> int
     EC2 is moto's server behind a front that adds what EC2 does beside; Lambda is a front over processes of AWS's own
     runtime emulator. A fleet's life; random sequences of faults; a live run whose load overflows to functions, its
     bill against the calls; a live run on machines of which one is taken; cold and warm calls. Needs the test extra.
-    Some twenty-five minutes on two cores.
+    Some twelve minutes on two slow cores.
 
     \b
     Example:
