@@ -18,11 +18,11 @@ def made(found: Any) -> Model:
         TypeError: That is no plain callable.
     """
     makes = inspect.isclass(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters)
-    model = found() if makes else found
+    model: Model = found() if makes else found
     if not callable(model) or asyncio.iscoroutinefunction(model):
         origin = " from the factory" if makes else ""
         raise TypeError(f"expected a plain callable{origin}, got {model!r:.80}")
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def named(reference: str) -> Model:

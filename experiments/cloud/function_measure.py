@@ -17,7 +17,7 @@ from controller.errors import ClusterError
 from experiments.calibrated import document_of
 from experiments.catalog_derivation import Entry, derived, measured
 from experiments.catalog_figures import to_yaml
-from experiments.fitting import mean_of, shape_of
+from experiments.fitting import Estimate, mean_of, shape_of
 from serving.aws.faults import AwsError
 from serving.aws.function_calls import Answered, FunctionFaultError
 from serving.aws.functions import Wanted
@@ -46,7 +46,7 @@ def measure_function(
         wanted: The function.
         call: Answers one batch, from any thread.
         inputs: Taken in turn.
-        cold: Calls at once, >= 1; those that found a warm environment are counted as warm.
+        cold: Calls at once, >= 1; those that found a warm environment count for nothing.
         warm: Calls in turn, >= 2.
 
     Raises:
@@ -119,7 +119,8 @@ def rows_of(found: Sequence[FunctionTimes]) -> list[Mapping[str, Any]]:
 
 
 def _figures(one: FunctionTimes, source: str) -> Entry:
-    warm, cold = mean_of(one.warm_s), mean_of(one.cold_s)
+    warm = mean_of(one.warm_s)
+    cold = mean_of(one.cold_s) if len(one.cold_s) > 1 else Estimate(one.cold_s[0], 0.0, 1)
     starts_s = np.maximum(np.array(one.cold_s) - warm.value, 1e-6)
     told = f"mean of {warm.samples} warm calls, standard error {warm.se:.2g} s; {source}"
     started = f"mean of {cold.samples} cold calls less a warm one, standard error {cold.se:.2g} s; {source}"

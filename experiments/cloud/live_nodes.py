@@ -84,7 +84,6 @@ def run_nodes(out: Path, say: Callable[[str], None]) -> LiveNodes:
             sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(event))
             _wait(command, lambda: taken not in aws.there(), _TAKE_TIMEOUT_S, f"a run that gives {taken} up")
             bought = len(aws.behaviour.created)
-            _wait(command, lambda: len(aws.there()) > 0, _TAKE_TIMEOUT_S, "a run that goes on")
             command.send_signal(signal.SIGTERM)
             output, _ = command.communicate(timeout=_END_TIMEOUT_S)
         finally:

@@ -78,7 +78,7 @@ class FunctionCaller:
         Raises:
             NotCalledError: Refused; nothing ran.
             FunctionFaultError: The model raised.
-                AwsError: No answer: it may have run.
+            AwsError: No answer: it may have run.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self.call, name, batch)

@@ -168,9 +168,8 @@ class Functions:
         here = call(self._client, "get_function_configuration", FunctionName=one.name)
         if not self._is_ours(here["FunctionArn"]):
             raise AwsError(Fault.REFUSED, f"function {one.name} exists and is not tagged as this run's")
-        if any(
-            here.get(key) != value for key, value in settings.items() if key in ("MemorySize", "Timeout", "Runtime")
-        ):
+        told = {**here, "Layers": [layer["Arn"] for layer in here.get("Layers") or ()]}
+        if any(told.get(key) != value for key, value in settings.items()):
             self._change("update_function_configuration", FunctionName=one.name, **settings)
             self._wait(one.name)
         if here["CodeSha256"] != base64.b64encode(hashlib.sha256(package).digest()).decode():

@@ -2,9 +2,7 @@
 
 import pytest
 
-from controller.errors import RunError
 from experiments.cloud.aws_stand_in import stand_in
-from experiments.cloud.emulator import emulator
 from experiments.cloud.lambda_stand_in import lambda_stand_in
 from tests.cloud.account import Account
 from tests.cloud.function_account import FunctionAccount
@@ -23,10 +21,6 @@ def aws(running):
 
 @pytest.fixture(scope="session")
 def running_functions():
-    try:
-        emulator()
-    except RunError as error:
-        pytest.skip(str(error))
     with lambda_stand_in() as found:
         yield found
 

@@ -109,7 +109,7 @@ def test_functions_are_listed_and_given_back(aws, account, both_file):
 def test_measured_functions_make_a_catalog(account, both_file, tmp_path):
     out = tmp_path / "measured.yaml"
     text = run(
-        *("measure", "--scenario", "demo", "--aws", both_file, "--cold", 2, "--warm", 4, "--out", out),
+        *("measure", "--scenario", "demo", "--aws", both_file, "--cold", 1, "--warm", 4, "--out", out),
     )
     assert text.count(" cold ") == 3
     assert account.service.names() == []
