@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from controller.arrays import SERVERLESS_USE
@@ -198,7 +197,7 @@ def charged_usd(calls: Sequence[Invocation], catalog: Catalog) -> float:
             pool.usd_per_gb_s.value,
             pool.usd_per_request.value,
         )
-    return float(np.float64(total))
+    return total
 
 
 def secrets_in(folder: Path, output: str) -> list[str]:
