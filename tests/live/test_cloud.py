@@ -8,10 +8,9 @@ from experiments.cloud.live_overflow import run_overflow
 pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 
-def test_machines_are_bought_noticed_replaced_and_given_back(tmp_path):
+def test_machines_are_bought_noticed_drained_and_given_back(tmp_path):
     found = run_nodes(tmp_path, print)
     assert found.first_fleet >= 3
-    assert found.bought >= found.first_fleet
     assert found.notices == 1
     assert (
         found.heard_s < 5.0
