@@ -12,9 +12,8 @@ def test_machines_are_bought_noticed_drained_and_given_back(tmp_path):
     found = run_nodes(tmp_path, print)
     assert found.first_fleet >= 3
     assert found.notices == 1
-    assert (
-        found.heard_s < 5.0
-    )  # 2 s on a machine with nothing else to do, as `provisor experiment cloud --check` has it
+    # 2 s on a machine with nothing else to do, as `provisor experiment cloud --check` has it.
+    assert found.heard_s < 5.0
     assert found.left == 0
     assert found.secrets == ()
 
