@@ -78,7 +78,8 @@ class ServingController:
         self._folder = Path(tempfile.gettempdir()) / f"provisor-{spec.run}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._journal_path = Path(spec.journal_path or self._folder / "journal.jsonl")
-        self._nodes = node_owner(spec, self._folder)
+        is_again = ray.get_runtime_context().was_current_actor_reconstructed
+        self._nodes = node_owner(spec, self._folder, is_first=not is_again)
         self._notices = notices(spec.aws, self._nodes)
         needs = spec.node_needs
         self._demand = None if needs is None else NodeDemand(needs, ray_compat.request_nodes, time.monotonic)
@@ -109,7 +110,7 @@ class ServingController:
         self._restarts = 0
         self._decided_at_s = 0.0
         self._planned: I64 | None = None
-        if ray.get_runtime_context().was_current_actor_reconstructed:
+        if is_again:
             # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
             handle: Any = ray.get_runtime_context().current_actor
             threading.Thread(target=lambda: ray.get(handle.resume.remote()), daemon=True).start()

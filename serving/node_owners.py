@@ -26,21 +26,22 @@ if TYPE_CHECKING:
     from serving.aws.hearing import Doom
 
 
-def node_owner(spec: ControllerSpec, folder: Path) -> NodeOwner | None:
+def node_owner(spec: ControllerSpec, folder: Path, *, is_first: bool) -> NodeOwner | None:
     """The owner; None where instances are emulated or somebody else's.
 
     Args:
         spec: Of the run.
         folder: For the output of nodes of this machine.
+        is_first: The run has had no owner before.
     """
     if spec.aws is not None:
-        return ec2_nodes(spec.aws, spec)
+        return ec2_nodes(spec.aws, spec, is_first=is_first)
     if spec.has_local_nodes:
         return LocalNodes(ray.get_runtime_context().gcs_address, spec.run, folder)
     return None
 
 
-def ec2_nodes(terms: AwsTerms, spec: ControllerSpec) -> Ec2Nodes:
+def ec2_nodes(terms: AwsTerms, spec: ControllerSpec, *, is_first: bool) -> Ec2Nodes:
     """The owner of a run's machines of EC2."""
     from serving.aws.clients import aws_client
     from serving.aws.ec2_nodes import Ec2Nodes
@@ -55,6 +56,7 @@ def ec2_nodes(terms: AwsTerms, spec: ControllerSpec) -> Ec2Nodes:
         time.monotonic,
         Random(spec.run),
         join_timeout_s=terms.join_timeout_s,
+        is_first=is_first,
     )
 
 

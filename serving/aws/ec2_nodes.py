@@ -3,8 +3,8 @@
 Three things make it safe to repeat. What exists is read anew each time, by tags alone; only machines that a call has
 just returned, and that EC2 does not list yet, are remembered for a while. A launch is named by a token made from what
 was seen and wanted, so the same need seen twice is one launch, by this owner or by one that takes over. And a launch
-that got no answer is sent again as it was until it gets one. An owner that is new looks for `settle_s` before it buys:
-what the one before it bought may not be listed yet.
+that got no answer is sent again as it was until it gets one. An owner that takes over looks for `settle_s` before it
+buys: what the one before it bought may not be listed yet.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Ec2Nodes:
         clock: Seconds.
         random: Draws pauses.
         join_timeout_s: A machine that has not joined by then is given back and counts as failed.
-        settle_s: Time that a new owner looks before it buys.
+        settle_s: Time after which what was bought is listed.
+        is_first: Nobody has bought for this run before.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class Ec2Nodes:
         *,
         join_timeout_s: float,
         settle_s: float = SETTLE_S,
+        is_first: bool = False,
     ) -> None:
         self._machines, self._run, self._joined, self._clock = machines, run, joined, clock
         self._pools = {name: _Pool(Breaker(random)) for name in pools}
         self._account = Breaker(random, base_s=1.0, most_s=60.0)
-        self._join_timeout_s, self._settle_s = join_timeout_s, settle_s
+        self._join_timeout_s, self._settle_s, self._is_first = join_timeout_s, settle_s, is_first
         self._began_s: float | None = None
         self._wanted: dict[str, int] = {}
         self._occupied: frozenset[str] = frozenset()  # machines
@@ -207,8 +209,8 @@ class Ec2Nodes:
 
     async def _buy(self, name: str, missing: int) -> None:
         pool, now_s = self._pools[name], self._clock()
-        is_new = self._began_s is None or now_s - self._began_s < self._settle_s
-        if is_new or pool.breaker.is_open(now_s) or self._account.is_open(now_s):
+        is_settled = self._began_s is not None and now_s - self._began_s >= self._settle_s
+        if not (self._is_first or is_settled) or pool.breaker.is_open(now_s) or self._account.is_open(now_s):
             return
         count, token = pool.open or self._next_launch(name, 1 if pool.breaker.is_trying else missing)
         pool.open = count, token

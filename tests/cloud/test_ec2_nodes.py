@@ -23,7 +23,7 @@ class Owned:
         self.lost, self.failed = {}, {}
         self.restart(settle_s)
 
-    def restart(self, settle_s=0.0):
+    def restart(self, settle_s=0.0, **more):
         """Another owner takes over."""
         self.owner = Ec2Nodes(
             machines_of(self.aws),
@@ -34,6 +34,7 @@ class Owned:
             Random(0),
             join_timeout_s=JOIN_TIMEOUT_S,
             settle_s=settle_s,
+            **more,
         )
 
     async def joined(self):
@@ -157,9 +158,9 @@ def test_part_of_a_launch_that_could_not_be_had_fails_and_follows(owned):
 @pytest.mark.parametrize("action", ["CreateFleet", "DescribeInstances", "TerminateInstances", "CreateLaunchTemplate"])
 def test_calls_without_an_answer_are_made_again_and_nothing_twice(owned, rule, action):
     getattr(owned.aws.behaviour, rule)[action] = 2
-    owned.step(6, od=2)
+    owned.step(3, od=2)
     assert owned.alive() == {"od": 2}
-    owned.step(6, od=1)
+    owned.step(3, od=1)
     assert owned.alive() == {"od": 1}
     assert len(owned.aws.behaviour.created) == 2
     assert owned.failed == {}
@@ -268,6 +269,12 @@ def test_owner_that_takes_over_buys_nothing_twice(owned, lost):
     owned.step(20)
     assert owned.alive() == {"od": 3}
     assert len(owned.aws.behaviour.created) == 3
+
+
+def test_first_owner_of_a_run_buys_at_once(owned):
+    owned.restart(settle_s=10 * STEP_S, is_first=True)
+    owned.step(joins=False, od=1)
+    assert len(owned.aws.behaviour.created) == 1
 
 
 def test_owner_that_takes_over_at_once_gets_the_launch_that_is_not_listed_yet(owned):
