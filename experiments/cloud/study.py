@@ -17,26 +17,20 @@ from experiments.cloud.aws_stand_in import stand_in
 from experiments.cloud.function_measure import FunctionTimes, measure_function, rows_of
 from experiments.cloud.lambda_stand_in import lambda_stand_in
 from experiments.cloud.lifecycle import KINDS, Lifecycle, buys_of, run_lifecycle, terms_of
-from experiments.cloud.live_nodes import LiveNodes, run_nodes
-from experiments.cloud.live_overflow import Overflow, account_file, run_overflow, with_credentials
+from experiments.cloud.live_account import account_file, with_credentials
+from experiments.cloud.live_edge import LiveEdge, run_edge
 from experiments.cloud.random_faults import Verdict, run_sequence
 from experiments.signals import signals_interrupt
 
-CONTRACT, LIFECYCLE, SEQUENCES, OVERFLOW, NODES, FUNCTIONS = (
-    "contract",
-    "lifecycle",
-    "sequences",
-    "overflow",
-    "nodes",
-    "functions",
-)
-PARTS = (CONTRACT, LIFECYCLE, SEQUENCES, OVERFLOW, NODES, FUNCTIONS)
+CONTRACT, LIFECYCLE, SEQUENCES, LIVE, FUNCTIONS = "contract", "lifecycle", "sequences", "live", "functions"
+PARTS = (CONTRACT, LIFECYCLE, SEQUENCES, LIVE, FUNCTIONS)
 """Names of the parts, in their order."""
 
 NUM_SEQUENCES = 200
 _CONTRACT_TESTS = ("tests/cloud/test_ec2_behaviour.py", "tests/cloud/test_lambda_behaviour.py")
 _COLD, _WARM = 5, 100
 _SEQUENCES_EACH = 10
+_LIVE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +40,7 @@ class CloudStudy:
     contract: str | None = None  # last line of the tests of the stand-ins
     lifecycle: Lifecycle | None = None
     sequences: tuple[Verdict, ...] = ()
-    overflow: Overflow | None = None
-    nodes: LiveNodes | None = None
+    live: LiveEdge | None = None
     functions: tuple[FunctionTimes, ...] = ()
 
 
@@ -82,10 +75,8 @@ def run_study(
                 found[LIFECYCLE] = run_lifecycle(aws)
         if SEQUENCES in chosen:
             found[SEQUENCES] = _sequences(num_sequences, say)
-        if OVERFLOW in chosen:
-            found[OVERFLOW] = run_overflow(out / OVERFLOW, 60.0, say)
-        if NODES in chosen:
-            found[NODES] = run_nodes(out / NODES, say)
+        if LIVE in chosen:
+            found[LIVE] = run_edge(out / LIVE, _LIVE_S, say)
         if FUNCTIONS in chosen:
             found[FUNCTIONS] = _functions(out / FUNCTIONS, say)
     study = CloudStudy(**found)
@@ -112,15 +103,8 @@ def checks_of(study: CloudStudy) -> list[Check]:
             at_most("with a machine that lacks", sum(bool(v.missing) for v in study.sequences), 0, of),
             at_most("with a machine left over", sum(bool(v.left) for v in study.sequences), 0, of),
         ]
-    if study.overflow is not None:
-        found += _overflow_checks(study.overflow)
-    if study.nodes is not None:
-        found += [
-            at_most("from a notice in the queue to the drain path", study.nodes.heard_s, 2.0, " s"),
-            at_least("machines bought for a live run", study.nodes.bought, study.nodes.first_fleet + 1),
-            at_most("machines left after it", study.nodes.left, 0),
-            at_most("files of it with a secret", len(study.nodes.secrets), 0),
-        ]
+    if study.live is not None:
+        found += _live_checks(study.live)
     for row in rows_of(study.functions):
         what = f"function of {row['variant']}, {row['memory_mb']} MB"
         cold = f"cold {row['cold_mean_s']:.3f} s ({row['cold_calls']}), warm {row['warm_mean_s'] * 1e3:.1f} ms"
@@ -129,10 +113,12 @@ def checks_of(study: CloudStudy) -> list[Check]:
     return found
 
 
-def _overflow_checks(one: Overflow) -> list[Check]:
+def _live_checks(one: LiveEdge) -> list[Check]:
     difference = abs(one.billed_usd - one.charged_usd) / one.charged_usd if one.charged_usd else float("inf")
     calls = f" (of {one.requests} requests, {one.cold} cold, {one.refused} refused)"
     return [
+        at_most("from a notice in the queue to the drain path", one.heard_s, 2.0, " s"),
+        at_least(f"machines bought for a fleet of {one.first_fleet}", one.bought, one.first_fleet + 1),
         at_least("calls that overflowed to functions", one.calls, 1, calls),
         Check(
             "bill of a live run against its calls x price",
@@ -140,7 +126,8 @@ def _overflow_checks(one: Overflow) -> list[Check]:
             "equal",
             difference < 1e-9,
         ),
-        at_least("attainment while calls are refused", one.attainment * 100, 90.0, " %"),
+        at_least("attainment while a machine is taken and calls are refused", one.attainment * 100, 90.0, " %"),
+        at_most("machines left after it", one.machines_left, 0),
         at_most("functions left after it", one.functions_left, 0),
         at_most("files of it with a secret", len(one.secrets), 0),
     ]

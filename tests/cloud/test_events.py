@@ -22,7 +22,7 @@ def queue(aws):
     sqs = aws.client("sqs")
     url = sqs.create_queue(QueueName="provisor-events")["QueueUrl"]
     sqs.purge_queue(QueueUrl=url)
-    yield EventQueue(sqs, url, wait_s=1)
+    yield EventQueue(sqs, url, wait_s=0)
     sqs.delete_queue(QueueUrl=url)
 
 

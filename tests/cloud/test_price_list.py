@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 
+import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from controller.catalog import load_catalog
 from experiments.catalog_commands import catalog
 from experiments.catalog_refresh import age_days, refreshed, refreshed_yaml
-from experiments.cloud.aws_stand_in import client
+from experiments.cloud.aws_stand_in import REGION
 from serving.aws.faults import AwsError
 from serving.aws.price_list import PriceList
 
@@ -22,6 +23,11 @@ GROUPS = {
     "AWS-Lambda-Provisioned-Concurrency": ("Lambda-GB-Second", 5e-6),
     "AWS-Lambda-Duration-Provisioned": ("Lambda-GB-Second", 1e-5),
 }
+
+
+def own_client(service):
+    credentials = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    return boto3.client(service, region_name=REGION, endpoint_url=NOWHERE, **credentials)
 
 
 def product(usd, unit, begin="0"):
@@ -37,7 +43,7 @@ class Aws:
     """Clients whose every call is a stub, in the order of the answers."""
 
     def __init__(self):
-        self.pricing, self.ec2 = client("pricing", NOWHERE), client("ec2", NOWHERE)
+        self.pricing, self.ec2 = own_client("pricing"), own_client("ec2")
         self.stubs = {"pricing": Stubber(self.pricing), "ec2": Stubber(self.ec2)}
         for stub in self.stubs.values():
             stub.activate()
