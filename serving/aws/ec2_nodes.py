@@ -101,6 +101,7 @@ class Ec2Nodes:
         self._nodes: dict[str, tuple[str, str]] = {}  # living nodes: id to machine and pool
         self._since_s: dict[str, float] = {}  # machines here: when they were first listed
         self._lost: dict[str, str] = {}
+        self._untold: dict[str, int] = {}  # machines that are gone, by pool, which what is wanted does not know of
         self._task: asyncio.Task[None] | None = None
         self._compared_s = float("-inf")
         self._compared: dict[str, int] = {}  # what was wanted then
@@ -111,8 +112,10 @@ class Ec2Nodes:
     async def follow(self, wanted: Mapping[str, int], occupied: frozenset[str]) -> NodeReport:
         """Looks at the cluster, lets a comparison with EC2 run beside, and reports what is known now."""
         joined = await self._joined()
+        self._wanted, self._untold = dict(wanted), {}
+        for pool in self._lost.values():
+            self._untold[pool] = self._untold.get(pool, 0) + 1
         self._note_nodes(joined)
-        self._wanted = dict(wanted)
         self._occupied = frozenset(joined[node] for node in occupied if node in joined)
         if (self._task is None or self._task.done()) and self._is_due():
             self._compared_s, self._compared = self._clock(), self._wanted
@@ -195,12 +198,16 @@ class Ec2Nodes:
         self._note_machines(seen, now_s)
         spare = self._useless(now_s)
         for name in self._pools:
-            missing = self._wanted.get(name, 0) - self._count(name)
+            missing = self._needed(name) - self._count(name)
             if missing > 0:
                 await self._buy(name, missing)
             elif missing < 0:
                 spare += self._surplus(name, -missing)
         await self._give(spare)
+
+    def _needed(self, name: str) -> int:
+        """Machines wanted of a pool. One that was lost is replaced when its loss is known and one is still wanted."""
+        return max(0, self._wanted.get(name, 0) - self._untold.get(name, 0))
 
     def _count(self, name: str) -> int:
         """Machines of a pool that are there or coming."""
@@ -287,19 +294,20 @@ class Ec2Nodes:
                     if one not in here:
                         pool.failed += 1
                         _log.warning("%s of pool %s went as soon as it was bought", one, name)
+        for node, (machine, _) in list(self._nodes.items()):
+            if machine in self._seen and machine not in here:
+                self._lose(node)
         for one, given in list(self._given.items()):
             is_unlisted = one not in self._seen and now_s - given.since_s <= UNSEEN_S
             if one not in here and not is_unlisted:
                 del self._given[one]
-        for node, (machine, _) in list(self._nodes.items()):
-            if machine in self._seen and machine not in here:
-                self._lose(node)
 
     def _lose(self, node: str) -> None:
         """A node is gone; that is a loss where its machine was not given back."""
         machine, pool = self._nodes.pop(node)
         if machine not in self._given:
             self._lost[node] = pool
+            self._untold[pool] = self._untold.get(pool, 0) + 1
 
     def _report(self) -> NodeReport:
         alive: dict[str, frozenset[str]] = {}

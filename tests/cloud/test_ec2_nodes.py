@@ -41,24 +41,28 @@ class Owned:
         return dict(self.cluster)
 
     def step(self, count=1, joins=True, **wanted):
-        """Time passes, the owner is asked, and its comparison is waited for; returns the last report."""
+        """Time passes, the owner is asked before and after a comparison; returns the last report."""
         self.wanted |= wanted
-
-        async def asked():
-            reports = []
-            for _ in range(2):  # before and after the comparison
-                reports.append(await self.owner.follow(self.wanted, frozenset(self.occupied)))
-                await self.owner.settled()
-            return reports
-
         for _ in range(count):
             self.now_s += STEP_S
             if joins:
                 self.join(*self.aws.there())
-            for report in asyncio.run(asked()):
-                self.lost |= report.lost
-                for pool, number in report.failed.items():
-                    self.failed[pool] = self.failed.get(pool, 0) + number
+            self.ask()
+            report = self.ask()
+        return report
+
+    def ask(self):
+        """Asks the owner once, and waits for its comparison."""
+
+        async def asked():
+            report = await self.owner.follow(self.wanted, frozenset(self.occupied))
+            await self.owner.settled()
+            return report
+
+        report = asyncio.run(asked())
+        self.lost |= report.lost
+        for pool, number in report.failed.items():
+            self.failed[pool] = self.failed.get(pool, 0) + number
         return report
 
     def join(self, *machines):
@@ -120,6 +124,16 @@ def test_machine_that_the_provider_takes_is_reported_lost_and_replaced(owned):
     assert len(owned.aws.behaviour.created) == 6
 
 
+def test_machine_that_is_lost_is_replaced_only_where_one_is_still_wanted_when_that_is_known(owned):
+    owned.step(2, spot=2)
+    owned.end(of_pool(owned, "spot")[0])
+    owned.ask()
+    owned.wanted["spot"] = 1  # of a pool that is taken from, no more is wanted for a while
+    owned.step(3)
+    assert owned.alive() == {"spot": 1}
+    assert len(owned.aws.behaviour.created) == 2
+
+
 def test_machine_whose_node_is_gone_is_lost_and_given_back(owned):
     owned.step(2, od=1)
     (machine,) = of_pool(owned, "od")
@@ -163,7 +177,7 @@ def test_calls_without_an_answer_are_made_again_and_nothing_twice(owned, rule, a
     owned.step(3, od=1)
     assert owned.alive() == {"od": 1}
     assert len(owned.aws.behaviour.created) == 2
-    assert owned.failed == {}
+    assert owned.failed == owned.lost == {}
 
 
 def test_second_kind_whose_answer_is_lost_is_asked_for_again_and_bought_once(owned, monkeypatch):
