@@ -36,6 +36,10 @@ class JournalError(InputError):
     """A journal is missing, damaged before its last line, or of another schema."""
 
 
+END = "end"
+"""Kind of the event that closes a live run: `at_s`, and `spend_usd` by term since the last tick."""
+
+
 class TruncatedJournalWarning(UserWarning):
     """The last line of a journal was cut, as a kill leaves it; the lines before it are whole."""
 

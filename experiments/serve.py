@@ -182,6 +182,7 @@ class LiveRun:
         self._say("draining")
         status = await self._answer(handle.stop.remote())
         await self._drain()
+        await self._answer(handle.finish.remote())
         journal = await self._fetch_journal(handle)
         await self._answer(handle.end.remote())
         self._ran = world, start

@@ -24,7 +24,7 @@ import ray
 from pydantic import JsonValue
 
 from controller.arrays import BILL_TERMS, I64
-from controller.journal import Journal
+from controller.journal import END, Journal
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
@@ -189,7 +189,7 @@ class ServingController:
         return True
 
     async def stop(self) -> dict[str, Any]:
-        """Ends the loop and closes the journal; what is deployed stays as it is. Returns `status`."""
+        """Ends the loop; what is deployed stays as it is, and the journal is open until `finish`. Returns `status`."""
         for task in (self._task, self._follower, self._hearing):
             if task is not None:
                 await end_task(task)
@@ -198,9 +198,19 @@ class ServingController:
         if self._journal is not None:
             for event in self._supervisor.close():
                 self._journal.event(*event)
-            self._journal.close()
         self._metrics.close()
         return await self.status()
+
+    async def finish(self) -> None:
+        """Writes down what was spent since the last tick, which no tick holds, and closes the journal; after `stop`."""
+        if self._journal is None:
+            return
+        if await self._world.read():
+            spend_usd = self._world.observe().spend_usd[0].tolist()
+            self._journal.event(
+                END, {"at_s": self._now_s(), "spend_usd": dict(zip(BILL_TERMS, spend_usd, strict=True))}
+            )
+        self._journal.close()
 
     async def end(self) -> None:
         """Ends the nodes that were started, and removes what only the actor needed; after `stop`."""

@@ -175,10 +175,14 @@ class Router:
                     await self.set_rules(rules)
 
     async def drain(self, timeout_s: float) -> int:
-        """Refuses new requests and waits for those accepted; returns how many are still held at the end."""
+        """Refuses new requests and waits for those accepted; returns how many are still held at the end.
+
+        Calls that go on after their requests were given up are waited for, too: they are charged for.
+        """
         self._is_draining = True
-        if self._answers:
-            await asyncio.wait(set(self._answers.values()), timeout=timeout_s)
+        waited_for: set[asyncio.Future[Any]] = {*self._answers.values(), *self._tasks.values()}
+        if waited_for:
+            await asyncio.wait(waited_for, timeout=timeout_s)
         return len(self._answers)
 
     # The shell

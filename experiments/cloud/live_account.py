@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from controller.arrays import SERVERLESS_USE
+from controller.arrays import BILL_TERMS, SERVERLESS_USE
 from controller.bill import serverless_usd
 from controller.catalog import Catalog, Market
-from controller.journal import Journal
+from controller.journal import END, Journal
 from experiments.cloud.aws_stand_in import REGION, StandIn, client
 from experiments.cloud.function_service import Invocation
 
@@ -77,8 +77,14 @@ def account_file(path: Path, functions_url: str, machines: StandIn | None = None
 
 
 def billed_usd(journal: Path) -> float:
-    """What a run's journal has for serverless calls."""
-    return float(sum(tick.observation.spend_usd[0, SERVERLESS_USE] for tick in Journal(journal).ticks()))
+    """What a run's journal has for serverless calls, by its ticks and since the last of them."""
+    read = Journal(journal)
+    total = float(sum(tick.observation.spend_usd[0, SERVERLESS_USE] for tick in read.ticks()))
+    for event in read.events(END):
+        rest_usd = event.fields["spend_usd"]
+        assert isinstance(rest_usd, dict)
+        total += float(str(rest_usd[BILL_TERMS[SERVERLESS_USE]]))
+    return total
 
 
 def charged_usd(calls: Sequence[Invocation], catalog: Catalog) -> float:
