@@ -12,9 +12,18 @@ from typing import IO, Any
 import numpy as np
 from pydantic import JsonValue
 
-from controller.arrays import F64, ActionArrays, ObservationArrays, PlanArrays
+from controller.arrays import BILL_TERMS, F64, ActionArrays, ObservationArrays, PlanArrays
 from controller.errors import mismatch
-from controller.journal import Journal, JournalError, JournalHeader, JournalTick, Place, open_journal, timings_path
+from controller.journal import (
+    END,
+    Journal,
+    JournalError,
+    JournalHeader,
+    JournalTick,
+    Place,
+    open_journal,
+    timings_path,
+)
 from controller.journal_codec import EmptyArrays, as_json, encode, encode_array, next_history
 from controller.measurements import WindowMeasurements
 from controller.plan import reason_texts
@@ -123,6 +132,11 @@ class JournalWriter:
             fields: Values that JSON has words for.
         """
         self._record({"event": kind, "after": self._ticks, "fields": dict(fields)})
+
+    def end(self, at_s: float, spend_usd: F64) -> None:
+        """Appends what a live run spent since its last tick, by term, which no tick holds; `at_s` is when it ended."""
+        by_term = dict(zip(BILL_TERMS, np.asarray(spend_usd).tolist(), strict=True))
+        self.event(END, {"at_s": at_s, "spend_usd": by_term})
 
     def close(self) -> None:
         """Ends both files; may be called twice."""

@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from pydantic import JsonValue
 
 from controller.arrays import BILL_TERMS, I64
-from controller.journal import END, Journal
+from controller.journal import Journal
 from controller.journal_writer import JournalWriter
 from controller.loop import Decision, DecisionLoop
 from controller.plan import actions_of
@@ -206,10 +205,7 @@ class ServingController:
         if self._journal is None:
             return
         if await self._world.read():
-            spend_usd = self._world.observe().spend_usd[0].tolist()
-            self._journal.event(
-                END, {"at_s": self._now_s(), "spend_usd": dict(zip(BILL_TERMS, spend_usd, strict=True))}
-            )
+            self._journal.end(self._now_s(), self._world.observe().spend_usd[0])
         self._journal.close()
 
     async def end(self) -> None:
@@ -304,9 +300,9 @@ class ServingController:
             "restarts": self._restarts,
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
-            "serving": self._by_option(self._world.serving()),
+            "serving": self._tables.named(self._world.serving()),
             "planned": self._planned_machines(),
-            "starting": self._by_option(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
+            "starting": self._tables.named(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
             "receipts": self._receipts.status(),
@@ -394,11 +390,8 @@ class ServingController:
     def _planned_machines(self) -> dict[str, int]:
         if self._planned is None:
             return {}
-        named = {self._tables.option_name(o): int(self._planned[o]) for o in self._spec.layout.names}
-        return {name: count for name, count in named.items() if count > 0}
-
-    def _by_option(self, counts: I64) -> dict[str, int]:
-        return {self._tables.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts)}
+        names = self._tables.named(self._planned)
+        return {name: names[name] for name in map(self._tables.option_name, self._spec.layout.names) if name in names}
 
     def _loop_error(self) -> str:
         for task in (self._task, self._follower):

@@ -59,6 +59,10 @@ class RouterTables:
         variant, pool = divmod(option, self.num_pools)
         return f"{self.variant_names[variant]}@{self.pool_names[pool]}"
 
+    def named(self, counts: I64) -> dict[str, int]:
+        """Counts (O,) by `variant@pool`, those above 0."""
+        return {self.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts > 0)}
+
     def service_draw_s(self, option: int, batch: int, uniform: float) -> float:
         """Seconds of one batch at a quantile of the option's service distribution."""
         mean_s = float(self.service_s[option, batch]) / float(self.emulated_speed[option])

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.arrays import HISTORY_TICKS, empty_actions, empty_observation, empty_plan
+from controller.arrays import BILL_TERMS, HISTORY_TICKS, empty_actions, empty_observation, empty_plan
 from controller.journal import (
+    END,
     Journal,
     JournalError,
     JournalHeader,
@@ -274,6 +275,14 @@ def test_events_lie_between_the_ticks_and_change_none(tmp_path: Path) -> None:
         "JournalEvent",
         "JournalTick",
     ]
+
+
+def test_end_holds_what_was_spent_since_the_last_tick_by_term(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "run.jsonl", header()) as journal:
+        journal.end(12.5, np.arange(len(BILL_TERMS), dtype=float))
+    (end,) = Journal(tmp_path / "run.jsonl").events(END)
+    by_term = {term: float(at) for at, term in enumerate(BILL_TERMS)}
+    assert end.fields == {"at_s": 12.5, "spend_usd": by_term}
 
 
 def test_a_journal_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
