@@ -41,8 +41,8 @@ _POLICY = {
     "kind": "reactive",
     "settings": {"variant": "digits-small", "spot_share": 0.5, "overflow_fraction": 1.0},
 }
-_CONCURRENCY = 4
-# Fewer at a time than overflow, so that some calls are refused.
+_CONCURRENCY = 8
+# So few that calls may be refused while a node starts and takes a core.
 _LEFT_S = 12
 # Of the notice, when it is sent: EC2's two minutes would make the run longer, and nothing else.
 _START_TIMEOUT_S, _TAKE_TIMEOUT_S, _END_TIMEOUT_S = 240.0, 90.0, 60.0
