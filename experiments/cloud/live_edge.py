@@ -43,7 +43,7 @@ _POLICY = {
 }
 _CONCURRENCY = 8
 # So few that calls may be refused while a node starts and takes a core.
-_LEFT_S = 12
+_LEFT_S = 10
 # Of the notice, when it is sent: EC2's two minutes would make the run longer, and nothing else.
 _START_TIMEOUT_S, _TAKE_TIMEOUT_S, _END_TIMEOUT_S = 240.0, 90.0, 60.0
 _STEP_S = 0.2

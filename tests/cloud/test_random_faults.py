@@ -5,7 +5,7 @@ import pytest
 from experiments.cloud.random_faults import run_sequence
 from tests.cloud.account import KINDS, buys_of, kind_of, terms_of
 
-SEQUENCES = 5
+SEQUENCES = 3
 
 
 @pytest.mark.slow

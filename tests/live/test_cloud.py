@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 
 def test_machines_are_bought_drained_and_replaced_and_functions_answer_what_overflows(tmp_path):
-    found = run_edge(tmp_path, 16.0, print)
+    found = run_edge(tmp_path, 22.0, print)
     assert found.first_fleet == 2
     assert found.notices == 1
     # 2 s on a machine with nothing else to do, as `provisor experiment cloud --check` has it.
