@@ -31,13 +31,12 @@ from controller.measurements import WindowMeasurements, read_measurements
 
 SCHEMA: Final = 1
 
+END = "end"
+"""Kind of the event that closes a live run: `at_s`, and `spend_usd` by term since the last tick."""
+
 
 class JournalError(InputError):
     """A journal is missing, damaged before its last line, or of another schema."""
-
-
-END = "end"
-"""Kind of the event that closes a live run: `at_s`, and `spend_usd` by term since the last tick."""
 
 
 class TruncatedJournalWarning(UserWarning):

@@ -22,7 +22,7 @@ from experiments.cloud.ec2_behaviour import Answer, Behaviour, Form
 REGION = "us-east-1"
 _FORGET, _THERE = "/forget", "/there"
 # Paths beside AWS's own: one forgets all machines, as EC2 forgets what was terminated an hour ago and moto does not;
-# the other tells which exist, in a tenth of the time of a call.
+# the other tells which exist, for which moto would render every machine that it ever had.
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 90.0
 _CALL_TIMEOUT_S = 60.0
