@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,17 @@ class ServeProcess:
         words: Of `provisor serve`, beside those that say where.
         folder: For journal and log.
         say: Prints a line of progress.
+        environment: Of the process, beside this one's.
     """
 
-    def __init__(self, words: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        say: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder, self._environment = folder, environment or {}
         self.url = ""
         self._words = list(words)
         self._say = say
@@ -67,7 +74,13 @@ class ServeProcess:
         words = [sys.executable, "-c", "from controller.cli import main; main()", "serve", *self._words]
         words += ["--port", str(port), "--admin-port", str(admin_port), "--out", str(self.folder)]
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **self._environment},
+            )
         end_s = time.monotonic() + timeout_s
         access = self.folder / "admin.json"
         access.unlink(missing_ok=True)  # of an earlier run in this folder
@@ -100,6 +113,20 @@ class ServeProcess:
             for pid in (process.pid, *child_processes(process.pid)):
                 os.kill(pid, signal.SIGKILL)
             return process.wait()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until a run of a given duration has ended by itself.
+
+        Raises:
+            RunError: It failed, or takes too long; its last words are told.
+        """
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"provisor serve: expected an end within {timeout_s:g} s") from error
+        if code:
+            raise RunError(f"provisor serve: expected exit code 0, got {code}:\n{self._told()[-800:]}")
 
     # The admin API
 

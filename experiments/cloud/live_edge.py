@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from controller.errors import ProvisorError, RunError
+from controller.errors import RunError
 from controller.journal import Journal
 from controller.scenario import load_scenario
 from experiments.cloud.aws_stand_in import StandIn, client, stand_in
@@ -29,7 +29,7 @@ from experiments.cloud.function_service import Limits
 from experiments.cloud.lambda_stand_in import LambdaStandIn, lambda_stand_in
 from experiments.cloud.live_account import account_file, billed_usd, charged_usd, credentials, secrets_in
 from experiments.cloud.machines_here import MachinesHere
-from experiments.live_process import free_port
+from experiments.live_process import ServeProcess, free_port
 from serving.aws.events import WARNING_S, Kind, event_of
 from serving.aws.machines import POOL_TAG
 
@@ -45,7 +45,7 @@ _CONCURRENCY = 8
 # So few that calls may be refused while a node starts and takes a core.
 _LEFT_S = 10
 # Of the notice, when it is sent: EC2's two minutes would make the run longer, and nothing else.
-_START_TIMEOUT_S, _TAKE_TIMEOUT_S, _END_TIMEOUT_S = 240.0, 90.0, 60.0
+_START_TIMEOUT_S, _EVENT_TIMEOUT_S, _END_TIMEOUT_S = 240.0, 90.0, 60.0
 _STEP_S = 0.2
 _TICKS = 2
 
@@ -109,18 +109,21 @@ def run_edge(out: Path, duration_s: float, say: Callable[[str], None]) -> LiveEd
         account = account_file(out / "aws.yaml", functions.url, aws, queue_url)
         policy = out / "policy.yaml"
         policy.write_text(yaml.safe_dump(_POLICY), encoding="utf-8")
-        words = ["serve", "--scenario", SCENARIO, "--policy", str(policy), "--address", head.address]
-        words += ["--nodes", "aws", "--serverless", "aws", "--aws", str(account)]
-        words += ["--port", str(free_port()), "--no-predictions"]
+        words = ["--scenario", SCENARIO, "--policy", str(policy), "--rule", str(policy), "--address", head.address]
+        words += ["--nodes", "aws", "--serverless", "aws", "--aws", str(account), "--no-predictions"]
         words += ["--replay", "scenario", "--duration", f"{duration_s:g}", "--start-hour", "9"]
         head.wait()
         say("serving on machines of EC2, with functions for what overflows")
-        with _command([*words, "--out", str(out / "serve")], out / "output.txt") as command:
-            command.wait_for(lambda: _ticks(out / "serve") >= _TICKS, _START_TIMEOUT_S, "a run that decides")
+        run = ServeProcess(words, out / "serve", say, {**credentials(), "RAY_AUTH_MODE": "disabled"})
+        try:
+            run.start(_START_TIMEOUT_S)
+            _until(lambda: (run.status() or {}).get("ticks", 0) >= _TICKS, "a run that decides")
             taken, first_fleet = _spot_of(aws)[0], len(aws.there())
             sent_s = _announce(aws, queue_url, taken)
-            command.wait_for(lambda: taken not in aws.there(), _TAKE_TIMEOUT_S, f"a run that gives {taken} up")
-            command.end(duration_s + _END_TIMEOUT_S)
+            _until(lambda: taken not in aws.there(), f"a run that gives {taken} up")
+            run.wait(duration_s + _END_TIMEOUT_S)
+        finally:
+            run.stop()
         return _result(out, aws, functions, first_fleet, sent_s, secrets_in(out, head.logs))
 
 
@@ -162,12 +165,12 @@ def _announce(aws: StandIn, queue_url: str, machine: str) -> float:
     return now_s
 
 
-def _ticks(folder: Path) -> int:
-    from serving.admin_access import find_client
-
-    with contextlib.suppress(ProvisorError):
-        return int(find_client(folder, None, None).get("/v1/status")["ticks"])
-    return 0
+def _until(holds: Callable[[], bool], what: str) -> None:
+    end_s = time.monotonic() + _EVENT_TIMEOUT_S
+    while not holds():
+        if time.monotonic() > end_s:
+            raise RunError(f"expected {what} within {_EVENT_TIMEOUT_S:g} s")
+        time.sleep(_STEP_S)
 
 
 def _spot_of(aws: StandIn) -> list[str]:
@@ -177,72 +180,6 @@ def _spot_of(aws: StandIn) -> list[str]:
     ]
     found = client("ec2", aws.plain_url).describe_instances(Filters=wanted)["Reservations"]
     return [one["InstanceId"] for group in found for one in group["Instances"]]
-
-
-# Processes
-
-
-class _Command:
-    """A process that writes into a file."""
-
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        self._process, self._output = process, output
-
-    def wait_for(self, found: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Until something is true.
-
-        Raises:
-            RunError: It was not true in time, or the process ended.
-        """
-        end_s = time.monotonic() + timeout_s
-        while not found():
-            if (code := self._process.poll()) is not None:
-                raise RunError(f"expected {what}, got a process that ended with {code}: {self._said()}")
-            if time.monotonic() > end_s:
-                raise RunError(f"expected {what} within {timeout_s:g} s")
-            time.sleep(_STEP_S)
-
-    def end(self, timeout_s: float) -> None:
-        """Until it has ended by itself.
-
-        Raises:
-            RunError: It failed, or takes too long.
-        """
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise RunError(f"expected a run that ends within {timeout_s:g} s") from error
-        if code:
-            raise RunError(f"expected exit code 0, got {code}: {self._said()}")
-
-    def close(self) -> None:
-        """Asks it to end, so that it ends what it started; kills it where it does not."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_TIMEOUT_S)
-        _kill_group(self._process)
-
-    def _said(self) -> str:
-        return self._output.read_text(encoding="utf-8", errors="replace")[-800:]
-
-
-@contextlib.contextmanager
-def _command(words: Sequence[str], output: Path) -> Iterator[_Command]:
-    command = [sys.executable, "-c", "import sys; from controller.cli import main; sys.exit(main(sys.argv[1:]))"]
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [*command, *words],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, **credentials(), "RAY_AUTH_MODE": "disabled"},
-        )
-    running = _Command(process, output)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 class _Head:
@@ -283,15 +220,11 @@ def _head() -> Iterator[_Head]:
         try:
             yield _Head(process, port, root)
         finally:
-            _kill_group(process)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
