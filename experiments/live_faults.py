@@ -29,7 +29,7 @@ from serving.processes import child_processes, kill_tree
 _NOTICE_S = 8.0
 _SETTLE_TIMEOUT_S = 180.0
 _SEEN_TIMEOUT_S = 30.0
-_RECOVERY_TIMEOUT_S = 120.0
+_RECOVERY_TIMEOUT_S = 240.0
 _AFTER_S = 6.0
 _HELD_S = 6.0
 
