@@ -12,6 +12,8 @@ PYTHON ?=
 STAMP := .venv/.stamp
 BIN := .venv/bin
 PYTEST_ARGS ?=
+# Two processes, and the tests of a file in one of them. Live runs keep two cores busy by themselves.
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile
 
 .PHONY: help
 help: ## print this list
@@ -23,11 +25,12 @@ demo: $(STAMP) ## learn, evaluate on unseen days, serve live; says where the rep
 
 .PHONY: test
 test: $(STAMP) ## all tests but the benchmarks
-	$(BIN)/python -X faulthandler -m pytest -m "not bench" $(PYTEST_ARGS)
+	$(BIN)/python -X faulthandler -m pytest $(TWO_AT_ONCE) -m "not (learning or live or bench)" $(PYTEST_ARGS)
+	$(BIN)/python -X faulthandler -m pytest -m "learning or live" $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## unit and property tests only
-	$(BIN)/python -m pytest -m "not (slow or learning or live or bench)" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_ONCE) -m "not (slow or learning or live or bench)" $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## format, lint and types, all checked and nothing changed

@@ -33,7 +33,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     Ray, torch and LLVM have threads of their own in it, and one of them was seen to crash while it was taken apart.
     """
     session_status = getattr(config, "exit_status", None)
-    if session_status is not None:
+    is_worker = hasattr(config, "workerinput")  # one of several processes, which has its results to hand over
+    if session_status is not None and not is_worker:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
