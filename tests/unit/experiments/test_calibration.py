@@ -374,7 +374,7 @@ def test_a_journal_is_given_once(tmp_path: Path) -> None:
     path = live_journal(tmp_path / "j.jsonl", steady(50))
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(path.read_bytes())
-    with pytest.raises(UsageError, match=r"JOURNAL: expected each journal once, got '.*copy\.jsonl'"):
+    with pytest.raises(UsageError, match="JOURNAL: expected each journal once, got '"):
         read_samples([path, copy], tiny_catalog(batch_max=4))
 
 
