@@ -71,7 +71,8 @@ class ServeProcess:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         port, admin_port = free_port(), free_port()
-        words = [sys.executable, "-c", "from controller.cli import main; main()", "serve", *self._words]
+        command = "import sys; from controller.cli import main; sys.exit(main())"
+        words = [sys.executable, "-c", command, "serve", *self._words]
         words += ["--port", str(port), "--admin-port", str(admin_port), "--out", str(self.folder)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
