@@ -1,0 +1,127 @@
+"""The verbs of tolerance tiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controller.errors import EXIT_DONE
+
+_TOLERANCES = "0,0.01,0.02,0.05,0.1"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def tiers() -> None:
+    """Let callers give up accuracy for response time or cost, with a guarantee."""
+
+
+@tiers.command()
+@click.argument("calibration", metavar="CALIBRATION.npz")
+@click.option(
+    "--tolerances", default=_TOLERANCES, show_default=True, metavar="T,...", help="More error than the best version's."
+)
+@click.option(
+    "--relative", is_flag=True, help="Tolerances are shares of the best version's error, not of all requests."
+)
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    type=click.Choice(["response_time", "cost"]),
+    help="What a tier saves; repeatable.  [default: both]",
+)
+@click.option("--confidence", type=float, default=0.999, show_default=True, help="Of every tier's guarantee.")
+@click.option("--thresholds", type=click.IntRange(1, 5000), default=200, show_default=True, help="Cuts of each pair.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of halves and resamples.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="TIERS.json", help="The tiers.")
+@click.option("--force", is_flag=True, help="Replace --out where it exists.")
+def generate(
+    calibration: str,
+    tolerances: str,
+    relative: bool,
+    objectives: tuple[str, ...],
+    confidence: float,
+    thresholds: int,
+    seed: int,
+    out: Path,
+    force: bool,
+) -> int:
+    """Search the rule of each tier on one half of a calibration, and prove it on the other.
+
+    Rules are single versions, and cascades of two with a threshold: one after the other, or both at once and the second
+    cancelled where the first is sure. The cheapest is kept whose degradation against the best version stays within the
+    tolerance at the stated confidence.
+
+    \b
+    Example:
+      provisor tiers generate digits.npz --out tiers.json
+      provisor tiers generate speech.npz --relative --tolerances 0,0.05,0.1 --out tiers.json
+    """
+    from controller.tiers import generate as generator
+    from controller.tiers.calibration import load_calibration
+    from controller.tiers.tier_file import save_tiers, tier_file
+    from experiments.calibrated import require_new
+
+    require_new(out, "--out", force)
+    table = load_calibration(calibration)
+    found = generator.generate(
+        table,
+        [generator.Tolerance(value, relative) for value in _numbers(tolerances)],
+        [generator.Objective(one) for one in objectives] or tuple(generator.Objective),
+        confidence=confidence,
+        thresholds=thresholds,
+        seed=seed,
+    )
+    save_tiers(tier_file(table, found), out)
+    _show(out)
+    return EXIT_DONE
+
+
+@tiers.command("table")
+@click.argument("file", metavar="TIERS.json")
+def table_(file: str) -> int:
+    """Print the tiers of a file: contract, rule, bound, and what a request takes and costs.
+
+    \b
+    Example:
+      provisor tiers table tiers.json
+    """
+    _show(Path(file))
+    return EXIT_DONE
+
+
+def _show(path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from controller.tiers.tier_file import load_tiers
+
+    found = load_tiers(path)
+    table = Table(
+        title=f"{len(found.tiers)} tiers at {found.confidence:.4%} confidence, best version {found.best}, "
+        f"{found.requests} requests ({found.source})"
+    )
+    for name in ("objective", "tolerance", "rule", "degradation", "bound", "ms", "usd per 1000"):
+        table.add_column(name, justify="left" if name in ("objective", "rule") else "right", overflow="fold")
+    for one in found.tiers:
+        rule = one.first
+        if one.second is not None:
+            rule = f"{one.first} -> {one.second} ({one.form.value}, sure from {one.threshold:.4f})"
+        tolerance = f"{one.tolerance:.2%}" + (" of its error" if one.is_relative else "")
+        figures = (f"{one.degradation:+.2%}", f"{one.bound:+.2%}", f"{one.latency_s * 1e3:.3f}")
+        table.add_row(one.objective.value, tolerance, rule, *figures, f"{one.cost_usd * 1e3:.6f}")
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def _numbers(text: str) -> list[float]:
+    from controller.errors import UsageError, mismatch
+
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(mismatch("--tolerances", "numbers with commas between them", text)) from None
+    if len(set(found)) != len(found):
+        raise UsageError(mismatch("--tolerances", "different numbers", text))
+    return found
