@@ -1,0 +1,1 @@
+"""Real tasks with versions that were measured here, for tolerance tiers."""
