@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from experiments.tiers_commands import judge
 
 
 @click.group()
@@ -386,3 +387,6 @@ def evidence(
     else:
         holds = show_checks(*kept_record()) and holds
     return EXIT_DONE if holds or not check else EXIT_FAILED
+
+
+experiment.add_command(judge, "tiers")

@@ -1,4 +1,4 @@
-"""The verbs of tolerance tiers."""
+"""The verbs of tolerance tiers, and their study (`provisor experiment tiers`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controller.errors import EXIT_DONE
+from controller.errors import EXIT_DONE, EXIT_FAILED
 
 _TOLERANCES = "0,0.01,0.02,0.05,0.1"
 
@@ -89,6 +89,35 @@ def table_(file: str) -> int:
     """
     _show(Path(file))
     return EXIT_DONE
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="TASK.npz",
+    help="A calibration, named after its task; repeatable.  [default: those kept with the code]",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Cuts of each calibration.")
+@click.option("--out", default="runs/experiment/tiers", show_default=True, metavar="DIR", help="Folder of results.")
+def judge(check: bool, tables: tuple[Path, ...], seeds: int, out: str) -> int:
+    """What tolerance tiers save, and whether they keep their promise on requests that they were not made from.
+
+    Every calibration is cut anew for each seed: rules are searched and proved on one half and judged on the other.
+    Writes tables (JSON, CSV), plots (PNG) and one page (HTML).
+
+    \b
+    Example:
+      provisor experiment tiers --check
+      provisor experiment tiers --table mine.npz --seeds 5 --out runs/mine
+    """
+    from experiments.tiers.run import run_study
+
+    _, holds = run_study(Path(out), lambda line: click.echo(line, err=True), tables, seeds)
+    return EXIT_DONE if holds or not check else EXIT_FAILED
 
 
 def _show(path: Path) -> None:

@@ -66,9 +66,18 @@ class Calibration:
 
     def halves(self, seed: int) -> tuple[Calibration, Calibration]:
         """Two halves of the requests, by a seeded shuffle: rules are searched on the first and proved on the second."""
+        return self.parts(len(self) // 2, seed)
+
+    def parts(self, first: int, seed: int) -> tuple[Calibration, Calibration]:
+        """So many requests by a seeded shuffle, and all others."""
         order = np.random.default_rng(seed).permutation(len(self))
-        middle = len(self) // 2
-        return self.rows(np.sort(order[:middle])), self.rows(np.sort(order[middle:]))
+        return self.rows(np.sort(order[:first])), self.rows(np.sort(order[first:]))
+
+    def only(self, versions: Sequence[str]) -> Calibration:
+        """The same of some versions."""
+        columns = [self.versions.index(name) for name in versions]
+        arrays = {name: getattr(self, name)[:, columns] for name in ARRAYS}
+        return Calibration(tuple(versions), source=self.source, **arrays)
 
     def digest(self) -> str:
         """SHA-256 of versions and figures."""

@@ -13,7 +13,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -90,6 +90,7 @@ def generate(
     *,
     confidence: float = CONFIDENCE,
     thresholds: int = THRESHOLDS,
+    forms: Collection[Form] = tuple(Form),
     seed: int = 0,
 ) -> list[Tier]:
     """The tiers of a calibration, by objective and rising tolerance.
@@ -102,6 +103,7 @@ def generate(
         objectives: Of tiers.
         confidence: 0.5..0.99999.
         thresholds: Cuts of each pair.
+        forms: That a rule may have.
         seed: Of the halves and the resamples.
 
     Raises:
@@ -122,7 +124,7 @@ def generate(
     for objective in objectives:
         last: Tier | None = None
         for tolerance in sorted(tolerances, key=lambda one: (one.is_relative, one.value)):
-            chain = _chain(found, searched, best, tolerance, objective)
+            chain = _chain(found, searched, best, tolerance, objective, forms)
             tier = _proved(chain, proved, best, tolerance, objective, confidence, rng)
             # What is proved for less tolerance holds for more of the same kind.
             if last is not None and last.tolerance.is_relative == tolerance.is_relative:
@@ -133,7 +135,12 @@ def generate(
 
 
 def _chain(
-    found: Candidates, searched: Calibration, best: int, tolerance: Tolerance, objective: Objective
+    found: Candidates,
+    searched: Calibration,
+    best: int,
+    tolerance: Tolerance,
+    objective: Objective,
+    forms: Collection[Form],
 ) -> list[Rule]:
     """Rules that save something and seem to keep the contract, from safe to cheap, each best at its price."""
     values = found.latency_s if objective is Objective.RESPONSE_TIME else found.cost_usd
@@ -144,7 +151,7 @@ def _chain(
     for i in np.lexsort((found.error, values)):
         if values[i] >= values[best]:
             break
-        if found.error[i] < least:
+        if found.error[i] < least and found.rules[i].form in forms:
             least = float(found.error[i])
             if least <= allowed:
                 frontier.append(int(i))

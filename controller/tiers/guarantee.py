@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from controller.arrays import F64
+from controller.arrays import F64, I64
 
-_CHUNK = 500
+_TAIL = 5.0
+# Resamples beyond the quantile, at least.
+_FEW = 64
+# Values up to which a multinomial draw is the faster one.
 _PSEUDO = 2
 # Requests of the worst kind that are added to those seen. A rule that was never seen to differ may differ all the same:
 # with n requests and confidence 99.9 %, in up to 6.9 / n of them, where a bootstrap of what was seen says in none. Of
@@ -48,17 +52,25 @@ def upper_bound(
         most: Resamples at most.
     """
     values, counts = np.unique(np.concatenate((degradation, np.full(_PSEUDO, worst))), return_counts=True)
-    total = int(counts.sum())
+    # Before so many resamples the quantile would be one of the last few, and its spread says nothing.
+    chunk = min(most, math.ceil(_TAIL / (1.0 - confidence)))
     means: list[F64] = []
-    drawn = 0
     while True:
-        # A resample of all requests is a multinomial draw of the values that occur, which are few where errors are 0/1.
-        found = rng.multinomial(total, counts / total, size=_CHUNK)
-        means.append(found @ values / total)
-        drawn += _CHUNK
+        means.append(_resampled(values, counts, chunk, rng))
+        drawn = chunk * len(means)
         upper, error = _quantile(np.concatenate(means), confidence)
-        if drawn >= most or (error < tight and drawn * (1.0 - confidence) >= 5.0):
+        if drawn >= most or error < tight:
             return Bound(float(degradation.mean()), upper, drawn)
+
+
+def _resampled(values: F64, counts: I64, size: int, rng: np.random.Generator) -> F64:
+    """Means of so many resamples of values that occur so often."""
+    total = int(counts.sum())
+    if len(values) <= _FEW:
+        # A resample is a multinomial draw of the values that occur, which are few where errors are 0 or 1.
+        return np.asarray(rng.multinomial(total, counts / total, size=size) @ values / total)
+    every = np.repeat(values, counts)
+    return np.array([every[rng.integers(0, total, total)].mean() for _ in range(size)])
 
 
 def _quantile(values: F64, confidence: float) -> tuple[float, float]:

@@ -1,0 +1,112 @@
+"""The tiers' study from calibrations to files: what the command runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from controller.tiers.calibration import load_calibration
+from controller.tiers.generate import Objective
+from experiments.checks import Check, show_checks, write_checks
+from experiments.page import page, table
+from experiments.tiers.study import SEEDS, TOLERANCES, TaskStudy, study
+from experiments.tiers.verdict import checks_of
+
+TABLES = Path(__file__).parent / "tables"
+"""Calibrations that are kept with the code, one for each task; `provisor tiers calibrate` measures them anew."""
+
+JUDGED: Mapping[str, int] = {"images": 5_000}
+"""Requests that must judge, by task."""
+
+
+def run_study(
+    directory: Path, say: Callable[[str], None], tables: Sequence[Path] = (), seeds: int = SEEDS
+) -> tuple[list[TaskStudy], bool]:
+    """Judges the tiers of every task, writes tables, plots and page, and prints values beside bars.
+
+    Args:
+        directory: Folder of results, made where it is missing.
+        say: Prints a line of progress.
+        tables: Calibrations, named after their tasks; none: those kept with the code.
+        seeds: Cuts of each calibration.
+
+    Returns:
+        What was found, and whether every value holds.
+
+    Raises:
+        InputError: A calibration is unreadable.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    chosen = tables or sorted(TABLES.glob("*.npz"))
+    studies = [study(path.stem, load_calibration(path), say, seeds) for path in chosen]
+    checks = [check for found in studies for check in checks_of(found, JUDGED.get(found.name, 1))]
+    write_checks(checks, directory / "checks.json")
+    _write_tables(studies, directory)
+    # matplotlib takes half a second.
+    from experiments.tiers.plots import draw
+
+    report = directory / "report.html"
+    report.write_text(_page(studies, checks, draw(studies, directory)), encoding="utf-8")
+    holds = show_checks("tolerance tiers", checks)
+    click.echo(f"written: {report}")
+    return studies, holds
+
+
+def _write_tables(studies: Sequence[TaskStudy], directory: Path) -> None:
+    (directory / "tiers.json").write_text(json.dumps([asdict(one) for one in studies], indent=1), encoding="utf-8")
+    rows = [{"task": one.name, **asdict(cell)} for one in studies for cell in one.cells]
+    with (directory / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _page(studies: Sequence[TaskStudy], checks: Sequence[Check], plots: Sequence[tuple[str, str]]) -> str:
+    body = ["<h1>Tolerance tiers</h1>"]
+    for found in studies:
+        body += [f"<h2>{found.name}</h2>", f"<p>{found.source}.</p>"]
+        lines = [
+            [name, f"{error:.2%}", f"{latency_s * 1e3:.3f}", f"{cost_usd * 1e3:.6f}"]
+            for name, (error, latency_s, cost_usd) in found.versions.items()
+        ]
+        body.append(table(("version", "error", "ms", "$ per 1000"), lines))
+        body.append(table(_TITLES, [_line(found, o, t) for o in Objective for t in TOLERANCES]))
+        changes = [
+            [f"{one.smaller} to {one.bigger}", *(f"{x:.1%}" for x in (one.improves, one.stays, one.worsens))]
+            for one in found.changes
+        ]
+        body.append(table(("from a version to a bigger one", "improves", "stays", "worsens"), changes))
+    body.append("<h2>Plots</h2>")
+    body += [f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" for caption, svg in plots]
+    body.append("<h2>Values beside bars</h2>")
+    verdicts = [[one.what, one.measured, one.bar, "holds" if one.holds else "falls short"] for one in checks]
+    body.append(table(("what", "measured", "bar", ""), verdicts))
+    return page("Tolerance tiers", body, "tiers study")
+
+
+_TITLES = (
+    "objective, tolerance",
+    "of the best version's",
+    "best single",
+    "degradation, mean",
+    "degradation, most",
+    "cascades",
+)
+
+
+def _line(found: TaskStudy, objective: Objective, tolerance: float) -> list[str]:
+    cells = [cell for cell in found.cells if cell.objective is objective and cell.tolerance == tolerance]
+    best = found.mean(objective, tolerance, lambda cell: cell.best_value)
+    return [
+        f"{objective.value.replace('_', ' ')}, {tolerance:.0%}",
+        f"{found.mean(objective, tolerance, lambda cell: cell.value) / best:.3f}",
+        f"{found.mean(objective, tolerance, lambda cell: cell.single_value) / best:.3f}",
+        f"{found.mean(objective, tolerance, lambda cell: cell.degradation):+.2%}",
+        f"{max(cell.degradation for cell in cells):+.2%}",
+        f"{sum(cell.form != 'single' for cell in cells)} of {len(cells)}",
+    ]
