@@ -87,11 +87,16 @@ class Calibration:
         return found.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes an `.npz`."""
+        """Writes an `.npz`; where that is cut short, the path is as it was."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            np.savez_compressed(file, versions=np.array(self.versions), source=np.array(self.source), **arrays)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, versions=np.array(self.versions), source=np.array(self.source), **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def load_calibration(path: str | Path) -> Calibration:

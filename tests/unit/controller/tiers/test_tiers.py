@@ -140,3 +140,21 @@ def test_wrong_calibration_is_refused(changes, text):
 def test_what_cannot_be_promised_is_refused(tolerance, confidence, text):
     with pytest.raises(InputError, match=text):
         generate(population(100), [Tolerance(tolerance)], confidence=confidence)
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_table_whose_writing_is_stopped_is_not_there(monkeypatch, tmp_path, has_old):
+    out = tmp_path / "speech.npz"
+    if has_old:
+        population(40).save(out)
+
+    def stopped(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        population(50).save(out)
+    assert [path.name for path in tmp_path.iterdir()] == (["speech.npz"] if has_old else [])
+    if has_old:
+        assert load_calibration(out).digest() == population(40).digest()
