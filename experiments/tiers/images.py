@@ -23,13 +23,11 @@ from controller.arrays import F64
 from controller.kernel_cache import cache_root
 from controller.tiers.calibration import Calibration
 from experiments.tiers.fashion import CLASSES, SIDE, Images
+from experiments.tiers.prices import USD_PER_CORE_S
 
 TRAINED, HELD_OUT = 50_000, 20_000
 EPOCHS, BATCH, RATE = 8, 128, 2e-3
 """Of every version: one training budget for all."""
-
-USD_PER_CORE_S = 0.085 / 2.0 / 3600.0
-"""Of a core of c5.large, us-east-1 on-demand (aws/karpenter-provider-aws 1d92708, generated 2026-07-20)."""
 
 _RECIPE = 1
 _SPLIT_SEED = 12
