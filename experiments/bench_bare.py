@@ -27,8 +27,8 @@ class BareIngress:
     @front.post("/v1/infer")
     async def infer(self, asked: Asked) -> dict[str, int]:
         """The model's output."""
-        outputs = await self._replica.infer.remote([asked.input], 0.0)
-        return {"output": outputs[0]}
+        answers = await self._replica.infer.remote([asked.input], 0.0)
+        return {"output": answers[0].output}
 
 
 def bare_application(spec: Any, concurrency: int) -> Any:

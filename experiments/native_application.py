@@ -45,8 +45,8 @@ class OneCredit:
         """The model's output, after the service time that this request has in our runs too."""
         async with self._credit:
             service_s = self._tables.service_draw_s(self._option, 1, uniform(self._key, identity, 0))
-            outputs = await run_for(self._model, [value], service_s)
-            return outputs[0]
+            answers = await run_for(self._model, [value], service_s)
+            return answers[0].output
 
 
 @serve.ingress(front)

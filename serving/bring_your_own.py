@@ -2,7 +2,8 @@
 
 A model is a callable from a list of inputs (one per request, JSON values) to a list of outputs of the same length. A
 class, or a function without parameters, makes the model when it is called, once. Both happen in the replica, on one
-thread; what the model raises fails the requests of its batch and nothing else.
+thread; what the model raises fails the requests of its batch and nothing else. A model that tells how sure it is, so
+that a cascade can end with it, has a method `with_confidence` besides (see `serving.model_object.answers_of`).
 """
 
 from __future__ import annotations

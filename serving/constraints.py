@@ -33,11 +33,15 @@ class InferAnswer(BaseModel):
 
     output: Any
     request_class: str
-    variant: str
+    variant: str = Field(description="whose answer this is")
     pool: str
     accuracy: float = Field(description="of the variant, as the catalog states it")
     latency_ms: float = Field(description="arrival at the router to this answer")
-    attempts: int = Field(description="copies made of the request; above 1 after a retry or a hedge")
+    attempts: int = Field(
+        description="copies made of the request; above 1 after a retry, a hedge or a further step of a cascade"
+    )
+    confidence: float | None = Field(default=None, description="of the answer, 0..1; null where the model tells none")
+    variants: list[str] = Field(default=[], description="that answered, in order of time; several in a cascade alone")
 
 
 class ImpossibleError(Exception):

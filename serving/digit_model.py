@@ -5,7 +5,6 @@ Imports nothing of the project: a function of AWS Lambda carries this file as it
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,24 +26,36 @@ def resize_matrix(side: int) -> NDArray[np.float32]:
     return np.asarray(np.kron(rows, rows), np.float32)
 
 
-def classifier(side: int, weights: bytes) -> Callable[[list[Any]], list[Any]]:
+class Classifier:
     """A model of the ladder as a callable: a list of images (64 numbers each) to a list of digits.
 
     Args:
         side: Pixels of the input it reads, squared.
         weights: safetensors.
     """
-    from safetensors.numpy import load
 
-    tensors = load(weights)
-    # Resizing and the first layer are both linear.
-    first = resize_matrix(side) @ tensors["weight0"] / LARGEST_PIXEL
+    def __init__(self, side: int, weights: bytes) -> None:
+        from safetensors.numpy import load
 
-    def classify(batch: list[Any]) -> list[Any]:
-        out = np.asarray(batch, np.float32) @ first + tensors["bias0"]
-        if "weight1" in tensors:
-            out = np.maximum(out, 0.0) @ tensors["weight1"] + tensors["bias1"]
-        digits: list[Any] = out.argmax(axis=1).tolist()
+        self._tensors = load(weights)
+        # Resizing and the first layer are both linear.
+        self._first = resize_matrix(side) @ self._tensors["weight0"] / LARGEST_PIXEL
+
+    def __call__(self, batch: list[Any]) -> list[Any]:
+        """Digits."""
+        digits: list[Any] = self._scores(batch).argmax(axis=1).tolist()
         return digits
 
-    return classify
+    def with_confidence(self, batch: list[Any]) -> tuple[list[Any], list[float]]:
+        """Digits, and the probability (softmax) of each."""
+        scores = self._scores(batch)
+        # The largest score becomes exp(0) = 1.
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return scores.argmax(axis=1).tolist(), (1.0 / odds.sum(axis=1)).tolist()
+
+    def _scores(self, batch: list[Any]) -> NDArray[np.float32]:
+        tensors = self._tensors
+        out = np.asarray(batch, np.float32) @ self._first + tensors["bias0"]
+        if "weight1" in tensors:
+            out = np.maximum(out, 0.0) @ tensors["weight1"] + tensors["bias1"]
+        return np.asarray(out, np.float32)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 Model = Callable[[list[Any]], list[Any]]
+
+
+class ModelAnswer(NamedTuple):
+    """What a model answers to one input."""
+
+    output: Any
+    confidence: float | None = None  # 0..1; None where the model tells none
 
 
 def made(found: Any) -> Model:
@@ -49,3 +56,38 @@ def run_model(model: Model, batch: list[Any]) -> list[Any]:
     if len(outputs) != len(batch):
         raise ValueError(f"model: expected {len(batch)} outputs, got {len(outputs)}")
     return outputs
+
+
+def answers_of(model: Model, batch: list[Any]) -> list[ModelAnswer]:
+    """Answers to one batch, with their confidences where the model tells them.
+
+    It does where it has a method `with_confidence`, which takes a batch and returns its outputs and as many numbers
+    within 0..1.
+
+    Raises:
+        ValueError: The model returned another number of outputs or confidences than it got inputs, or one out of range.
+    """
+    tells = getattr(model, "with_confidence", None)
+    if tells is None:
+        return paired(run_model(model, batch), None, len(batch))
+    outputs, confidences = tells(batch)
+    return paired(list(outputs), list(confidences), len(batch))
+
+
+def paired(outputs: Sequence[Any], confidences: Sequence[float] | None, count: int) -> list[ModelAnswer]:
+    """Outputs with their confidences, `count` of each; None for a model that tells none.
+
+    Raises:
+        ValueError: Another number of them, or a confidence out of range.
+    """
+    if len(outputs) != count:
+        raise ValueError(f"model: expected {count} outputs, got {len(outputs)}")
+    if confidences is None:
+        return [ModelAnswer(output) for output in outputs]
+    if len(confidences) != count:
+        raise ValueError(f"model: expected {count} confidences, got {len(confidences)}")
+    told = [float(confidence) for confidence in confidences]
+    for confidence in told:
+        if not 0.0 <= confidence <= 1.0:
+            raise ValueError(f"model: expected confidences within 0..1, got {confidence}")
+    return [ModelAnswer(output, confidence) for output, confidence in zip(outputs, told, strict=True)]

@@ -3,8 +3,8 @@
 A request is assigned to an option at arrival by the split of its class and waits in that option's FIFO, shared by all
 classes. A batch leaves when a replica has a free credit and either the batch is full or its oldest request has waited
 long enough. All choices at arrival (option, overflow, shedding), hedging and retries are functions of
-`controller.routing` on draws keyed by the request, so the simulator makes the same ones. Requests are conserved:
-arrived = answered + failed + shed + waiting + in service.
+`controller.routing` on draws keyed by the request, so the simulator makes the same ones; what an answer of a cascade
+leads to, `serving.cascade` says. Requests are conserved: arrived = answered + failed + shed + waiting + in service.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from controller.keyed_random import COLD_START, OVERFLOW, SERVICE, stream_key, uniform
-from controller.routing import hedges_at_s, is_shed, may_retry, overflows, predicted_wait_s
+from controller.redundancy import STEP_ATTEMPTS
+from controller.routing import hedges_at_s, may_retry
+from serving.admission import Admission
+from serving.cascade import Worth, verdict
 from serving.due import Due
+from serving.in_service import InService
+from serving.model_object import ModelAnswer
 from serving.option_queue import OptionQueue
 from serving.reading import reading
-from serving.requests import Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
+from serving.requests import Answer, Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
 from serving.rules import RouterTables, Rules, initial_rules
 from serving.serverless import ServerlessPool
 from serving.split import Split
@@ -43,11 +45,11 @@ class RouterCore:
         self.waiting, self.in_service = ([0] * len(tables.class_names) for _ in range(2))
         self.queues = [OptionQueue() for _ in range(tables.num_options)]
         self._deadlines, self._hedges = Due(), Due()
-        self._sequence, self._busy_until_s = 0, 0.0
-        self._running: dict[int, Dispatch] = {}
+        self._service = InService(tables, self.queues, serverless, self.tally, seed)
         self._effects: list[Effect] = []
-        self._keys = {stream: stream_key(seed, stream) for stream in (OVERFLOW, SERVICE, COLD_START)}
         self._split = Split(tables, seed)
+        self._admission = Admission(tables, self.queues, serverless, self._split, self.tally, seed)
+        self._worth = Worth(tables.answers, tables.accuracy)
         self._derive()
 
     # Events
@@ -63,78 +65,107 @@ class RouterCore:
             now_s: Current time.
             identity: Keys the request's draws; without one, the count of arrivals so far.
         """
-        tables, rules, c = self.tables, self.rules, request_class
+        c = request_class
         if identity is None:
             identity = int(self.tally.arrived.sum())
         self.tally.arrive(c, now_s)
-        request = Request(identity, c, now_s, now_s + float(tables.slo_s[c]), payload)
-        option = self._split.option(request.identity, c, 0)
-        if option < 0 or self._is_full(option, c):
+        request = Request(identity, c, now_s, now_s + float(self.tables.slo_s[c]), payload)
+        option = self._admission.option(request, self.rules, now_s)
+        if option < 0:
             self._refuse(request, Outcome.SHED, now_s)
             return request, self._take()
-        overflow_option = int(tables.overflow_option[c])
-        if overflow_option >= 0 and not tables.is_serverless[option]:
-            after_s, fraction = float(rules.overflow_after_s[c]), float(rules.overflow_fraction[c])
-            coin = uniform(self._keys[OVERFLOW], request.identity, 0)
-            variant, pool = divmod(overflow_option, tables.num_pools)
-            may_go = self.serverless[pool].admits(variant, now_s)
-            if may_go and overflows(self.predicted_wait_s(option), after_s, fraction, coin):
-                option = overflow_option
-                self.tally.overflowed[c] += 1
-        if tables.is_serverless[option]:
-            self._call(request, option, now_s)
-        else:
+        self._go_to(request, option, 0, now_s)
+        if request.outcome is None:
             self._watch(request, now_s)
-            self._enqueue(request, option, request.arrival_s)
-            self._pump(option, now_s)
+            self._start_second(request, now_s)
         return request, self._take()
 
-    def _is_full(self, option: int, request_class: int) -> bool:
-        """Whether the class fills its share of the option's queue; serverless options have none."""
-        if self.tables.is_serverless[option]:
-            return False
-        waiting = self.queues[option].waiting_of[request_class]
-        return is_shed(waiting, int(self.rules.shed_limit[request_class]), int(self.tables.queue_limit[request_class]))
+    def _start_second(self, request: Request, now_s: float) -> None:
+        """Starts the second step of a request that has just begun the first, where both start at once.
 
-    def completed(self, dispatch: Dispatch, outputs: Sequence[Any], now_s: float) -> list[Effect]:
-        """A batch is answered, with one output per copy in order."""
-        if not self._leave_service(dispatch, now_s):
+        Not where no option of it has a share.
+        """
+        cascade = self._split.cascades[request.request_class]
+        first = cascade.step_of(request.copies[0].option // self.tables.num_pools)
+        if cascade.is_concurrent and first == 0 and cascade.from_step(1) == 1:
+            option = self._split.of_step(request.identity, request.request_class, 1)
+            self._go_to(request, option, STEP_ATTEMPTS, now_s)
+
+    def completed(self, dispatch: Dispatch, answers: Sequence[ModelAnswer], now_s: float) -> list[Effect]:
+        """A batch is answered, with one answer per copy in order."""
+        if not self._service.leave(dispatch, now_s):
             return []
         self.tally.measured.served(dispatch, now_s)
-        for copy, output in zip(dispatch.copies, outputs, strict=True):
+        onward: list[tuple[Request, int]] = []
+        for copy, given in zip(dispatch.copies, answers, strict=True):
+            if copy.stage is not Stage.IN_SERVICE:
+                continue  # its request was answered, or went on to another step, by another copy
             copy.stage = Stage.GONE
-            if copy.request.outcome is None:
-                self._answer(copy, output, now_s)
+            copy.request.answers.append(Answer(copy.option, *given))
+            step = self._judge(copy, now_s)
+            if step >= 0:
+                onward.append((copy.request, step))
+        for request, step in onward:
+            self._go_on(request, step, now_s)
         self._pump(dispatch.option, now_s)
         return self._take()
 
+    def _judge(self, copy: Copy, now_s: float) -> int:
+        """Answers the request of a copy where its answer, or an earlier one, is final.
+
+        Returns:
+            The step of its cascade that it goes on to; -1 where it goes nowhere.
+        """
+        request, c = copy.request, copy.request.request_class
+        self.tally.egress_usd += float(self.tables.egress_usd[c, copy.option])
+        found = verdict(self._split.cascades[c], request, self.tables.num_pools)
+        if found.final is not None:
+            self._answer(copy, found.final, now_s)
+        elif found.step >= 0:
+            self._withdraw(request, now_s)
+            self.in_service[c] -= 1
+        elif not request.is_in_service:
+            self.in_service[c] -= 1
+            self.waiting[c] += 1
+        return found.step
+
+    def _go_on(self, request: Request, step: int, now_s: float) -> None:
+        """A request goes to the next step of its cascade, unless its deadline has passed meanwhile."""
+        c = request.request_class
+        if request.deadline_s <= now_s and self.tables.drop_at_deadline[c]:
+            self._fail(request, Outcome.EXPIRED, now_s)
+        else:
+            self._go_to(request, self._split.of_step(request.identity, c, step), STEP_ATTEMPTS * step, now_s)
+
     def lost(self, dispatch: Dispatch, now_s: float, *, may_run_again: bool = True) -> list[Effect]:
         """A batch will never be answered: its replica went away, or (`may_run_again` false) its model raised."""
-        if not self._leave_service(dispatch, now_s):
+        if not self._service.leave(dispatch, now_s):
             return []
         self.tally.lose(dispatch.option, now_s - dispatch.sent_at_s)
         return self._put_back(dispatch, now_s, may_run_again=may_run_again)
 
     def not_called(self, dispatch: Dispatch, now_s: float) -> list[Effect]:
         """A call of a serverless pool was refused there, so nothing ran: its request goes elsewhere."""
-        if not self._leave_service(dispatch, now_s):
+        if not self._service.leave(dispatch, now_s):
             return []
         return self._put_back(dispatch, now_s, may_run_again=True)
 
     def _put_back(self, dispatch: Dispatch, now_s: float, *, may_run_again: bool) -> list[Effect]:
         for copy in dispatch.copies:
+            if copy.stage is not Stage.IN_SERVICE:
+                continue
             copy.stage = Stage.GONE
             request = copy.request
-            if request.outcome is not None or request.is_in_service:
+            if request.is_in_service:
                 continue
             self.in_service[request.request_class] -= 1
             if request.is_held:
                 self.waiting[request.request_class] += 1
                 continue
             until_s = request.deadline_s if self.tables.drop_at_deadline[request.request_class] else float("inf")
-            if may_run_again and may_retry(now_s, until_s, copy.attempt, MAX_ATTEMPTS):
+            if may_run_again and may_retry(now_s, until_s, copy.attempt % STEP_ATTEMPTS, MAX_ATTEMPTS):
                 self.tally.retried += 1
-                self._again(request, dispatch.option, now_s)
+                self._again(copy, now_s)
             else:
                 self._fail(request, Outcome.LOST, now_s)
         for option in {dispatch.option} | {copy.option for lost in dispatch.copies for copy in lost.request.copies}:
@@ -156,7 +187,7 @@ class RouterCore:
         """New rules; those older than what is in force are ignored."""
         if rules.sequence < self.rules.sequence:
             return []
-        self._integrate(now_s)
+        self._service.integrate(now_s)
         self.rules = rules
         self._derive()
         num_pools = self.tables.num_pools
@@ -178,17 +209,9 @@ class RouterCore:
                 at_s = min(at_s, head.queued_at_s + float(self.rules.batch_wait_s[option]))
         return at_s
 
-    def predicted_wait_s(self, option: int) -> float:
-        """Causal estimate of the wait of a request that joins an option now; 0 for serverless."""
-        if self.tables.is_serverless[option]:
-            return 0.0
-        item_s = self.tables.item_s(option, int(self.rules.batch_size[option]))
-        queue = self.queues[option]
-        return predicted_wait_s(queue.waiting, queue.credits_used, queue.credits, item_s)
-
     def stats(self, now_s: float) -> RouterStats:
         """A reading of all counters and of what holds now."""
-        self._integrate(now_s)
+        self._service.integrate(now_s)
         held = (self.waiting, self.in_service)
         return reading(self.tally, self.serverless, self.queues, *held, self.rules.sequence, now_s)
 
@@ -200,19 +223,22 @@ class RouterCore:
             queue.credits = int(num_credits)
         self._split.follow(rules)
 
-    def _again(self, request: Request, option: int, now_s: float) -> None:
+    def _again(self, lost: Copy, now_s: float) -> None:
         """A request that lost its replica is queued again: there, unless nothing serves there but elsewhere.
 
         One whose call was in vain goes to a machine if it can.
         """
+        request, option = lost.request, lost.option
         if self.tables.is_serverless[option] or not self._split.answers(option):
-            other = self._split.option(request.identity, request.request_class, request.attempts)
+            other = self._split.again(request.identity, request.request_class, option, request.attempts)
             if other >= 0 and not self.tables.is_serverless[other] and self._split.answers(other):
                 option = other
+        attempt = request.next_attempt(lost)
         if self.tables.is_serverless[option]:
-            self._call(request, option, now_s)
+            self._watch(request, now_s)
+            self._call(request, option, attempt, now_s)
         else:
-            self._enqueue(request, option, request.arrival_s)
+            self._enqueue(request, option, attempt, request.arrival_s)
 
     def _watch(self, request: Request, now_s: float) -> None:
         self._deadlines.add(request.deadline_s, request)
@@ -220,10 +246,17 @@ class RouterCore:
         if hedge_s < float("inf"):
             self._hedges.add(hedge_s, request)
 
-    def _enqueue(self, request: Request, option: int, since_s: float) -> None:
+    def _go_to(self, request: Request, option: int, attempt: int, now_s: float) -> None:
+        """A copy of a request is called at an option, or joins its queue."""
+        if self.tables.is_serverless[option]:
+            self._call(request, option, attempt, now_s)
+        else:
+            self._enqueue(request, option, attempt, now_s)
+            self._pump(option, now_s)
+
+    def _enqueue(self, request: Request, option: int, attempt: int, since_s: float) -> None:
         """Queues a copy in order of arrival; `since_s` is when its wait for a batch began."""
-        copy = Copy(request, request.attempts, option, since_s)
-        request.attempts += 1
+        copy = Copy(request, attempt, option, since_s)
         if not request.is_held:
             self.waiting[request.request_class] += 1
         request.copies.append(copy)
@@ -240,76 +273,45 @@ class RouterCore:
             due_s = head.queued_at_s + float(self.rules.batch_wait_s[option])
             if queue.waiting < size and now_s + _TIME_SLACK_S < due_s:
                 return
-            self._send(option, queue.take(size), now_s)
+            self._sent(self._service.send(option, queue.take(size), now_s))
 
-    def _send(self, option: int, batch: list[Copy], now_s: float) -> None:
-        self._integrate(now_s)
-        head = batch[0]
-        seconds = self.tables.service_draw_s(
-            option, len(batch), uniform(self._keys[SERVICE], head.request.identity, head.attempt)
-        )
-        dispatch = self._start(option, batch, seconds, now_s)
-        for copy in batch:
-            c = copy.request.request_class
-            if not copy.request.is_in_service:
-                self.waiting[c] -= 1
+    def _call(self, request: Request, option: int, attempt: int, now_s: float) -> None:
+        """One call to a serverless pool; a request that is refused there fails, unless another copy of it goes on."""
+        copy = Copy(request, attempt, option, now_s)
+        dispatch = self._service.call(copy, now_s)
+        if dispatch is not None:
+            self._sent(dispatch)
+            request.copies.append(copy)
+        elif not request.is_held:
+            self._refuse(request, Outcome.REFUSED, now_s)
+
+    def _sent(self, dispatch: Dispatch) -> None:
+        for copy in dispatch.copies:
+            request, c = copy.request, copy.request.request_class
+            if not request.is_in_service:
+                self.waiting[c] -= request.is_held
                 self.in_service[c] += 1
             copy.stage, copy.dispatch = Stage.IN_SERVICE, dispatch
-
-    def _call(self, request: Request, option: int, now_s: float) -> None:
-        """One call to a serverless pool, or a refusal."""
-        tables = self.tables
-        variant, pool = divmod(option, tables.num_pools)
-        call = self.serverless[pool].call(variant, now_s)
-        if call is None:
-            self._refuse(request, Outcome.REFUSED, now_s)
-            return
-        self._integrate(now_s)
-        copy = Copy(request, request.attempts, option, now_s, Stage.IN_SERVICE)
-        request.copies.append(copy)
-        seconds = tables.service_draw_s(option, 1, uniform(self._keys[SERVICE], request.identity, copy.attempt))
-        cold_coin = uniform(self._keys[COLD_START], request.identity, copy.attempt)
-        cold_s = tables.cold_draw_s(option, cold_coin) if call.is_cold else 0.0
-        request.attempts += 1
-        copy.dispatch = self._start(option, [copy], seconds, now_s)
-        copy.dispatch.cold_s, copy.dispatch.environment = cold_s, call.environment
-        self.in_service[request.request_class] += 1
-        self._watch(request, now_s)
-
-    def _start(self, option: int, copies: list[Copy], seconds: float, now_s: float) -> Dispatch:
-        self._sequence += 1
-        dispatch = Dispatch(self._sequence, option, copies, seconds, now_s)
-        self._running[dispatch.identity] = dispatch
-        self.queues[option].credits_used += 1
-        self.queues[option].in_service += len(copies)
-        self.tally.batches[option] += 1
         self._effects.append(Send(dispatch))
-        return dispatch
 
-    def _leave_service(self, dispatch: Dispatch, now_s: float) -> bool:
-        """Frees the credit of a batch; False where that happened before (cancelled, or reported twice)."""
-        if self._running.pop(dispatch.identity, None) is None:
-            return False
-        self._integrate(now_s)
-        self.queues[dispatch.option].credits_used -= 1
-        self.queues[dispatch.option].in_service -= len(dispatch.copies)
-        if dispatch.environment is not None:
-            pool = self.serverless[dispatch.option % self.tables.num_pools]
-            pool.finish(dispatch.environment, now_s, dispatch.cold_s + dispatch.service_s)
-        return True
-
-    def _answer(self, copy: Copy, output: Any, now_s: float) -> None:
+    def _answer(self, copy: Copy, final: Answer, now_s: float) -> None:
+        """A request is answered: its latest copy made an answer final, its own or an earlier one."""
         request, c = copy.request, copy.request.request_class
-        at_s = now_s + float(self.tables.network_s[c, copy.option])
+        cascade, num_pools = self._split.cascades[c], self.tables.num_pools
+        crossed = [copy.option]
+        if not cascade.is_concurrent:  # answers of earlier steps came over the network as well, one after the other
+            crossed += [answer.option for answer in request.answers[:-1]]
+        at_s = now_s + float(self.tables.network_s[c, crossed].sum())
         request.outcome = Outcome.ANSWERED
         self.in_service[c] -= 1
-        accuracy = float(self.tables.accuracy[copy.option // self.tables.num_pools])
-        self.tally.answer(c, copy.option, accuracy, at_s - request.arrival_s)
-        self.tally.egress_usd += float(self.tables.egress_usd[c, copy.option])
+        accuracy = self._worth.of(cascade, request, final, num_pools)
+        self.tally.answer(c, final.option, accuracy, at_s - request.arrival_s)
         if at_s > request.deadline_s:
             self._miss(request)
         self._withdraw(request, now_s)
-        self._effects.append(Reply(request, Outcome.ANSWERED, at_s, copy.option, output))
+        tried = tuple(answer.option for answer in request.answers)
+        outcome, told = Outcome.ANSWERED, (final.option, final.output)
+        self._effects.append(Reply(request, outcome, at_s, *told, confidence=final.confidence, tried=tried))
 
     def _miss(self, request: Request) -> None:
         if not request.is_missed:
@@ -320,9 +322,8 @@ class RouterCore:
         request.outcome = outcome
         self.tally.shed[request.request_class] += 1
         self._miss(request)
-        options = np.flatnonzero(self.rules.shares[request.request_class])
-        waits = [w for w in (self.predicted_wait_s(int(o)) for o in options) if w < float("inf")]
-        self._effects.append(Reply(request, outcome, now_s, retry_after_s=min(waits, default=1.0)))
+        retry_after_s = self._admission.retry_after_s(request.request_class, self.rules)
+        self._effects.append(Reply(request, outcome, now_s, retry_after_s=retry_after_s))
 
     def _fail(self, request: Request, outcome: Outcome, now_s: float) -> None:
         request.outcome = outcome
@@ -337,7 +338,7 @@ class RouterCore:
         in_service = request.is_in_service
         if not in_service and not self.tables.drop_at_deadline[request.request_class]:
             return
-        for copy in request.copies:
+        for copy in request.held:
             if copy.stage is Stage.QUEUED:
                 self.queues[copy.option].withdraw(copy)
         if not in_service:
@@ -346,28 +347,32 @@ class RouterCore:
 
     def _hedge(self, request: Request, now_s: float) -> None:
         """Queues a duplicate, at another option where the split has one."""
-        if request.outcome is not None or request.is_hedged or request.attempts >= MAX_ATTEMPTS:
+        if request.outcome is not None or request.is_hedged or len(request.held) != 1:
             return
-        first = request.copies[0].option
-        option = self._split.other(request.identity, request.request_class, first, request.attempts)
+        (first,) = request.held
+        attempt = request.next_attempt(first)
+        if attempt % STEP_ATTEMPTS >= MAX_ATTEMPTS:
+            return
+        option = self._split.other(request.identity, request.request_class, first.option, attempt)
         if option < 0 or self.tables.is_serverless[option]:
             return
         request.is_hedged = True
         self.tally.hedged += 1
-        self._enqueue(request, option, now_s)
+        self._enqueue(request, option, attempt, now_s)
         self._pump(option, now_s)
 
     def _withdraw(self, request: Request, now_s: float) -> None:
-        """Takes back the other copies of an answered request; a batch that nobody needs any more is cancelled."""
-        for copy in request.copies:
-            if copy.stage is Stage.QUEUED:
+        """Takes back the other copies of a request; a batch that nobody needs any more is cancelled."""
+        for copy in request.held:
+            dispatch = copy.dispatch
+            if dispatch is None:
                 self.queues[copy.option].withdraw(copy)
-            elif copy.stage is Stage.IN_SERVICE and copy.dispatch is not None:
-                copy.stage = Stage.GONE
-                if all(other.request.outcome is not None for other in copy.dispatch.copies):
-                    self._leave_service(copy.dispatch, now_s)
-                    self._effects.append(Cancel(copy.dispatch))
-                    self._pump(copy.dispatch.option, now_s)
+                continue
+            copy.stage = Stage.GONE
+            is_needed = any(other.stage is Stage.IN_SERVICE for other in dispatch.copies)
+            if not is_needed and self._service.leave(dispatch, now_s):
+                self._effects.append(Cancel(dispatch))
+                self._pump(dispatch.option, now_s)
 
     def _move_queue(self, option: int, now_s: float) -> None:
         """Sends the queue of an option that serves no more to where the present split sends its requests.
@@ -378,22 +383,16 @@ class RouterCore:
         stays = self.rules.target[option] > 0
         for copy in queue.take(queue.waiting):
             request = copy.request
-            target = self._split.option(request.identity, request.request_class, self.rules.sequence + 1)
+            target = self._split.again(request.identity, request.request_class, option, self.rules.sequence + 1)
             copy.option = option if target < 0 or (stays and not self._split.answers(target)) else target
             if not self.tables.is_serverless[copy.option]:
                 self.queues[copy.option].push(copy)
                 continue
             copy.stage = Stage.GONE
-            if not copy.request.is_held:
-                self.waiting[copy.request.request_class] -= 1
-                self._call(copy.request, copy.option, now_s)
-
-    def _integrate(self, now_s: float) -> None:
-        """Counts credit-seconds in service up to now."""
-        elapsed_s = now_s - self._busy_until_s
-        if elapsed_s > 0:
-            self.tally.busy_s += elapsed_s * np.array([q.credits_used for q in self.queues])
-        self._busy_until_s = now_s
+            if not request.is_held:
+                self.waiting[request.request_class] -= 1
+                self._watch(request, now_s)
+                self._call(request, copy.option, request.next_attempt(copy), now_s)
 
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []

@@ -14,7 +14,7 @@ from typing import Any
 
 from controller.errors import ProvisorError, shown
 from serving.bring_your_own import ModelSpec
-from serving.model_object import Model, run_model
+from serving.model_object import Model, ModelAnswer, answers_of
 
 
 class ModelFaultError(ProvisorError):
@@ -28,8 +28,8 @@ class Replica:
         self._model = loaded(spec)
         self._credits = asyncio.Semaphore(concurrency)
 
-    async def infer(self, batch: list[Any], service_s: float) -> list[Any]:
-        """Outputs of one batch, after `service_s` seconds of service."""
+    async def infer(self, batch: list[Any], service_s: float) -> list[ModelAnswer]:
+        """Answers to one batch, after `service_s` seconds of service."""
         async with self._credits:
             return await run_for(self._model, batch, service_s)
 
@@ -40,28 +40,28 @@ class ServerlessHost:
     def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
         self._models = {name: loaded(spec) for name, spec in specs.items()}
 
-    async def infer(self, variant: str, batch: list[Any], service_s: float, cold_s: float) -> list[Any]:
-        """Outputs of one call, after its cold start and its service."""
+    async def infer(self, variant: str, batch: list[Any], service_s: float, cold_s: float) -> list[ModelAnswer]:
+        """Answers of one call, after its cold start and its service."""
         if cold_s > 0:
             await asyncio.sleep(cold_s)
         return await run_for(self._models[variant], batch, service_s)
 
 
-async def run_for(model: Model, batch: list[Any], service_s: float) -> list[Any]:
-    """Runs a model and returns its outputs when `service_s` seconds have passed, or at once where it took longer.
+async def run_for(model: Model, batch: list[Any], service_s: float) -> list[ModelAnswer]:
+    """Runs a model and returns its answers when `service_s` seconds have passed, or at once where it took longer.
 
     Raises:
         ModelFaultError: The model raised.
     """
     began = time.perf_counter()
     try:
-        outputs = run_model(model, batch)
+        answers = answers_of(model, batch)
     except Exception as error:
         raise ModelFaultError(shown(error)) from error
     left_s = service_s - (time.perf_counter() - began)
     if left_s > 0:
         await asyncio.sleep(left_s)
-    return outputs
+    return answers
 
 
 def loaded(spec: ModelSpec) -> Model:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from controller.redundancy import STEP_ATTEMPTS
 from serving.serverless import Environment
 
 
@@ -31,9 +32,18 @@ class Stage(Enum):
     GONE = auto()
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one step of a cascade, or the only one there is, answered."""
+
+    option: int
+    output: Any
+    confidence: float | None = None  # 0..1; None where the model tells none
+
+
 @dataclass(eq=False)
 class Copy:
-    """One copy of a request at one option; only hedging makes a second one."""
+    """One copy of a request at one option; hedging, and two steps of a cascade at once, make a second one."""
 
     request: Request
     attempt: int
@@ -52,16 +62,31 @@ class Request:
     arrival_s: float
     deadline_s: float
     payload: Any
-    attempts: int = 0
     is_missed: bool = False
     is_hedged: bool = False
     outcome: Outcome | None = None
     copies: list[Copy] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)  # in order of time; more than one in a cascade alone
+
+    @property
+    def attempts(self) -> int:
+        """Copies made of it."""
+        return len(self.copies)
+
+    def next_attempt(self, earlier: Copy) -> int:
+        """Attempt of a further copy in the step of an earlier one; each step has its own, so that draws differ."""
+        step = earlier.attempt // STEP_ATTEMPTS
+        return 1 + max(copy.attempt for copy in self.copies if copy.attempt // STEP_ATTEMPTS == step)
+
+    @property
+    def held(self) -> list[Copy]:
+        """Its copies that are queued or in service."""
+        return [copy for copy in self.copies if copy.stage is not Stage.GONE]
 
     @property
     def is_held(self) -> bool:
         """Whether a copy of it is queued or in service."""
-        return any(copy.stage is not Stage.GONE for copy in self.copies)
+        return bool(self.held)
 
     @property
     def is_in_service(self) -> bool:
@@ -108,9 +133,11 @@ class Reply:
     request: Request
     outcome: Outcome
     at_s: float
-    option: int = -1
+    option: int = -1  # whose answer counts
     output: Any = None
     retry_after_s: float = 0.0
+    confidence: float | None = None  # of the answer that counts
+    tried: tuple[int, ...] = ()  # options that answered, in order of time
 
 
 Effect = Send | Cancel | Reply

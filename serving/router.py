@@ -22,6 +22,7 @@ from serving.aws.function_targets import FunctionTargets
 from serving.bring_your_own import ModelSpec
 from serving.constraints import ImpossibleError, InferAnswer, InferRequest, match_class
 from serving.exposition import exposition, router_families
+from serving.model_object import ModelAnswer
 from serving.queueing import RouterCore
 from serving.ray_compat import is_model_fault
 from serving.requests import Cancel, Dispatch, Effect, Outcome, Reply, Request, Send
@@ -133,6 +134,8 @@ class Router:
             accuracy=float(self._tables.accuracy[variant]),
             latency_ms=(self._now_s() - request.arrival_s) * 1e3,
             attempts=request.attempts,
+            confidence=reply.confidence,
+            variants=[self._tables.variant_names[option // self._tables.num_pools] for option in reply.tried],
         )
 
     @app.get("/metrics")
@@ -244,7 +247,7 @@ class Router:
     async def _run(self, dispatch: Dispatch) -> None:
         """One batch on a replica, or one call of a serverless environment."""
         try:
-            outputs = await self._send(dispatch)
+            answers = await self._send(dispatch)
         except asyncio.CancelledError:
             raise
         except NotCalledError:
@@ -253,17 +256,17 @@ class Router:
             fault = is_model_fault(error)
             effects = self._core.lost(dispatch, self._now_s(), may_run_again=not fault)
         else:
-            effects = self._core.completed(dispatch, outputs, self._now_s())
+            effects = self._core.completed(dispatch, answers, self._now_s())
         self._tasks.pop(dispatch.identity, None)
         self._carry_out(effects)
 
-    async def _send(self, dispatch: Dispatch) -> list[Any]:
+    async def _send(self, dispatch: Dispatch) -> list[ModelAnswer]:
         attached = self._attached.get(dispatch.option)
         if attached is not None:
             # Late answers are still answers; what takes this long after the last deadline will not come.
             until_s = max(copy.request.deadline_s for copy in dispatch.copies)
-            answered: list[Any] = await attached.infer(dispatch.payloads, max(0.0, until_s - self._now_s()) + _STUCK_S)
-            return answered
+            outputs = await attached.infer(dispatch.payloads, max(0.0, until_s - self._now_s()) + _STUCK_S)
+            return [ModelAnswer(output) for output in outputs]
         if dispatch.environment is not None and self._functions is not None:
             return await self._functions.infer(dispatch, self._now_s)
         # The hop to the replica and back is part of the emulated service time, so that a credit is held for just that
@@ -276,7 +279,7 @@ class Router:
         else:
             call = self._handles[dispatch.option].infer.remote(dispatch.payloads, wait_s)
         stuck_s = _STUCK_S + _STUCK_SHARE * dispatch.service_s
-        outputs: list[Any] = await asyncio.wait_for(call, wait_s + dispatch.cold_s + stuck_s)
+        answers: list[ModelAnswer] = await asyncio.wait_for(call, wait_s + dispatch.cold_s + stuck_s)
         hop_s = self._now_s() - began_s - wait_s - dispatch.cold_s
         self._hop_s += _HOP_WEIGHT * (min(max(hop_s, 0.0), _LONGEST_HOP_S) - self._hop_s)
-        return outputs
+        return answers

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import F64, I64, SERVERLESS, SHAPE_CELLS, Bool, PlanArrays
+from controller.arrays import (
+    CASCADE_STEPS,
+    F64,
+    I64,
+    SERVERLESS,
+    SHAPE_CELLS,
+    AnswerArrays,
+    Bool,
+    PlanArrays,
+)
 from controller.compile import Setting
 from controller.errors import UsageError, mismatch
 from controller.measurements import BINS_PER_TICK
@@ -42,6 +51,7 @@ class RouterTables:
     cold_start_s: F64  # (O,)
     cold_shape: I64  # (O,)
     shapes: F64  # (D, SHAPE_CELLS + 1)
+    answers: AnswerArrays  # measured, for what answers of cascades are worth
     bin_s: float = 1.0  # of the bins that arrivals are counted in
 
     @property
@@ -122,6 +132,7 @@ def router_tables(setting: Setting) -> RouterTables:
         cold_start_s=catalog.cold_start_s.reshape(num_options),
         cold_shape=catalog.cold_shape.reshape(num_options),
         shapes=catalog.shapes,
+        answers=setting.answers,
         bin_s=setting.control.tick_s / BINS_PER_TICK,
     )
 
@@ -135,6 +146,9 @@ class Rules:
     overflow_after_s: F64  # (C,)
     overflow_fraction: F64  # (C,)
     hedge_after_s: F64  # (C,)
+    cascade_variant: I64  # (C, CASCADE_STEPS); -1 is no further step
+    cascade_threshold: F64  # (C, CASCADE_STEPS - 1)
+    cascade_concurrent: Bool  # (C,)
     shed_limit: I64  # (C,)
     batch_size: I64  # (O,)
     batch_wait_s: F64  # (O,)
@@ -147,12 +161,10 @@ def check_served(plan: PlanArrays) -> None:
     """Refuses a plan that asks for what routers do not do yet.
 
     Raises:
-        UsageError: A class has a cascade or collages.
+        UsageError: A class has collages.
     """
     if (plan.collage_variant >= 0).any():
         raise UsageError("plan.collage_variant: expected no collage in a live run, which cannot serve one yet")
-    if (plan.cascade_variant >= 0).any():
-        raise UsageError("plan.cascade_variant: expected no cascade in a live run, which cannot serve one yet")
 
 
 def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: RouterTables, sequence: int) -> Rules:
@@ -181,6 +193,9 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
         overflow_after_s=np.array(plan.overflow_after_s[0], np.float64),
         overflow_fraction=np.array(plan.overflow_fraction[0], np.float64),
         hedge_after_s=np.array(plan.hedge_after_s[0], np.float64),
+        cascade_variant=np.array(plan.cascade_variant[0], np.int64),
+        cascade_threshold=np.array(plan.cascade_threshold[0], np.float64),
+        cascade_concurrent=np.array(plan.cascade_concurrent[0], np.bool_),
         shed_limit=np.array(plan.shed_limit[0], np.int64),
         batch_size=np.clip(np.array(plan.batch_size[0], np.int64).reshape(flat), 1, np.maximum(tables.batch_max, 1)),
         batch_wait_s=np.array(plan.batch_wait_s[0], np.float64).reshape(flat),
@@ -191,7 +206,7 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
 
 
 def initial_rules(tables: RouterTables) -> Rules:
-    """Rules before the first decision: nothing serves, no overflow, no hedge, queues as the classes allow."""
+    """Rules before the first decision: nothing serves, no overflow, hedge or cascade, queues as the classes allow."""
     num_classes, flat = len(tables.class_names), tables.num_options
     zeros = np.zeros(flat, np.int64)
     return Rules(
@@ -200,6 +215,9 @@ def initial_rules(tables: RouterTables) -> Rules:
         overflow_after_s=np.zeros(num_classes),
         overflow_fraction=np.zeros(num_classes),
         hedge_after_s=np.full(num_classes, np.inf),
+        cascade_variant=np.full((num_classes, CASCADE_STEPS), -1, np.int64),
+        cascade_threshold=np.zeros((num_classes, CASCADE_STEPS - 1)),
+        cascade_concurrent=np.zeros(num_classes, np.bool_),
         shed_limit=tables.queue_limit.copy(),
         batch_size=np.ones(flat, np.int64),
         batch_wait_s=np.zeros(flat),

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,9 @@ def load_or_train(names: Sequence[str] = tuple(LADDER)) -> dict[str, Trained]:
     return found
 
 
-def classifier(name: str, weights: bytes) -> Callable[[list[Any]], list[Any]]:
+def classifier(name: str, weights: bytes) -> digit_model.Classifier:
     """The model as a callable: a list of images (64 numbers each) to a list of digits."""
-    return digit_model.classifier(LADDER[name].side, weights)
+    return digit_model.Classifier(LADDER[name].side, weights)
 
 
 def input_fault(value: object) -> str:

@@ -21,6 +21,7 @@ from serving.aws.clients import aws_client
 from serving.aws.faults import AwsError, Fault, call
 from serving.aws.function_pool import FunctionPool
 from serving.aws.terms import AwsTerms
+from serving.model_object import ModelAnswer, paired
 from serving.replica import ModelFaultError
 from serving.requests import Dispatch
 from serving.serverless import NotCalledError
@@ -44,7 +45,7 @@ _log = logging.getLogger("provisor.aws")
 class Answered:
     """One call's answer."""
 
-    outputs: list[Any]
+    answers: list[ModelAnswer]
     is_cold: bool  # its environment was made for it
     billed_s: float | None  # None: not reported
     took_s: float  # as the caller saw it
@@ -102,7 +103,11 @@ class FunctionCaller:
         if "FunctionError" in answer:
             raise FunctionFaultError(clipped(f"{name}: {payload.decode(errors='replace')}"), billed_s)
         found = json.loads(payload)
-        return Answered(found["outputs"], bool(found["is_first"]), billed_s, time.perf_counter() - began_s)
+        try:
+            answers = paired(found["outputs"], found.get("confidences"), len(batch))
+        except ValueError as error:
+            raise FunctionFaultError(clipped(f"{name}: {error}"), billed_s) from error
+        return Answered(answers, bool(found["is_first"]), billed_s, time.perf_counter() - began_s)
 
 
 def body_of(batch: list[Any]) -> bytes:
@@ -126,8 +131,8 @@ class FunctionHost:
         self._caller, self._names = caller, names
         self._pools, self._num_pools = pools, num_pools
 
-    async def infer(self, dispatch: Dispatch, clock: Callable[[], float]) -> list[Any]:
-        """Outputs of one call.
+    async def infer(self, dispatch: Dispatch, clock: Callable[[], float]) -> list[ModelAnswer]:
+        """Answers of one call.
 
         Args:
             dispatch: What is called; learns whether its environment was cold.
@@ -154,4 +159,4 @@ class FunctionHost:
         pool.answered(environment, answer.billed_s, is_cold=answer.is_cold)
         if answer.is_cold:
             dispatch.cold_s = answer.took_s
-        return answer.outputs
+        return answer.answers

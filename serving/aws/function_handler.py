@@ -20,7 +20,7 @@ def _load() -> Any:
         return model_object.named(facts["reference"])
     import digit_model  # type: ignore[import-not-found]  # likewise
 
-    return digit_model.classifier(int(facts["side"]), (_HERE / "weights.safetensors").read_bytes())
+    return digit_model.Classifier(int(facts["side"]), (_HERE / "weights.safetensors").read_bytes())
 
 
 _model = _load()
@@ -34,7 +34,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         event: `inputs`, a list.
 
     Returns:
-        `outputs`, one each, and whether this environment was made for this call.
+        `outputs`, one each, `confidences` where the model tells them, and whether this environment was made for this
+        call.
 
     Raises:
         ValueError: The model returned another number of outputs.
@@ -42,7 +43,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     global _is_first
     is_first, _is_first = _is_first, False
     inputs = event["inputs"]
-    outputs = list(_model(inputs))
+    tells = getattr(_model, "with_confidence", None)
+    outputs, confidences = tells(inputs) if tells is not None else (_model(inputs), None)
+    outputs = list(outputs)
     if len(outputs) != len(inputs):
         raise ValueError(f"model: expected {len(inputs)} outputs, got {len(outputs)}")
-    return {"outputs": outputs, "is_first": is_first}
+    answer: dict[str, Any] = {"outputs": outputs, "is_first": is_first}
+    if confidences is not None:
+        answer["confidences"] = [float(confidence) for confidence in confidences]
+    return answer

@@ -7,6 +7,7 @@ import pytest
 from controller.bill import serverless_usd
 from experiments.cloud.function_service import Limits
 from serving.aws.function_calls import FunctionCaller, FunctionFaultError
+from serving.model_object import ModelAnswer
 from serving.serverless import NotCalledError
 
 pytestmark = pytest.mark.slow
@@ -27,8 +28,8 @@ def infer(account, one, batch):
 def test_answer_says_what_it_cost_and_whether_it_was_cold(account):
     one = account.of(f"{OWN}:Parity")
     first, second = (infer(account, one, [[1, 2]]) for _ in range(2))
-    assert (first.outputs, first.is_cold) == ([1], True)
-    assert (second.outputs, second.is_cold) == ([1], False)
+    assert (first.answers, first.is_cold) == ([ModelAnswer(1)], True)
+    assert (second.answers, second.is_cold) == ([ModelAnswer(1)], False)
     billed = [call.billed_ms / 1000 for call in account.service.invocations]
     assert [first.billed_s, second.billed_s] == billed
     assert second.took_s < first.took_s

@@ -1,5 +1,6 @@
 """A router core in virtual time."""
 
+from serving.model_object import ModelAnswer
 from serving.queueing import RouterCore
 from serving.requests import Cancel, Reply, Send
 from serving.rules import router_tables
@@ -13,10 +14,12 @@ LAMBDA_POOL = 2
 class Driver:
     """Runs a core in virtual time: batches take exactly their service time, timers fire exactly when due."""
 
-    def __init__(self, of=None, seed=1):
+    def __init__(self, of=None, seed=1, confidence=None, lambda_pool=LAMBDA_POOL):
+        self.confidence = confidence or {}  # of a variant's answers; None where it is not named
         self.setting = of or setting()
         tables = router_tables(self.setting)
-        pools = {LAMBDA_POOL: ServerlessPool(ServerlessTerms.of(self.setting.catalog, LAMBDA_POOL), 2)}
+        terms = ServerlessTerms.of(self.setting.catalog, lambda_pool)
+        pools = {lambda_pool: ServerlessPool(terms, len(tables.variant_names))}
         self.core = RouterCore(tables, pools, seed)
         self.now_s = 0.0
         self.running = []  # (finish_s, dispatch)
@@ -55,10 +58,17 @@ class Driver:
             if finish_s <= self.now_s:
                 dispatch = min(self.running, key=lambda one: one[0])[1]
                 self.running = [(at, d) for at, d in self.running if d is not dispatch]
-                self.take(self.core.completed(dispatch, ["y"] * len(dispatch.copies), self.now_s))
+                self.take(self.core.completed(dispatch, self.answers(dispatch), self.now_s))
             else:
                 self.take(self.core.advance(self.now_s))
         self.now_s = end_s
+
+    def answers(self, dispatch):
+        """Each output tells the option; how sure the models are is told by variant, or by a function of a request."""
+        told = self.confidence.get(dispatch.option // self.core.tables.num_pools)
+        return [
+            ModelAnswer(dispatch.option, told(copy.request) if callable(told) else told) for copy in dispatch.copies
+        ]
 
     def lose(self, dispatch):
         self.running = [(at, d) for at, d in self.running if d is not dispatch]

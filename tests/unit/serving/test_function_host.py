@@ -8,6 +8,7 @@ import pytest
 from serving.aws.breaker import Breaker
 from serving.aws.function_calls import Answered, FunctionFaultError, FunctionHost
 from serving.aws.function_pool import FunctionPool, Spend
+from serving.model_object import ModelAnswer
 from serving.requests import Dispatch
 from serving.serverless import NotCalledError
 from tests.unit.serving.test_function_pool import TERMS
@@ -46,8 +47,8 @@ def called(outcome):
 
 @pytest.mark.parametrize("is_cold", [False, True])
 def test_answer_is_charged_as_reported(is_cold):
-    pool, dispatch, found = called(Answered([7], is_cold, 0.25, 0.4))
-    assert found == [7]
+    pool, dispatch, found = called(Answered([ModelAnswer(7, 0.9)], is_cold, 0.25, 0.4))
+    assert found == [ModelAnswer(7, 0.9)]
     assert pool.usd == pytest.approx(0.0025)
     assert (pool.invocations, pool.cold_starts) == (1, int(is_cold))
     assert (dispatch.cold_s > 0) == is_cold

@@ -7,11 +7,14 @@ from serving.requests import Outcome
 from serving.serverless import ServerlessPool
 from tests.unit.serving.drivers import LAMBDA_POOL, RELAXED, STRICT, Driver
 from tests.unit.serving.worlds import (
+    LARGE,
     LARGE_OD,
     LARGE_SPOT,
+    SMALL,
     SMALL_LAMBDA,
     SMALL_OD,
     SMALL_SPOT,
+    cascade,
     setting,
 )
 
@@ -294,10 +297,16 @@ steps = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps, st.integers(1, 3), st.sampled_from([0.0, 0.05, np.inf]), st.floats(0, 1))
-def test_requests_are_conserved(events, batch, hedge_after_s, fraction):
-    world = Driver()
-    changes = {
+@given(
+    steps,
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.05, np.inf]),
+    st.floats(0, 1),
+    st.sampled_from([{}, cascade(), cascade(concurrent=True), cascade(LARGE, SMALL)]),
+)
+def test_requests_are_conserved(events, batch, hedge_after_s, fraction, in_steps):
+    world = Driver(confidence={SMALL: lambda request: request.identity * 0.37 % 1.0})
+    changes = in_steps | {
         "batch_size": np.full(6, batch),
         "batch_wait_s": np.full(6, 0.02),
         "hedge_after_s": np.full(2, hedge_after_s),
@@ -320,6 +329,7 @@ def test_requests_are_conserved(events, batch, hedge_after_s, fraction):
         world.check_conserved()
     world.use({SMALL_OD: 3, LARGE_OD: 3}, sequence=sequence + 1, **changes)
     world.until(world.now_s + 20.0)
+    assert not world.running
     world.check_conserved()
     assert world.core.waiting == [0, 0]
     assert world.core.in_service == [0, 0]
@@ -405,7 +415,7 @@ class Closed(ServerlessPool):
 def test_nothing_overflows_to_a_pool_that_takes_nothing():
     world = Driver()
     pool = world.core.serverless[LAMBDA_POOL]
-    world.core.serverless = {LAMBDA_POOL: Closed(pool.terms, 2)}
+    world.core.serverless[LAMBDA_POOL] = Closed(pool.terms, 2)
     world.use({SMALL_OD: 1}, overflow_after_s=np.full(2, 0.15), overflow_fraction=np.ones(2))
     requests = [world.arrive(RELAXED) for _ in range(4)]
     assert {r.copies[0].option for r in requests} == {SMALL_OD}

@@ -7,7 +7,7 @@ import pytest
 from controller.errors import ConfigError, RunError
 from serving import zoo
 from serving.bring_your_own import ModelSpec, model_specs
-from serving.model_object import run_model
+from serving.model_object import answers_of, run_model
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,49 @@ def test_callable_of_the_user_is_a_model(monkeypatch):
 def test_model_with_another_number_of_outputs_is_refused():
     with pytest.raises(ValueError, match="expected 2 outputs, got 1"):
         run_model(lambda batch: batch[:1], [1, 2])
+
+
+def test_model_that_tells_no_confidence_has_none():
+    assert answers_of(doubled, [1, 2]) == [(2, None), (4, None)]
+
+
+class Sure:
+    def __init__(self, *confidences):
+        self.confidences = confidences
+
+    def __call__(self, batch):
+        raise AssertionError("its answers are asked for with their confidence")
+
+    def with_confidence(self, batch):
+        return np.array(batch), np.array(self.confidences)
+
+
+def test_model_tells_its_confidence():
+    assert answers_of(Sure(0.0, 1.0), [7, 8]) == [(7, 0.0), (8, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("confidences", "fault"),
+    [((0.5,), "expected 2 confidences, got 1"), ((0.5, 1.1), "within 0..1, got 1.1"), ((0.5, np.nan), "got nan")],
+)
+def test_wrong_confidences_are_refused(confidences, fault):
+    with pytest.raises(ValueError, match=fault):
+        answers_of(Sure(*confidences), [1, 2])
+
+
+def test_ladder_is_as_sure_as_it_is_right(ladder):
+    _, _, images, digits = zoo.images()
+    batch = [row.tolist() for row in images]
+    model = zoo.classifier("digits-small", ladder[0]["digits-small"].weights)
+    answers = answers_of(model, batch)
+    assert [answer.output for answer in answers] == model(batch)
+    confidence = np.array([answer.confidence for answer in answers])
+    assert confidence.min() >= 0.1  # the largest of ten probabilities
+    assert confidence.max() <= 1.0
+    is_right = np.array([answer.output for answer in answers]) == digits
+    # A cascade lives on this: the surer half is right more often.
+    half = np.median(confidence)
+    assert is_right[confidence >= half].mean() > is_right[confidence < half].mean() + 0.1
 
 
 @pytest.mark.parametrize("reference", ["nowhere:f", "serving.zoo:PIXELS", "serving.zoo:nothing", "serving.zoo"])

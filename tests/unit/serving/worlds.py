@@ -11,6 +11,7 @@ from controller.scenario import Scenario
 from serving.rules import Rules, initial_rules, router_tables
 
 SMALL_OD, SMALL_SPOT, SMALL_LAMBDA, LARGE_OD, LARGE_SPOT, LARGE_LAMBDA = range(6)
+SMALL, LARGE = 0, 1
 
 
 def figure(value):
@@ -112,3 +113,13 @@ def rules(of: Setting, serving: dict[int, int], **changes) -> Rules:
         shed_limit=np.full(len(tables.class_names), 1000),
     )
     return replace(base, **changes)
+
+
+def cascade(*variants, threshold=0.5, concurrent=False):
+    """Changes of rules under which every class has a cascade, of small and then large unless told."""
+    steps = list(variants or (SMALL, LARGE))
+    return {
+        "cascade_variant": np.tile(steps + [-1] * (3 - len(steps)), (2, 1)),
+        "cascade_threshold": np.full((2, 2), threshold),
+        "cascade_concurrent": np.full(2, concurrent),
+    }
