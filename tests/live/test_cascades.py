@@ -1,0 +1,75 @@
+"""A cascade of the digits ladder on a real Ray: small answers what it is sure of, large the rest."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from controller.arrays import empty_observation
+from controller.compile import at_speed, compile_scenario
+from controller.journal import MeasuredSpans
+from controller.policies.static import StaticPolicy, StaticSettings
+from controller.scenario import load_scenario
+from serving import zoo
+from serving.app import APP_NAME, build_application, layout_of, slots_needed
+from serving.bring_your_own import model_specs
+from serving.cluster import child_processes, start_cluster
+from tests.live.conftest import free_port
+from tests.live.deployed import Live
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
+
+SPEED = 20.0
+SPANS = MeasuredSpans(start_s=2.0, swap_s=2.0)
+SMALL, LARGE, C5 = 0, 2, 0
+THRESHOLD = 0.8
+COUNT = 60
+CASCADE = {"cascade": {"variants": ("digits-small", "digits-large"), "thresholds": (THRESHOLD,)}}
+
+
+@pytest.fixture(scope="module")
+def live(run):
+    scenario = load_scenario("demo")
+    # All requests come at once, and a slow machine takes its time to begin.
+    strict, relaxed = scenario.workload.classes
+    workload = scenario.workload.model_copy(update={"classes": (strict, relaxed.model_copy(update={"slo_s": 60.0}))})
+    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "workload": workload}))
+    setting = replace(setting, catalog=at_speed(setting.catalog, SPEED, SPANS.start_s, SPANS.swap_s))
+    specs, _ = model_specs(setting.variant_names, {})
+    cluster = start_cluster(slots_needed(setting), free_port())
+    try:
+        from ray import serve
+
+        application = build_application(setting, specs, 0, layout_of(setting))
+        serve.run(application, name=APP_NAME, route_prefix="/", external_scaler_enabled=True)
+        yield Live(cluster, setting, run)
+    finally:
+        cluster.close(APP_NAME)
+    assert child_processes() <= cluster.before
+
+
+def test_small_answers_what_it_is_sure_of_and_large_the_rest_and_both_are_right_more_often_than_small(live):
+    settings = StaticSettings.model_validate(
+        {"replicas": {"digits-small@c5-large": 1, "digits-large@c5-large": 2}, "redundancy": {"relaxed": CASCADE}}
+    )
+    live.plan = StaticPolicy(live.setting, settings).decide(empty_observation(1, live.setting.shape))
+    live.shares[:, :, [SMALL, LARGE], C5] = 0.5
+    launch = {(SMALL, C5): 1, (LARGE, C5): 2}
+    live.act(lambda: all(live.serving(*option) == count for option, count in launch.items()), launch=launch)
+    responses = live.post(COUNT, request_class="relaxed")
+    assert [response.status_code for response in responses] == [200] * COUNT
+    answers = [response.json() for response in responses]
+
+    trained = zoo.load_or_train(["digits-small", "digits-large"])
+    small, large = (zoo.classifier(name, trained[name].weights) for name in ("digits-small", "digits-large"))
+    outputs, confidences = small.with_confidence(live.images[:COUNT])
+    is_sure = np.array(confidences) >= THRESHOLD
+    assert [answer["variant"] for answer in answers] == np.where(is_sure, "digits-small", "digits-large").tolist()
+    assert [answer["output"] for answer in answers] == np.where(is_sure, outputs, large(live.images[:COUNT])).tolist()
+    assert {tuple(answer["variants"]) for answer in answers} == {("digits-small",), ("digits-small", "digits-large")}
+    sure = [answer["confidence"] for answer in answers if answer["variant"] == "digits-small"]
+    assert sure == pytest.approx(np.array(confidences)[is_sure].tolist(), abs=1e-4)
+
+    digits = np.array(live.digits[:COUNT])
+    right = np.array([answer["output"] for answer in answers]) == digits
+    assert right.mean() > (np.array(outputs) == digits).mean()
