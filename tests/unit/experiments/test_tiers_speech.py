@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import wave
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,8 @@ from experiments.tiers import speech
 from experiments.tiers.prices import USD_PER_CORE_S
 from experiments.tiers.sentences import FEWEST, MOST, PATTERNS, WORDS, sentences
 from tests.unit.controller.tiers.synthetic import population
+
+TABLE = Path(speech.__file__).parent / "tables" / "speech.npz"
 
 
 @pytest.mark.parametrize(
@@ -116,8 +119,8 @@ def test_calibration_holds_error_confidence_time_and_cost_of_each_version(fake):
     assert table.versions == ("poor", "good")
     wrong = np.array([2 / len(text.split()) for text in sentences(20, speech.SENTENCE_SEED)])
     np.testing.assert_allclose(table.error, np.stack([wrong, 0.0 * wrong], axis=1))
-    # A wrong word has posterior 0 here, a right one 1.
-    np.testing.assert_allclose(table.confidence, 1.0 - table.error)
+    # A wrong word has posterior 0 here, a right one 1; each utterance is a second long.
+    np.testing.assert_allclose(table.confidence, (1.0 - table.error) * np.exp(-5.0), rtol=1e-6)
     assert (table.latency_s == 1.0).all()
     assert (table.cost_usd == USD_PER_CORE_S).all()
     assert "synthetic" in table.source
@@ -226,3 +229,12 @@ def test_verb_measures_a_task_and_writes_its_table(monkeypatch, tmp_path):
     assert load_calibration(out).digest() == population(50).digest()
     assert isinstance(calibrate("speech", "--out", out).exception, UsageError)
     assert calibrate("speech", "--out", out, "--force").exception is None
+
+
+def test_shipped_table_is_a_ladder_of_the_present_versions():
+    table = load_calibration(TABLE)
+    assert table.versions == tuple(speech.VERSIONS)
+    assert len(table) == speech.UTTERANCES
+    assert "synthetic speech" in table.source
+    assert (np.diff(table.latency_s.mean(axis=0)) > 0.0).all()
+    assert (np.diff(table.error.mean(axis=0)) < 0.01).all()
