@@ -18,7 +18,7 @@ from controller.catalog_changes import CatalogChanges
 from controller.config import StrictModel, load_yaml
 from controller.errors import ScenarioError
 from controller.limits import Limits, check_limits
-from controller.workload import Workload
+from controller.workload import RequestClass, Workload
 
 DayRange = Annotated[tuple[int, int], Field(description="1-based days of the file, both ends included")]
 
@@ -188,6 +188,7 @@ class Scenario(StrictModel):
                     f"workload.classes[{request_class.name}].source_site: expected one of {sorted(sites)}, "
                     f"got '{request_class.source_site}'"
                 )
+            _check_tier(request_class, self.workload, catalog)
         for workflow in self.workload.workflows:
             for operator in workflow.operators:
                 if operator not in operators:
@@ -197,6 +198,20 @@ class Scenario(StrictModel):
                     )
         check_limits(self.limits, catalog, self.simulator.max_instances)
         return catalog
+
+
+def _check_tier(request_class: RequestClass, workload: Workload, catalog: Catalog) -> None:
+    """Refuses a tier whose variants do not answer the class's only operator."""
+    if request_class.tier is None:
+        return
+    where = f"workload.classes[{request_class.name}].tier"
+    operators = next(flow.operators for flow in workload.workflows if flow.name == request_class.workflow)
+    if len(operators) > 1:
+        raise ScenarioError(f"{where}: expected a workflow of one operator, got {list(operators)}")
+    able = [variant.name for variant in catalog.variants if variant.operator == operators[0]]
+    for name in request_class.tier.variants:
+        if name not in able:
+            raise ScenarioError(f"{where}.variants: expected variants of '{operators[0]}' ({able}), got '{name}'")
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from controller.arrays import CASCADE_STEPS
 from controller.catalog import Name
 from controller.config import StrictModel
 
@@ -46,6 +47,36 @@ class Workflow(StrictModel):
         return self
 
 
+class ClassTier(StrictModel):
+    """What the callers of a class bear and want, and the rule that was proved to give it them.
+
+    `provisor tiers generate` proves rules. One variant answers alone; several are a cascade, asked in this order.
+    """
+
+    tolerance: float = Field(ge=0, allow_inf_nan=False, description="more error than the best variant's, at most")
+    is_relative: bool = Field(default=False, description="the tolerance is a share of the best variant's error")
+    objective: Literal["response_time", "cost"]
+    variants: tuple[Name, ...] = Field(min_length=1, max_length=CASCADE_STEPS)
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(), description="confidence from which the answer of each variant but the last is final"
+    )
+    is_concurrent: bool = Field(default=False, description="both of two variants begin at once")
+    bound: float = Field(allow_inf_nan=False, description="degradation that is not exceeded at the confidence")
+    confidence: float = Field(ge=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _rule_is_whole(self) -> ClassTier:
+        if len(set(self.variants)) != len(self.variants):
+            raise ValueError(f"variants: expected distinct names, got {list(self.variants)}")
+        if len(self.thresholds) != len(self.variants) - 1:
+            raise ValueError(
+                f"thresholds: expected {len(self.variants) - 1} (variants less one), got {self.thresholds}"
+            )
+        if self.is_concurrent and len(self.variants) != 2:
+            raise ValueError(f"is_concurrent: expected it of two variants, got {list(self.variants)}")
+        return self
+
+
 class RequestClass(StrictModel):
     """Requests with one SLO, accuracy floor and value."""
 
@@ -64,6 +95,13 @@ class RequestClass(StrictModel):
     )
     queue_limit: int = Field(default=2000, ge=1)
     drop_at_deadline: bool = True
+    tier: ClassTier | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_tier(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Journals and run headers hold whole scenarios: classes without a tier are the same as before there were any.
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.tier is not None else {k: v for k, v in fields.items() if k != "tier"}
 
 
 class Workload(StrictModel):

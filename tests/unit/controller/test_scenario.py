@@ -204,3 +204,49 @@ def test_a_shipped_catalog_is_not_looked_for_beside_the_scenario(tmp_path):
     (tmp_path / "demo").touch()
     (tmp_path / "scenario.yaml").write_text(json.dumps(load_scenario("demo").model_dump(mode="json")))
     assert load_scenario(tmp_path / "scenario.yaml").catalog == "demo"
+
+
+TIER = {
+    "tolerance": 0.01,
+    "objective": "cost",
+    "variants": ["small", "large"],
+    "thresholds": [0.8],
+    "bound": 0.009,
+    "confidence": 0.999,
+}
+
+
+def test_a_class_may_be_of_a_tier_and_classes_without_one_are_as_before(raw):
+    assert "tier" not in parse(raw).model_dump()["workload"]["classes"][0]
+    variants = [variant.name for variant in parse(raw).load_catalog().variants][:2]
+    raw["workload"]["classes"][0]["tier"] = {**TIER, "variants": variants}
+    scenario = parse(raw)
+    scenario.load_catalog()
+    tier = scenario.workload.classes[0].tier
+    assert tier is not None
+    assert list(tier.variants) == variants
+    assert parse(scenario.model_dump(mode="json")) == scenario
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("thresholds", [], "thresholds: expected 1 (variants less one)"),
+        ("variants", ["a", "a"], "variants: expected distinct names"),
+        ("objective", "speed", "objective"),
+        ("tolerance", -0.1, "tolerance"),
+    ],
+)
+def test_a_tier_is_whole(raw, field, value, text):
+    raw["workload"]["classes"][0]["tier"] = {**TIER, field: value}
+    refused(raw, text)
+
+
+def test_both_variants_of_two_begin_at_once_or_none(raw):
+    raw["workload"]["classes"][0]["tier"] = {**TIER, "variants": ["small"], "thresholds": [], "is_concurrent": True}
+    refused(raw, "is_concurrent: expected it of two variants")
+
+
+def test_a_tier_is_of_variants_of_the_operator(raw):
+    raw["workload"]["classes"][0]["tier"] = {**TIER, "variants": ["small", "no-such"]}
+    contradicts(raw, "classes[", "tier.variants", "no-such")
