@@ -16,19 +16,35 @@ if TYPE_CHECKING:
 _TOLERANCES = "0,0.01,0.02,0.05,0.1"
 
 
-def _images(say: Callable[[str], None]) -> Calibration:
-    from experiments.tiers import fashion, images
-
-    return images.calibrate(images.split(fashion.fetch()), say)
+Say = Callable[[str], None]
 
 
-def _speech(say: Callable[[str], None]) -> Calibration:
+def _images(say: Say, device: str, usd_per_hour: float | None) -> Calibration:
+    import torch
+
+    from controller.errors import UsageError, mismatch
+    from experiments.tiers import images
+    from experiments.tiers.prices import USD_PER_CORE_S
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(mismatch("--device", "cpu, as torch finds no GPU here", device))
+    if (device == "cuda") != (usd_per_hour is not None):
+        expected = "the price of the GPU's machine" if device == "cuda" else "none, as a core's is known,"
+        raise UsageError(mismatch("--usd-per-hour", f"{expected} with --device {device}", usd_per_hour))
+    usd_per_s = USD_PER_CORE_S if usd_per_hour is None else usd_per_hour / 3600.0
+    return images.calibrate(images.found_task(say), say, device=device, usd_per_s=usd_per_s)
+
+
+def _speech(say: Say, device: str, usd_per_hour: float | None) -> Calibration:
+    from controller.errors import UsageError, mismatch
     from experiments.tiers import speech
 
+    if device != "cpu" or usd_per_hour is not None:
+        raise UsageError(mismatch("--device", "cpu for speech, and no --usd-per-hour", device))
     return speech.calibrate(say)
 
 
-_TASKS: dict[str, Callable[[Callable[[str], None]], Calibration]] = {"images": _images, "speech": _speech}
+_TASKS: dict[str, Callable[[Say, str, float | None], Calibration]] = {"images": _images, "speech": _speech}
 # Each measures all its versions, and says lines of progress.
 
 
@@ -40,11 +56,20 @@ def tiers() -> None:
 @tiers.command()
 @click.argument("task", type=click.Choice(list(_TASKS)))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="The calibration.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where images are trained on and classified: one core, or a GPU.",
+)
+@click.option("--usd-per-hour", type=click.FloatRange(min=0.0, min_open=True), help="Of a GPU's machine.")
 @click.option("--force", is_flag=True, help="Replace --out where it exists.")
-def calibrate(task: str, out: Path, force: bool) -> int:
+def calibrate(task: str, out: Path, device: str, usd_per_hour: float | None, force: bool) -> int:
     """Measure all versions of a task on this machine: error, confidence, time and cost of every request.
 
-    The task "images" has five classifiers of Fashion-MNIST, which npm fetches; they are trained once, with one budget.
+    The task "images" has five classifiers of Fashion-MNIST, which npm fetches, or of scikit-learn's digits where it
+    cannot; they are trained once, with one budget.
 
     The task "speech" has five settings of PocketSphinx (`pip install 'provisor[speech]'`) on sentences that the program
     flite speaks, so all of it is synthetic speech. It takes half an hour; when stopped, it goes on where it was.
@@ -54,12 +79,13 @@ def calibrate(task: str, out: Path, force: bool) -> int:
     \b
     Example:
       provisor tiers calibrate images --out images.npz
+      provisor tiers calibrate images --device cuda --usd-per-hour 0.526 --out images-gpu.npz
       provisor tiers calibrate speech --out speech.npz && provisor tiers generate speech.npz --out tiers.json
     """
     from experiments.calibrated import require_new
 
     require_new(out, "--out", force)
-    table = _TASKS[task](lambda line: click.echo(line, err=True))
+    table = _TASKS[task](lambda line: click.echo(line, err=True), device, usd_per_hour)
     table.save(out)
     click.echo(f"wrote {out}: {len(table)} requests, {len(table.versions)} versions")
     return EXIT_DONE

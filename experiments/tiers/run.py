@@ -9,16 +9,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from controller.tiers.calibration import load_calibration
 from controller.tiers.generate import Objective
 from experiments.checks import Check, show_checks, write_checks
 from experiments.page import page, table
+from experiments.tiers.batches import InBatches, in_batches
 from experiments.tiers.study import SEEDS, TOLERANCES, TaskStudy, study
 from experiments.tiers.verdict import checks_of
 
 TABLES = Path(__file__).parent / "tables"
 """Calibrations that are kept with the code, one for each task; `provisor tiers calibrate` measures them anew."""
+
+_WIDE = 160
+
+Batches = Mapping[str, Sequence[InBatches]]
+"""By task."""
 
 JUDGED: Mapping[str, int] = {"images": 5_000}
 """Requests that must judge, by task."""
@@ -43,22 +51,37 @@ def run_study(
     """
     directory.mkdir(parents=True, exist_ok=True)
     chosen = tables or sorted(TABLES.glob("*.npz"))
-    studies = [study(path.stem, load_calibration(path), say, seeds) for path in chosen]
+    read = {path.stem: load_calibration(path) for path in chosen}
+    studies = [study(name, one, say, seeds) for name, one in read.items()]
+    batches = {name: in_batches(one) for name, one in read.items() if one.batch_sizes}
     checks = [check for found in studies for check in checks_of(found, JUDGED.get(found.name, 1))]
     write_checks(checks, directory / "checks.json")
-    _write_tables(studies, directory)
+    _write_tables(studies, batches, directory)
     # matplotlib takes half a second.
     from experiments.tiers.plots import draw
 
     report = directory / "report.html"
-    report.write_text(_page(studies, checks, draw(studies, directory)), encoding="utf-8")
+    report.write_text(_page(studies, batches, checks, draw(studies, directory)), encoding="utf-8")
     holds = show_checks("tolerance tiers", checks)
+    for name, sizes in batches.items():
+        _show(f"{name}: tiers of cost where requests are served in batches", _BATCH_TITLES, _batch_lines(sizes))
     click.echo(f"written: {report}")
     return studies, holds
 
 
-def _write_tables(studies: Sequence[TaskStudy], directory: Path) -> None:
-    (directory / "tiers.json").write_text(json.dumps([asdict(one) for one in studies], indent=1), encoding="utf-8")
+def _show(title: str, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    shown = Table(title=title)
+    for name in names:
+        shown.add_column(name, overflow="fold")
+    for line in lines:
+        shown.add_row(*line)
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(shown)
+
+
+def _write_tables(studies: Sequence[TaskStudy], batches: Batches, directory: Path) -> None:
+    values = [{**asdict(one), "batches": [asdict(size) for size in batches.get(one.name, ())]} for one in studies]
+    (directory / "tiers.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     rows = [{"task": one.name, **asdict(cell)} for one in studies for cell in one.cells]
     with (directory / "cells.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -66,7 +89,9 @@ def _write_tables(studies: Sequence[TaskStudy], directory: Path) -> None:
         writer.writerows(rows)
 
 
-def _page(studies: Sequence[TaskStudy], checks: Sequence[Check], plots: Sequence[tuple[str, str]]) -> str:
+def _page(
+    studies: Sequence[TaskStudy], batches: Batches, checks: Sequence[Check], plots: Sequence[tuple[str, str]]
+) -> str:
     body = ["<h1>Tolerance tiers</h1>"]
     for found in studies:
         body += [f"<h2>{found.name}</h2>", f"<p>{found.source}.</p>"]
@@ -81,12 +106,30 @@ def _page(studies: Sequence[TaskStudy], checks: Sequence[Check], plots: Sequence
             for one in found.changes
         ]
         body.append(table(("from a version to a bigger one", "improves", "stays", "worsens"), changes))
+        if found.name in batches:
+            body.append(table(_BATCH_TITLES, _batch_lines(batches[found.name])))
     body.append("<h2>Plots</h2>")
     body += [f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" for caption, svg in plots]
     body.append("<h2>Values beside bars</h2>")
     verdicts = [[one.what, one.measured, one.bar, "holds" if one.holds else "falls short"] for one in checks]
     body.append(table(("what", "measured", "bar", ""), verdicts))
     return page("Tolerance tiers", body, "tiers study")
+
+
+_BATCH_TITLES = ("batch", "us per request, by version", "steepness", *(f"cost at {t:.0%}" for t in TOLERANCES))
+
+
+def _batch_lines(sizes: Sequence[InBatches]) -> list[list[str]]:
+    """Times of a request, dearest over cheapest, and what tiers cost over the best version, by size of batch."""
+    return [
+        [
+            str(one.size),
+            ", ".join(f"{name} {request_s * 1e6:.1f}" for name, request_s in one.request_s.items()),
+            f"{one.steepness:.1f}",
+            *(f"{share:.3f}" for share in one.cost_shares),
+        ]
+        for one in sizes
+    ]
 
 
 _TITLES = (

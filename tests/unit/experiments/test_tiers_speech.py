@@ -217,7 +217,8 @@ def calibrate(*words):
 
 
 def test_verb_measures_a_task_and_writes_its_table(monkeypatch, tmp_path):
-    def task(say):
+    def task(say, device, usd_per_hour):
+        assert (device, usd_per_hour) == ("cpu", None)
         say("half way")
         return population(50)
 

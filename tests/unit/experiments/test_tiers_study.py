@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from controller.tiers.generate import Objective
 from controller.tiers.rules import Form
 from experiments.experiment_commands import experiment
+from experiments.tiers.batches import in_batches
 from experiments.tiers.study import TOLERANCES, changes, falls, ladder, study
 from experiments.tiers.verdict import cascades_ahead, checks_of, cost_share
 from tests.unit.controller.tiers.synthetic import COST, population
@@ -75,3 +77,28 @@ def test_command_writes_tables_plots_and_a_page_and_says_what_falls_short(tmp_pa
     assert names == plots | {"checks.json", "tiers.json", "cells.csv", "report.html"}
     assert json.loads((tmp_path / "out" / "tiers.json").read_text())[0]["name"] == "synthetic"
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_in_batches_a_request_costs_its_share_of_the_batch(tmp_path):
+    table = population(3000)
+    single = table.latency_s.mean(axis=0)
+    batched = replace(table, batch_sizes=(1, 8), batch_s=np.stack([single, single / np.arange(1, len(single) + 1)]))
+    sized = batched.in_batches(8)
+    assert sized.cost_usd[:, -1] == pytest.approx(table.cost_usd[:, -1] / len(single))
+    alone, eight = in_batches(batched, seeds=2)
+    assert alone.steepness > eight.steepness
+    assert alone.request_s == dict(zip(table.versions, single, strict=True))
+    tiers = study("synthetic", table, lambda line: None, seeds=2)
+    best = tiers.mean(Objective.COST, 0.05, lambda cell: cell.best_value)
+    assert alone.cost_shares[3] == pytest.approx(tiers.mean(Objective.COST, 0.05, lambda c: c.value) / best, rel=0.05)
+    assert eight.cost_shares[3] > alone.cost_shares[3]
+    batched.save(tmp_path / "batched.npz")
+    result = CliRunner().invoke(
+        experiment,
+        ["tiers", "--table", str(tmp_path / "batched.npz"), "--seeds", "1", "--out", str(tmp_path / "out")],
+        standalone_mode=False,
+    )
+    assert result.exception is None
+    assert "served in batches" in result.output
+    assert "us per request" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert len(json.loads((tmp_path / "out" / "tiers.json").read_text(encoding="utf-8"))[0]["batches"]) == 2

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -112,6 +114,13 @@ def test_calibration_is_read_back_as_it_was_written(tmp_path):
     again = load_calibration(tmp_path / "c.npz")
     assert again.digest() == table.digest()
     assert again.versions == table.versions
+    assert again.batch_sizes == ()
+    batch_s = np.ones((2, len(table.versions)))
+    replace(table, batch_sizes=(1, 8), batch_s=batch_s).save(tmp_path / "c.npz")
+    with_batches = load_calibration(tmp_path / "c.npz")
+    assert with_batches.batch_sizes == (1, 8)
+    assert (with_batches.batch_s == batch_s).all()
+    assert with_batches.only(table.versions[:2]).batch_s.shape == (2, 2)
     (tmp_path / "d.npz").write_bytes(b"no")
     with pytest.raises(InputError, match="expected a calibration of versions"):
         load_calibration(tmp_path / "d.npz")
@@ -125,6 +134,10 @@ def test_calibration_is_read_back_as_it_was_written(tmp_path):
         ({"latency_s": np.zeros((2, 2))}, "latency_s: expected numbers > 0"),
         ({"error": np.full((2, 2), np.nan)}, "error: expected finite numbers >= 0"),
         ({"cost_usd": np.zeros((3, 2))}, "cost_usd: expected at least two rows of 2 versions"),
+        ({"batch_sizes": (8, 1), "batch_s": np.ones((2, 2))}, "batch_sizes: expected rising numbers"),
+        ({"batch_sizes": (1, 8)}, r"batch_s: expected a row of 2 versions for each of \(1, 8\)"),
+        ({"batch_s": np.ones((1, 2))}, "batch_sizes: expected rising numbers"),
+        ({"batch_sizes": (1,), "batch_s": np.zeros((1, 2))}, "batch_s: expected finite numbers > 0"),
     ],
 )
 def test_wrong_calibration_is_refused(changes, text):
