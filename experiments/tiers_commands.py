@@ -68,11 +68,11 @@ def tiers() -> None:
 def calibrate(task: str, out: Path, device: str, usd_per_hour: float | None, force: bool) -> int:
     """Measure all versions of a task on this machine: error, confidence, time and cost of every request.
 
-    The task "images" has five classifiers of Fashion-MNIST, which npm fetches, or of scikit-learn's digits where it
+    The task "images" has six classifiers of Fashion-MNIST, which npm fetches, or of scikit-learn's digits where it
     cannot; they are trained once, with one budget.
 
     The task "speech" has five settings of PocketSphinx (`pip install 'provisor[speech]'`) on sentences that the program
-    flite speaks, so all of it is synthetic speech. It takes half an hour; when stopped, it goes on where it was.
+    flite speaks, so all of it is synthetic speech. It takes an hour or two; when stopped, it goes on where it was.
 
     What is fetched, trained and recognised is kept in the cache folder, which PROVISOR_CACHE names.
 
@@ -108,7 +108,7 @@ def calibrate(task: str, out: Path, device: str, usd_per_hour: float | None, for
 )
 @click.option("--confidence", type=float, default=0.999, show_default=True, help="Of every tier's guarantee.")
 @click.option("--thresholds", type=click.IntRange(1, 5000), default=200, show_default=True, help="Cuts of each pair.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of halves and resamples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and resamples.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="TIERS.json", help="The tiers.")
 @click.option("--force", is_flag=True, help="Replace --out where it exists.")
 def generate(
@@ -122,7 +122,7 @@ def generate(
     out: Path,
     force: bool,
 ) -> int:
-    """Search the rule of each tier on one half of a calibration, and prove it on the other.
+    """Search the rule of each tier on a third of a calibration, and prove it on the rest.
 
     Rules are single versions, and cascades of two with a threshold: one after the other, or both at once and the second
     cancelled where the first is sure. The cheapest is kept whose degradation against the best version stays within the
@@ -181,7 +181,7 @@ def table_(file: str) -> int:
 def judge(check: bool, tables: tuple[Path, ...], seeds: int, out: str) -> int:
     """What tolerance tiers save, and whether they keep their promise on requests that they were not made from.
 
-    Every calibration is cut anew for each seed: rules are searched and proved on one half and judged on the other.
+    Every calibration is cut anew for each seed: rules are searched and proved on most of it and judged on the rest.
     Writes tables (JSON, CSV), plots (PNG) and one page (HTML).
 
     \b

@@ -80,10 +80,6 @@ class Calibration:
         """The same of some rows, by their numbers."""
         return replace(self, **{name: getattr(self, name)[chosen] for name in ARRAYS})
 
-    def halves(self, seed: int) -> tuple[Calibration, Calibration]:
-        """Two halves of the requests, by a seeded shuffle: rules are searched on the first and proved on the second."""
-        return self.parts(len(self) // 2, seed)
-
     def parts(self, first: int, seed: int) -> tuple[Calibration, Calibration]:
         """So many requests by a seeded shuffle, and all others."""
         order = np.random.default_rng(seed).permutation(len(self))

@@ -29,7 +29,7 @@ class TierEntry(StrictModel):
     first: str = Field(min_length=1, description="version that answers first")
     second: str | None = Field(default=None, description="version that is asked where the first is not sure")
     threshold: float = Field(default=0.0, ge=0.0, le=1.0)
-    degradation: float = Field(description="mean on the half that the rule was proved on")
+    degradation: float = Field(description="mean on the requests that the rule was proved on")
     bound: float = Field(description="not exceeded at the confidence")
     resamples: int = Field(ge=0)
     latency_s: Amount

@@ -23,6 +23,9 @@ from experiments.tiers.verdict import checks_of
 TABLES = Path(__file__).parent / "tables"
 """Calibrations that are kept with the code, one for each task; `provisor tiers calibrate` measures them anew."""
 
+SHALLOW = ("speech",)
+"""Tasks whose ladders are too shallow for the bars of cost: their values are shown with the reason."""
+
 _WIDE = 160
 
 Batches = Mapping[str, Sequence[InBatches]]
@@ -54,7 +57,11 @@ def run_study(
     read = {path.stem: load_calibration(path) for path in chosen}
     studies = [study(name, one, say, seeds) for name, one in read.items()]
     batches = {name: in_batches(one) for name, one in read.items() if one.batch_sizes}
-    checks = [check for found in studies for check in checks_of(found, JUDGED.get(found.name, 1))]
+    checks = [
+        check
+        for found in studies
+        for check in checks_of(found, JUDGED.get(found.name, 1), has_cost_bars=found.name not in SHALLOW)
+    ]
     write_checks(checks, directory / "checks.json")
     _write_tables(studies, batches, directory)
     # matplotlib takes half a second.

@@ -16,12 +16,13 @@ _COST_BARS = {0.01: 0.5, 0.05: 0.3}
 # Share of the best version's cost, by tolerance.
 
 
-def checks_of(found: TaskStudy, judged: int = 1) -> Iterator[Check]:
+def checks_of(found: TaskStudy, judged: int = 1, *, has_cost_bars: bool = True) -> Iterator[Check]:
     """A task's values.
 
     Args:
         found: Of the task.
         judged: Requests that must judge.
+        has_cost_bars: Whether cost on the short ladder has bars; where not, what keeps it from them is shown.
     """
     name = found.name
     yield at_least(f"{name}: requests that judge", found.judged, judged)
@@ -45,7 +46,13 @@ def checks_of(found: TaskStudy, judged: int = 1) -> Iterator[Check]:
     for tolerance, bar in _COST_BARS.items():
         share = cost_share(found.short, tolerance)
         what = f"{name}: cost at {tolerance * 100:g} points, of the best version's, versions within {LADDER:g}x"
-        yield at_most(f"{what} ({', '.join(found.short_versions)})", share, bar)
+        what = f"{what} ({', '.join(found.short_versions)})"
+        if has_cost_bars:
+            yield at_most(what, share, bar)
+        else:
+            versions = [found.versions[version][2] for version in found.short_versions]
+            why = f"shown: the ladder spans {max(versions) / min(versions):.1f}x, an oracle needs"
+            yield Check(what, f"{share:.4g}", f"{why} {found.short_oracle[tolerance]:.3f}", holds=True)
 
 
 def cascades_ahead(cells: Sequence[Cell], objective: Objective) -> int:
