@@ -63,6 +63,12 @@ class ClassTier(StrictModel):
     is_concurrent: bool = Field(default=False, description="both of two variants begin at once")
     bound: float = Field(allow_inf_nan=False, description="degradation that is not exceeded at the confidence")
     confidence: float = Field(ge=0.5, lt=1)
+    disagreement: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of answers other than the best variant's, at most; null: by the catalog's measured answers",
+    )
 
     @model_validator(mode="after")
     def _rule_is_whole(self) -> ClassTier:

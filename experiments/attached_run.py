@@ -163,7 +163,7 @@ class AttachedRun(LiveRun):
         setting = self._world.setting
         layout = attached_layout(self.mapping, setting.source)
         options = attached_options(self.mapping, layout)
-        return build_attached(setting, options, self._cell.env_seed, layout), layout
+        return build_attached(setting, options, self._cell.env_seed, layout, self._options.audit), layout
 
     async def _spans(self, layout: Any) -> MeasuredSpans | None:
         # Nothing of theirs is started to be measured: start times are those of the catalog.

@@ -14,6 +14,7 @@ from controller.compile import Setting, at_speed, compile_scenario
 from controller.errors import ConfigError, ScenarioError, TraceError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
 from controller.scenario import Scenario, load_scenario
+from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
 from controller.trust.mode import Mode
 from envs.world import Cell, World, WorldChoice, build_world
@@ -57,6 +58,7 @@ class LiveOptions:
     function_terms: AwsTerms | None = None  # on which functions of Lambda take what overflows
     mode: Mode | None = None  # None: as the last run in the same folder, else `active`, else `shadow` on a new catalog
     trust: TrustConfig = field(default_factory=TrustConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     has_admin: bool = True
     admin_host: str = "127.0.0.1"
     admin_port: int = 0  # 0 for any free one

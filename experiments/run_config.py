@@ -16,6 +16,7 @@ from controller.config import StrictModel, load_yaml
 from controller.policies.registry import PolicySpec
 from controller.replay import FILE_SUFFIXES
 from controller.scenario import DayRange
+from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
 from envs.world import WorldChoice
 from experiments.train_config import TrainConfig
@@ -39,6 +40,7 @@ class RunConfig(StrictModel):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     out: str = Field(default="runs/evaluate", min_length=1)
     trust: TrustConfig = Field(default=TrustConfig(), description="when the named rule takes over from a live policy")
+    audit: AuditConfig = Field(default=AuditConfig(), description="how the guarantees of live tiers are watched")
     train: TrainConfig = Field(default=TrainConfig(), description="how a policy is trained")
 
     @model_validator(mode="after")

@@ -207,7 +207,9 @@ class LiveRun:
         from serving.app import build_application, layout_of
 
         layout = layout_of(self._world.setting, self._labels())
-        application = build_application(self._world.setting, self._specs, self._cell.env_seed, layout, self.functions)
+        application = build_application(
+            self._world.setting, self._specs, self._cell.env_seed, layout, self.functions, self._options.audit
+        )
         return application, layout
 
     async def _deploy(self, application: Any) -> None:
@@ -300,6 +302,7 @@ class LiveRun:
             "address": options.address,
             "mode": options.mode,
             "trust": options.trust.model_dump(mode="json"),
+            "audit": options.audit.model_dump(mode="json"),
             "models": dict(options.models),
         }
 

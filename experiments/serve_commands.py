@@ -130,7 +130,8 @@ def serve(
     traces are shipped as py_modules; its nodes must offer the resources slot_POOL.
 
     `provisor status`, `mode` and `policy` talk to the run's admin API. The run file's `trust:` sets the alarms by
-    which the rule takes over, and the quiet after which the policy drives again.
+    which the rule takes over, and the quiet after which the policy drives again; its `audit:` sets how the guarantees
+    of tolerance tiers are watched.
 
     With --nodes aws every instance is a machine of EC2: --aws FILE says where and how they are bought, and `provisor
     cloud plan` shows it first. They join the Ray at --address by themselves and are given back at the end; `provisor
@@ -151,6 +152,7 @@ def serve(
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from controller.errors import UsageError, mismatch
+    from controller.tiers.audit_config import AuditConfig
     from controller.trust.config import TrustConfig
     from controller.trust.mode import Mode
     from envs.world import WorldChoice
@@ -203,6 +205,7 @@ def serve(
         function_terms=terms if serverless == "aws" else None,
         mode=chosen_mode,
         trust=TrustConfig() if run is None else run.trust,
+        audit=AuditConfig() if run is None else run.audit,
         has_admin=not no_admin,
         has_rehearsals=rehearsals,
         admin_host=admin_host,

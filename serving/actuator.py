@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from controller.compile import Setting
 from controller.measurements import WindowMeasurements
 from serving import ray_compat
 from serving.app import ROUTER, Layout
+from serving.demotion import DemotionLedger
 from serving.fleet import Fleet
 from serving.instances import RUNS, Phase, reported
 from serving.metrics import ObservationBuilder
@@ -57,6 +58,7 @@ class RayServe:
             force when it is set stays. Rules in front of somebody else's replicas go on, since those come and go by
             themselves.
         is_blind: Whether the router is to be left unread, in a rehearsal.
+        demotions: Of tiers, as routers told them.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RayServe:
         self.fleet = fleet
         self.stale_ticks = 0
         self._tables = router_tables(setting)
+        self.demotions = DemotionLedger(setting.class_names)
         self._layout = layout
         self._app = layout.app or app  # of the model deployments
         self._builder = builder
@@ -120,7 +123,8 @@ class RayServe:
         """The routers' rules with what serves now; None before the first decision."""
         if self._rules is None:
             return None
-        return Rules(**{**vars(self._rules), "serving": self.serving(), "target": self._coming()})
+        now = {"serving": self.serving(), "target": self._coming(), "demotions": self.demotions.all}
+        return Rules(**{**vars(self._rules), **now})
 
     def apply(self, actions: ActionArrays, plan: PlanArrays, shares: F64) -> None:
         """Starts every action in the ledger and prepares the routers' rules; `follow` carries both out."""
@@ -134,6 +138,20 @@ class RayServe:
         sequence = max(time.time_ns(), known + 1) if self._rules is None else self._rules.sequence + 1
         self._rules = rules_of(plan, shares, self.serving(), self._coming(), self._tables, sequence)
         self._sent_serving = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a controller that goes on needs to know of this world."""
+        return {
+            "fleet": self.fleet.snapshot(),
+            "builder": self._builder.snapshot(),
+            "demotions": self.demotions.snapshot(),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any], history: F64) -> None:
+        """Knows again what a snapshot holds; `history` comes from the journal."""
+        self.fleet.restore(snapshot["fleet"])
+        self._builder.restore(snapshot["builder"], history)
+        self.demotions.restore(snapshot["demotions"])
 
     def observe(self, tick: int | None = None) -> ObservationArrays:
         """Facts of the window that just ended, from the last `read`; `tick` ends with it, by default the next one."""
@@ -162,6 +180,8 @@ class RayServe:
             self._reading = await asyncio.wait_for(self._router.stats.remote(), _CALL_TIMEOUT_S)
         except AWAY:
             self._reading = None
+        if self._reading is not None and self._reading.audits is not None:
+            self.demotions.hear(self._reading.audits.demotions, self._now_s())
         return self._reading is not None
 
     async def first_observation(self) -> ObservationArrays:

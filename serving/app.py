@@ -16,6 +16,7 @@ from ray.serve.config import RequestRouterConfig
 
 from controller.arrays import SERVERLESS
 from controller.compile import Setting
+from controller.tiers.audit_config import AuditConfig
 from serving import ray_compat
 from serving.attached_call import AttachedOption
 from serving.aws.function_targets import FunctionTargets
@@ -84,6 +85,7 @@ def build_application(
     seed: int,
     layout: Layout,
     functions: FunctionTargets | None = None,
+    audit: AuditConfig | None = None,
 ) -> Any:
     """The bound application.
 
@@ -93,7 +95,9 @@ def build_application(
         seed: Keys the emulation's draws.
         layout: Of the same setting.
         functions: What runs calls of serverless pools; None: they are emulated.
+        audit: Of tiers; None for the defaults.
     """
+    audits = audit or AuditConfig()
     tables: RouterTables = router_tables(setting)
     deploy: Any = serve.deployment  # its overloads hide what it returns for a class
     replica = deploy(Replica)
@@ -121,7 +125,7 @@ def build_application(
     terms = {p: ServerlessTerms.of(setting.catalog, p) for p in serverless_pools}
     router = _router(layout)
     if functions is not None:
-        return router.bind(tables, terms, dict(specs), seed, options, functions)
+        return router.bind(tables, terms, dict(specs), seed, options, functions, audits)
     host = deploy(ServerlessHost).options(
         name=SERVERLESS_HOST,
         max_ongoing_requests=max(1, sum(t.limit for t in terms.values())),
@@ -129,10 +133,16 @@ def build_application(
         ray_actor_options=ON_HEAD,
         graceful_shutdown_wait_loop_s=0.1,
     )
-    return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)))
+    return router.bind(tables, terms, dict(specs), seed, options, host.bind(dict(specs)), audits)
 
 
-def build_attached(setting: Setting, options: Mapping[int, AttachedOption], seed: int, layout: Layout) -> Any:
+def build_attached(
+    setting: Setting,
+    options: Mapping[int, AttachedOption],
+    seed: int,
+    layout: Layout,
+    audit: AuditConfig | None = None,
+) -> Any:
     """The bound application that is our router alone, in front of deployments of somebody else.
 
     Args:
@@ -140,11 +150,12 @@ def build_attached(setting: Setting, options: Mapping[int, AttachedOption], seed
         options: What is called, by option.
         seed: Keys the draws of routing.
         layout: Of the same mapping.
+        audit: Of tiers; None for the defaults.
     """
     tables = router_tables(setting)
     # Their models take any input; only they can tell which are wrong.
     specs = {name: ModelSpec(name, reference=f"{layout.app}:attached") for name in setting.variant_names}
-    return _router(layout).bind(tables, {}, specs, seed, dict(options), None)
+    return _router(layout).bind(tables, {}, specs, seed, dict(options), None, audit or AuditConfig())
 
 
 def _router(layout: Layout) -> Any:

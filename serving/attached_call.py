@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from controller.errors import shown
 from serving import ray_compat
+from serving.model_object import plain
 from serving.replica import ModelFaultError
 
 
@@ -81,8 +82,3 @@ class AttachedCaller:
             # Else their replica would work on for nobody.
             response.cancel()
             raise
-
-
-def plain(value: Any) -> Any:
-    """An array or number of numpy or torch as plain values; anything else as it is."""
-    return value.tolist() if hasattr(value, "tolist") else value

@@ -15,6 +15,7 @@ from typing import Any
 from controller.config import load_object
 from controller.errors import ConfigError
 from serving import zoo
+from serving.digit_model import PIXELS
 from serving.model_object import Model, made
 
 
@@ -41,6 +42,11 @@ class ModelSpec:
     def input_fault(self, value: object) -> str:
         """Why a value cannot be an input; empty where it can. A user's model takes any JSON value."""
         return zoo.input_fault(value) if self.reference is None else ""
+
+    @property
+    def input_width(self) -> int | None:
+        """Numbers that an input is a list of; None for a user's model, of which it is not known."""
+        return PIXELS if self.reference is None else None
 
 
 def as_model(found: Any, path: str) -> Model:

@@ -86,8 +86,8 @@ class Cluster:
         self._closed = True
         from ray import serve
 
-        from serving.router import CONTROLLER_NAME as NAME
-        from serving.router import CONTROLLER_NAMESPACE as NAMESPACE
+        from serving.shell import CONTROLLER_NAME as NAME
+        from serving.shell import CONTROLLER_NAMESPACE as NAMESPACE
 
         shutdown_serve: Any = serve.shutdown
 

@@ -16,7 +16,7 @@ from serving.rules import RouterTables
 class InferRequest(BaseModel):
     """Body of `POST /v1/infer`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     input: Any = Field(description="one input; the image ladder takes 64 numbers in 0..16, 8 x 8 pixels row by row")
     task: str | None = Field(default=None, description="operator; needed only where the classes serve several")
@@ -26,6 +26,17 @@ class InferRequest(BaseModel):
     id: Annotated[int, Field(ge=0, lt=1 << 62)] | None = Field(
         default=None, description="keys the emulation's draws, so that a replayed request meets the same ones"
     )
+
+
+class TierAnswer(BaseModel):
+    """The tier that an answer keeps."""
+
+    tolerance: float
+    is_relative: bool = Field(description="the tolerance is a share of the best version's error")
+    objective: str
+    bound: float = Field(description="degradation that is not exceeded, at the confidence")
+    confidence: float
+    is_demoted: bool = Field(description="the bound was found broken; the best version answers alone")
 
 
 class InferAnswer(BaseModel):
@@ -42,6 +53,8 @@ class InferAnswer(BaseModel):
     )
     confidence: float | None = Field(default=None, description="of the answer, 0..1; null where the model tells none")
     variants: list[str] = Field(default=[], description="that answered, in order of time; several in a cascade alone")
+    tier: TierAnswer | None = Field(default=None, description="null for a class without one")
+    request_id: str | None = Field(default=None, description="names the request in POST /v1/feedback; tiers only")
 
 
 class ImpossibleError(Exception):
@@ -72,6 +85,8 @@ def match_class(asked: InferRequest, tables: RouterTables) -> int:
         raise ImpossibleError(f"task: expected one of {sorted(set(tables.operators))}, got nothing")
     latency_s = float("inf") if asked.max_latency_ms is None else asked.max_latency_ms / 1e3
     floor = asked.min_accuracy or 0.0
+    # Who states no tolerance gives up no accuracy: tiers are for those who ask for one.
+    rows = [c for c in rows if tables.tiers[c] is None] or rows
     fitting = [c for c in rows if tables.slo_s[c] <= latency_s and tables.accuracy_floor[c] >= floor]
     if not fitting:
         raise ImpossibleError(

@@ -177,8 +177,7 @@ class ServingController:
             self._journal_path, self._spec.header, is_continuing=True, after=None if memory is None else memory.place
         )
         if state:
-            self._fleet.restore(state["fleet"])
-            self._builder.restore(state["builder"], history)
+            self._world.restore(state, history)
         else:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
@@ -306,6 +305,7 @@ class ServingController:
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": self._loop_error(),
             "receipts": self._receipts.status(),
+            "demoted_tiers": self._world.demotions.reasons,
         }
 
     async def _run(self) -> None:
@@ -324,8 +324,7 @@ class ServingController:
     def _save(self) -> None:
         state = {
             "clock": vars(self._clock),
-            "fleet": self._fleet.snapshot(),
-            "builder": self._builder.snapshot(),
+            **self._world.snapshot(),
             "restarts": self._restarts,
             "trust": self._trusted.desk.state(),
             "admin_port": self._trusted.admin_port,
@@ -346,7 +345,7 @@ class ServingController:
         decision = verdict.decision
         decided_s = time.perf_counter() - began_s
         if self._journal is not None:
-            for event in verdict.events:
+            for event in (*verdict.events, *self._world.demotions.news()):
                 self._journal.event(*event)
             timings = {"decide_s": decided_s, "now_s": self._now_s()}
             self._journal.write(

@@ -13,8 +13,8 @@ from serving import ray_compat
 from serving.app import ON_HEAD
 from serving.controller_actor import ServingController
 from serving.controller_spec import ControllerSpec
-from serving.router import CONTROLLER_NAME as NAME
-from serving.router import CONTROLLER_NAMESPACE as NAMESPACE
+from serving.shell import CONTROLLER_NAME as NAME
+from serving.shell import CONTROLLER_NAMESPACE as NAMESPACE
 
 
 def start_controller(spec: ControllerSpec) -> Any:

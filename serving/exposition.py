@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from controller.arrays import BILL_TERMS, ActionArrays, ObservationArrays, PlanArrays
 from controller.latency import STEPS_PER_OCTAVE, bucket_edges
+from serving.audit_metrics import audit_families
 from serving.rules import RouterTables
 from serving.tally import RouterStats
 
@@ -88,7 +89,7 @@ def router_families(stats: RouterStats, tables: RouterTables) -> list[Metric]:
         for c, request_class in enumerate(tables.class_names):
             gauge.add_metric([request_class], float(values[c]))
         families.append(gauge)
-    families.append(_latency(stats, tables))
+    families += [_latency(stats, tables), *audit_families(stats, tables)]
     queue = GaugeMetricFamily("provisor_router_queue", "Requests queued now, by option", labels=["variant", "pool"])
     busy = CounterMetricFamily("provisor_router_busy_seconds", "Credit-seconds in service", labels=["variant", "pool"])
     for option in range(tables.num_options):

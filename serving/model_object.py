@@ -91,3 +91,8 @@ def paired(outputs: Sequence[Any], confidences: Sequence[float] | None, count: i
         if not 0.0 <= confidence <= 1.0:
             raise ValueError(f"model: expected confidences within 0..1, got {confidence}")
     return [ModelAnswer(output, confidence) for output, confidence in zip(outputs, told, strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """An array or number of numpy or torch as plain values; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value

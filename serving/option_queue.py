@@ -17,6 +17,7 @@ class OptionQueue:
 
     credits: int = 0
     credits_used: int = 0
+    audits: int = 0  # credits that audits of tiers hold, apart from those used
     in_service: int = 0  # copies
     waiting: int = 0  # copies, withdrawn ones left out
     waiting_of: Counter[int] = field(default_factory=Counter)  # the same by request class
@@ -25,7 +26,7 @@ class OptionQueue:
     @property
     def has_room(self) -> bool:
         """Whether a batch could start now."""
-        return self.credits_used < self.credits
+        return self.credits_used + self.audits < self.credits
 
     def push(self, copy: Copy) -> None:
         """Joins in order of arrival: at the tail, unless it waited elsewhere before."""

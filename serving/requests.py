@@ -64,6 +64,7 @@ class Request:
     payload: Any
     is_missed: bool = False
     is_hedged: bool = False
+    token: str = ""  # by which a caller tells the right answer of a request of a tier; empty for others
     outcome: Outcome | None = None
     copies: list[Copy] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)  # in order of time; more than one in a cascade alone

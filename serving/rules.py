@@ -23,6 +23,7 @@ from controller.arrays import (
 from controller.compile import Setting
 from controller.errors import UsageError, mismatch
 from controller.measurements import BINS_PER_TICK
+from controller.workload import ClassTier
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class RouterTables:
     cold_shape: I64  # (O,)
     shapes: F64  # (D, SHAPE_CELLS + 1)
     answers: AnswerArrays  # measured, for what answers of cascades are worth
+    tiers: tuple[ClassTier | None, ...]  # by class; None for one that promises no tolerance
+    credit_usd_per_s: F64  # (O,) rent of a machine by credit; 0 for serverless
     bin_s: float = 1.0  # of the bins that arrivals are counted in
 
     @property
@@ -133,8 +136,18 @@ def router_tables(setting: Setting) -> RouterTables:
         cold_shape=catalog.cold_shape.reshape(num_options),
         shapes=catalog.shapes,
         answers=setting.answers,
+        tiers=tuple(c.tier for c in setting.scenario.workload.classes),
+        credit_usd_per_s=(catalog.price_usd_per_s / np.maximum(catalog.concurrency, 1)).reshape(num_options),
         bin_s=setting.control.tick_s / BINS_PER_TICK,
     )
+
+
+@dataclass(frozen=True)
+class Demotion:
+    """A tier whose contract is known to be broken; its class is answered by the best version alone."""
+
+    request_class: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,7 @@ class Rules:
     serving: I64  # (O,) replicas that take requests, those under notice included
     target: I64  # (O,) replicas that exist or are wanted
     provisioned: I64  # (O,) serverless environments reserved
+    demotions: tuple[Demotion, ...] = ()  # that a router told of, so that one started anew knows of them
 
 
 def check_served(plan: PlanArrays) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from controller.arrays import F64, I64, LATENCY_BUCKETS
 from controller.latency import bucket_of
+from serving.auditor import AuditReading
 from serving.measured import Measured
 
 
@@ -119,6 +120,7 @@ class RouterStats:
     credits_used: I64  # (O,)
     warm: I64  # (P,) serverless environments
     provisioned: I64  # (O,) serverless environments reserved and warm
+    audits: AuditReading | None = None  # None for a router that makes none
 
 
 def difference(later: Tally, earlier: Tally | None) -> Tally:

@@ -11,7 +11,8 @@ the outcome.
 
 The tests bet: a capital of 1 grows by the factor 1 + b (x - limit) at each observation, with a bet b >= 0 that is
 chosen before it. While the mean, given what came before, is at most the limit, no betting makes the capital grow on
-average, so the probability that it ever reaches 1 / alpha is at most alpha (Ville's inequality), however often one looks.
+average, so the probability that it ever reaches 1 / alpha is at most alpha (Ville's inequality), however often one
+looks.
 
 Source:
     Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 2024; Howard et al.,
