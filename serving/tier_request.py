@@ -23,7 +23,7 @@ from serving.rules import RouterTables
 
 ObjectiveName = Literal["response_time", "cost"]
 OBJECTIVES: tuple[ObjectiveName, ...] = ("response_time", "cost")
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,12})?|\.\d{1,12}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
 _ROUNDING = 1e-12
 # 1.1 % is 0.011 to a caller, and 0.011000000000000001 after a division.
 
