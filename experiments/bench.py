@@ -30,6 +30,7 @@ from experiments.bench_record import record
 from experiments.bench_redundancy import redundant_kernel
 from experiments.bench_simpy import against_simpy
 from experiments.bench_slopes import slopes
+from experiments.bench_tiers import tier_lookup
 
 BLOCKS = 5
 DENSE = ((4, 1), (16, 1), (64, 1), (256, 1), (4, 8), (16, 8), (64, 8), (256, 8))
@@ -72,6 +73,7 @@ def main(arguments: list[str]) -> int:
     result |= environment(world)
     result |= learning(world)
     result |= ticks(world)
+    result |= tier_lookup(world.setting)
     if "--no-live" not in arguments:
         from experiments.bench_live import router_added
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from controller.keyed_random import AUDIT, stream_key, uniform
+from controller.keyed_random import stream_key, uniform
 from controller.tiers.audit_config import AuditConfig
-from serving.auditor import Audited, Auditor
+from serving.auditor import AUDIT, Audited, Auditor
 from serving.demotion import best_serving, without_tiers
 from serving.model_object import ModelAnswer
 from serving.queueing import RouterCore

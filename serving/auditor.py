@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from controller.arrays import F64, I64
-from controller.keyed_random import AUDIT, stream_key, uniform
+from controller.keyed_random import stream_key, uniform
 from controller.tiers.audit import MeanTest, may_differ, share_upper
 from controller.tiers.audit_config import AuditConfig
 from controller.tiers.generate import Tolerance
@@ -23,6 +23,9 @@ from controller.workload import ClassTier
 from serving.model_object import plain
 from serving.requests import Request
 from serving.rules import Demotion, RouterTables
+
+AUDIT = 1 << 16
+"""Stream of draws, far from those of `controller.keyed_random`: no simulated world makes audits."""
 
 _UNSAID = object()
 

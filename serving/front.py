@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serving import open_inference_routes
@@ -49,7 +50,7 @@ class Tiers(BaseModel):
     tiers: list[TierEntry]
 
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in (422, 500, 503, 504)}
+_REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in (400, 422, 500, 503, 504)}
 
 
 @app.post("/v1/infer", response_model=InferAnswer, responses=_REFUSALS)
@@ -68,7 +69,7 @@ async def tiers(shell: ShellGiven) -> Tiers:
     return Tiers(tiers=tier_entries(shell))
 
 
-@app.post("/v1/feedback", responses={422: {"model": Refused}})
+@app.post("/v1/feedback", responses={400: {"model": Refused}, 422: {"model": Refused}})
 async def feedback(told: Feedback, shell: ShellGiven) -> FeedbackAnswer:
     """Takes the right answer of a request of a tier, so that its degradation is tested and not only seen to differ."""
     return FeedbackAnswer(is_used=shell.told(told.request_id, told.output))
@@ -85,6 +86,13 @@ async def metrics(shell: ShellGiven) -> Response:
 async def health() -> dict[str, str]:
     """Answers while the router runs."""
     return {"status": "ok"}
+
+
+@app.exception_handler(HTTPException)
+async def wrong_request(request: Request, error: HTTPException) -> Response:
+    """What cannot be read or is not there, in the words of the protocol that was spoken."""
+    name = "error" if request.url.path.startswith(open_inference_routes.PREFIX) else "detail"
+    return JSONResponse({name: error.detail}, error.status_code, error.headers)
 
 
 @app.exception_handler(RequestValidationError)

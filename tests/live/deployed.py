@@ -57,13 +57,13 @@ class Live:
     def serving(self, variant, pool):
         return int(self.world.serving()[variant * 4 + pool])
 
-    def post(self, count=1, **fields):
+    def post(self, count=1, headers=None, **fields):
         """Sends requests at once; returns the responses in order."""
 
         async def send():
             async with httpx.AsyncClient(base_url=self.cluster.url, timeout=30) as client:
                 bodies = [{"input": self.images[i % len(self.images)], **fields} for i in range(count)]
-                return await asyncio.gather(*[client.post("/v1/infer", json=body) for body in bodies])
+                return await asyncio.gather(*[client.post("/v1/infer", json=body, headers=headers) for body in bodies])
 
         return self._run(send())
 
