@@ -208,6 +208,9 @@ def _status_lines(answer: dict[str, Any]) -> list[str]:
     spend = answer.get("day_spend_usd")
     if isinstance(spend, dict):
         lines.append(f"{sum(spend.values()):.4f} USD since the day began")
+    demoted = answer.get("demoted_tiers")
+    if isinstance(demoted, dict):
+        lines += [f"tier of {name} demoted: {reason}" for name, reason in demoted.items()]
     return lines
 
 

@@ -134,10 +134,13 @@ class AuditedCore(RouterCore):
 
     def _audit(self, now_s: float) -> list[Effect]:
         """Begins the audits that disturb nobody."""
+        busy: set[tuple[int, int]] = set()
         for _ in range(len(self._waiting_audits)):
             audited, tries = self._waiting_audits.popleft()
-            option = self._idle_option(audited)
+            place = (audited.request.request_class, audited.variant)
+            option = -1 if place in busy else self._idle_option(audited)
             if option < 0:
+                busy.add(place)
                 self._waiting_audits.append((audited, tries))
             else:
                 self._begin(audited, tries + 1, option, now_s)

@@ -91,7 +91,7 @@ async def health() -> dict[str, str]:
 @app.exception_handler(HTTPException)
 async def wrong_request(request: Request, error: HTTPException) -> Response:
     """What cannot be read or is not there, in the words of the protocol that was spoken."""
-    name = "error" if request.url.path.startswith(open_inference_routes.PREFIX) else "detail"
+    name = "error" if _is_protocol(request) else "detail"
     return JSONResponse({name: error.detail}, error.status_code, error.headers)
 
 
@@ -99,10 +99,16 @@ async def wrong_request(request: Request, error: HTTPException) -> Response:
 async def wrong_body(request: Request, error: RequestValidationError) -> Response:
     """Names every wrong field, in the words of the protocol that was spoken."""
     faults = [{"loc": list(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
-    if not request.url.path.startswith(open_inference_routes.PREFIX):
+    if not _is_protocol(request):
         return JSONResponse({"detail": faults}, status_code=422)
     text = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in faults)
     return JSONResponse({"error": text[:1000]}, status_code=400)
+
+
+def _is_protocol(request: Request) -> bool:
+    """Whether the Open Inference Protocol was spoken, under whatever prefix Serve routes to us."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")).startswith(open_inference_routes.PREFIX)
 
 
 app.include_router(open_inference_routes.router)

@@ -1,11 +1,13 @@
 """A router core in virtual time."""
 
+from controller.tiers.audit_config import AuditConfig
+from serving.audited import AuditedCore
 from serving.model_object import ModelAnswer
 from serving.queueing import RouterCore
 from serving.requests import Cancel, Reply, Send
 from serving.rules import router_tables
 from serving.serverless import ServerlessPool, ServerlessTerms
-from tests.unit.serving.worlds import rules, setting
+from tests.unit.serving.worlds import LARGE, SMALL, rules, setting
 
 STRICT, RELAXED = 0, 1
 LAMBDA_POOL = 2
@@ -86,3 +88,20 @@ class Driver:
         for queue in core.queues:
             assert queue.waiting >= 0
             assert queue.credits_used >= 0
+
+
+class AuditDriver(Driver):
+    """Every answer of the tier is audited; what the models answer is a function of variant and request."""
+
+    def __init__(self, of, says=lambda variant: "same", **audit):
+        super().__init__(of, confidence={SMALL: 0.9, LARGE: 0.9})
+        self.says = says
+        pools = self.core.serverless
+        self.core = AuditedCore(self.core.tables, pools, 1, AuditConfig.model_validate({"share": 1.0} | audit))
+
+    def answers(self, dispatch):
+        variant = dispatch.option // self.core.tables.num_pools
+        return [ModelAnswer(self.says(variant), self.confidence[variant]) for _ in dispatch.copies]
+
+    def reading(self):
+        return self.core.stats(self.now_s).audits

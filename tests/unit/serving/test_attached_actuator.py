@@ -12,7 +12,9 @@ from serving.app import Layout
 from serving.attached_fleet import attached_fleet
 from serving.fleet import Phase
 from serving.metrics import ObservationBuilder
-from tests.unit.serving.worlds import LARGE_SPOT, SMALL_OD, setting
+from tests.unit.serving.drivers import RELAXED, AuditDriver
+from tests.unit.serving.shells import cascade_of, tiered_setting
+from tests.unit.serving.worlds import LARGE_OD, LARGE_SPOT, SMALL_OD, setting
 
 NAMES = {SMALL_OD: "resnet-small", LARGE_SPOT: "resnet-large"}
 SHAPE = (2, 3, 2)
@@ -90,6 +92,25 @@ def acting(monkeypatch):
 @pytest.fixture
 def watching(monkeypatch):
     return World(monkeypatch, is_holding=True)
+
+
+def test_demotion_that_a_router_tells_is_in_the_rules_of_one_that_starts_anew(acting):
+    driver = AuditDriver(tiered_setting(), says=lambda variant: variant)
+    driver.use({SMALL_OD: 1, LARGE_OD: 1}, **cascade_of(RELAXED))
+    while not driver.reading().demotions:
+        driver.arrive(RELAXED)
+        driver.until(driver.now_s + 1.0)
+    acting.serve.stats = Method(lambda: driver.core.stats(driver.now_s))
+    acting.apply()
+    assert acting.world.rules().demotions == ()
+    assert asyncio.run(acting.world.read())
+    (demotion,) = acting.world.rules().demotions
+    assert demotion.request_class == RELAXED
+    ((kind, fields),) = acting.world.demotions.news()
+    assert (kind, fields["request_class"], fields["reason"]) == ("tier_demoted", "relaxed", demotion.reason)
+    again = RayServe(setting(), Layout(NAMES, {}), "provisor", acting.fleet, ObservationBuilder(setting()), float)
+    again.restore(acting.world.snapshot(), np.zeros((2, 360)))
+    assert again.demotions.all == (demotion,)
 
 
 def test_first_targets_are_those_that_stand(acting):

@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 
 from controller.arrays import AnswerArrays
-from controller.tiers.audit_config import AuditConfig
-from serving.audited import AuditedCore
 from serving.auditor import expected_disagreement, same
 from serving.demotion import DemotionLedger, best_serving, without_tiers
-from serving.model_object import ModelAnswer
 from serving.requests import Outcome
 from serving.rules import Demotion, router_tables
-from tests.unit.serving.drivers import RELAXED, STRICT, Driver
+from tests.unit.serving.drivers import RELAXED, STRICT, AuditDriver
 from tests.unit.serving.shells import cascade_of, tiered_setting
 from tests.unit.serving.worlds import (
     LARGE,
@@ -28,25 +25,8 @@ SURE, UNSURE = 0.9, 0.2
 ONE_OF_EACH = {SMALL_OD: 1, LARGE_OD: 1}
 
 
-class AuditDriver(Driver):
-    """Every answer of the tier is audited; what the models answer is a function of variant and request."""
-
-    def __init__(self, says=lambda variant: "same", of=None, **audit):
-        super().__init__(of or tiered_setting(), confidence={SMALL: SURE, LARGE: SURE})
-        self.says = says
-        pools = self.core.serverless
-        self.core = AuditedCore(self.core.tables, pools, 1, AuditConfig.model_validate({"share": 1.0} | audit))
-
-    def answers(self, dispatch):
-        variant = dispatch.option // self.core.tables.num_pools
-        return [ModelAnswer(self.says(variant), self.confidence[variant]) for _ in dispatch.copies]
-
-    def reading(self):
-        return self.core.stats(self.now_s).audits
-
-
 def audited_world(serving=None, **given):
-    world = AuditDriver(**given)
+    world = AuditDriver(tiered_setting(), **given)
     world.use(ONE_OF_EACH if serving is None else serving, **cascade_of(RELAXED))
     return world
 
@@ -197,7 +177,7 @@ def test_demotion_outlives_new_rules_and_comes_back_with_them_after_a_restart():
 def test_right_answers_that_callers_tell_test_the_degradation():
     # Without an expected disagreement nothing is tested but labels; no measured answers either.
     of = tiered_setting(disagreement=None)
-    world = AuditDriver(says=different, of=of)
+    world = AuditDriver(of, says=different)
     world.use(ONE_OF_EACH, **cascade_of(RELAXED))
     for _ in range(60):
         request = world.arrive(RELAXED)

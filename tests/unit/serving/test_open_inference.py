@@ -215,6 +215,13 @@ def test_body_that_is_no_json_is_an_error_of_the_protocol(client):
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
 
+def test_unknown_paths_and_methods_are_errors_of_the_protocol(client):
+    for answer in (client.get("/v2/nothing"), client.get("/v2/models/classify/infer")):
+        assert answer.status_code in (404, 405)
+        assert list(answer.json()) == ["error"]
+    assert list(client.get("/v1/nothing").json()) == ["detail"]
+
+
 def test_metadata_and_health_are_those_of_the_protocol(client):
     server = client.get("/v2").json()
     assert (server["name"], server["extensions"], set(server)) == ("provisor", [], {"name", "version", "extensions"})
