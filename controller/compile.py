@@ -26,6 +26,7 @@ from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
 from controller.scenario import Scenario
+from controller.tiers.compiled import TierArrays, check_tiers, compile_tiers, overflow_within_tiers, within_tiers
 from controller.workflows import CompiledWorkflows, check_served_alone, hops
 from controller.workload import RequestClass, Workflow
 
@@ -43,6 +44,7 @@ class Setting:
     zones: tuple[str, ...]
     answers: AnswerArrays
     strict: StrictLimits | None = None
+    tiers: TierArrays | None = None  # where a class has one
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,7 +85,10 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
     catalog = scenario.load_catalog() if catalog is None else catalog
     shapes: list[Distribution] = []
     compiled, zones = _compile_catalog(catalog, shapes)
-    workload = _compile_workload(scenario, catalog, compiled)
+    answers = _compile_answers(catalog)
+    variants = tuple(v.name for v in catalog.variants)
+    tiers = compile_tiers(scenario.workload.classes, variants, compiled, answers)
+    workload = _compile_workload(scenario, catalog, compiled, tiers)
     unscaled = ControlArrays(
         tick_s=scenario.control.tick_s,
         ticks_per_decision=scenario.control.ticks_per_decision,
@@ -101,7 +106,7 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
     )
     limits = compile_limits(scenario.limits, catalog, speed)
     strict = compile_strict_limits(scenario.limits, catalog, speed, control)
-    return Setting(scenario, catalog, compiled, workload, limits, control, zones, _compile_answers(catalog), strict)
+    return Setting(scenario, catalog, compiled, workload, limits, control, zones, answers, strict, tiers)
 
 
 def limits_for(setting: Setting, num_envs: int) -> LimitArrays:
@@ -232,7 +237,9 @@ def _compile_answers(catalog: Catalog) -> AnswerArrays:
     )
 
 
-def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArrays) -> WorkloadArrays:
+def _compile_workload(
+    scenario: Scenario, catalog: Catalog, compiled: CatalogArrays, tiers: TierArrays | None
+) -> WorkloadArrays:
     classes = scenario.workload.classes
     workflows = {w.name: w for w in scenario.workload.workflows}
     shape = (len(classes), *compiled.usable.shape)
@@ -276,7 +283,12 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         hop_s=hop_s,
         hop_usd=hop_usd,
     )
-    return workload._replace(overflow_option=overflow_options(compiled, workload))
+    if tiers is None:
+        return workload._replace(overflow_option=overflow_options(compiled, workload))
+    workload = within_tiers(workload, tiers)
+    check_tiers(workload, compiled, tiers, classes)
+    allowed = overflow_within_tiers(workload, compiled, tiers)
+    return workload._replace(overflow_option=overflow_options(compiled, workload._replace(allowed=allowed)))
 
 
 def _check_answerable(request_class: RequestClass, flow: Workflow, allowed: Bool, accuracy: F64, operator: I64) -> None:

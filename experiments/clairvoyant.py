@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from controller.arrays import F64, ObservationArrays
+from controller.compile import Setting
 from controller.config import parse_config
 from controller.errors import UsageError, mismatch
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.policies.registry import PolicySpec, make_policy, policy_file, read_spec
+from controller.policies.tiered import with_tiers
 from controller.ports import Policy
 from envs.world import Cell, World
 from experiments.forecast_samples import largest_ahead
@@ -65,6 +67,7 @@ class ClairvoyantMpc(MpcPolicy):
         settings: The rule's settings; its `quantile` and `forecaster` have no effect, `headroom` does.
         horizon_s: How far ahead the largest rate is told, in seconds of control time, > 0.
         name: Name in tables.
+        setting: What is decided for; None: the world's. One of more requests is told as many more.
 
     Raises:
         UsageError: The horizon is not positive, or it is reset for another number of envs than there are cells.
@@ -77,13 +80,16 @@ class ClairvoyantMpc(MpcPolicy):
         settings: MpcSettings | None = None,
         horizon_s: float = HORIZON_S,
         name: str = "clairvoyant",
+        setting: Setting | None = None,
     ) -> None:
         if not horizon_s > 0:
             raise UsageError(mismatch("horizon_s", "a number of seconds > 0", horizon_s))
         self._begin_s = world.start_s(cells)
         self._end_s = self._begin_s + world.cell_s
         self._rates = RatesAhead(world, horizon_s)
-        super().__init__(world.setting, settings, name=name)
+        setting = world.setting if setting is None else setting
+        self._times = setting.scenario.mean_rps / world.setting.scenario.mean_rps
+        super().__init__(setting, settings, name=name)
         self.interval_ticks = 1
 
     def reset(self, num_envs: int) -> None:
@@ -98,7 +104,8 @@ class ClairvoyantMpc(MpcPolicy):
         if count != len(self._begin_s):
             raise UsageError(mismatch("observation", f"{len(self._begin_s)} envs, one for each cell", count))
         at_s = self._begin_s + observation.tick * self.setting.control.tick_s
-        self.state.told[:, 0], self.state.told[:, 1] = self._rates.told(at_s, self._end_s)
+        now_rps, most_rps = self._rates.told(at_s, self._end_s)
+        self.state.told[:, 0], self.state.told[:, 1] = now_rps * self._times, most_rps * self._times
 
 
 def policy_in(world: World, cells: Sequence[Cell], choice: str | PolicySpec | Policy) -> Policy:
@@ -120,4 +127,5 @@ def policy_in(world: World, cells: Sequence[Cell], choice: str | PolicySpec | Po
     if spec.kind != CLAIRVOYANT:
         return make_policy(choice, world.setting)
     settings = parse_config(spec.settings, MpcSettings, CLAIRVOYANT)
-    return ClairvoyantMpc(world, cells, settings, name=spec.name or "clairvoyant")
+    name = spec.name or "clairvoyant"
+    return with_tiers(world.setting, lambda setting: ClairvoyantMpc(world, cells, settings, name=name, setting=setting))

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from controller.errors import InputError
 from controller.policies.registry import PolicySpec
 from controller.policies.solved import SolvedPolicy
+from controller.policies.tiered import bare_policy
 from controller.ports import Policy
 from envs.world import World
 from experiments.clairvoyant import policy_in
@@ -52,7 +53,8 @@ def run_day(job: DayJob) -> DayOutcome:
     except InputError as error:
         return DayOutcome(None, time.process_time() - began_s, str(error))
     outcome = replay_of(job.world).outcome(policy)
-    solver = policy.counts()._asdict() if isinstance(policy, SolvedPolicy) else None
+    bare = bare_policy(policy)
+    solver = bare.counts()._asdict() if isinstance(bare, SolvedPolicy) else None
     return DayOutcome(outcome, time.process_time() - began_s, solver=solver)
 
 

@@ -21,6 +21,7 @@ from controller.compile import Setting
 from controller.loop import Decision, DecisionLoop
 from controller.policies.registry import PolicySpec
 from controller.policies.solved import SolvedPolicy
+from controller.policies.tiered import bare_policy
 from controller.ports import Policy
 from envs.world import Cell, World
 from experiments.clairvoyant import policy_in
@@ -220,6 +221,7 @@ def roll(
         tally.observed(seen)
         for recorder in recorders:
             recorder.observed(seen)
-    if isinstance(loop.policy, SolvedPolicy):
-        tally.solver = [loop.policy.counts(env)._asdict() for env in range(num_envs)]
+    bare = bare_policy(loop.policy)
+    if isinstance(bare, SolvedPolicy):
+        tally.solver = [bare.counts(env)._asdict() for env in range(num_envs)]
     return tally

@@ -60,7 +60,8 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
             a policy file, `*.provisor`, or one with settings of its rule replaced, `FILE.provisor:miss_multiplier=2`;
             a class of your own, `module:Class`, called with the setting alone; where a YAML file gives it
             settings, as the kinds are, with (setting, settings, name=...).
-        setting: What it decides for.
+        setting: What it decides for. Where a class has a tier, the policy is made for the steps of the tiers' cascades
+            instead, and its plans are made to carry the cascades (`controller.policies.tiered`).
 
     Returns:
         The policy, named by kind, file or class.
@@ -69,6 +70,15 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
         ConfigError: Nothing of that name, or wrong settings.
         PolicyFileError: A policy file that is damaged or does not fit.
     """
+    if setting.tiers is not None:
+        # Imports the learned policy, which few settings need.
+        from controller.policies.tiered import with_tiers
+
+        return with_tiers(setting, lambda expanded: _bare(spec, expanded))
+    return _bare(spec, setting)
+
+
+def _bare(spec: str | PolicySpec, setting: Setting) -> Policy:
     if isinstance(spec, PolicySpec):
         return _rule(spec, setting, f"policy '{spec.kind}'")
     text = spec.strip()

@@ -13,6 +13,8 @@ from controller.arrays import ObservationArrays, PlanArrays
 from controller.errors import clipped
 from controller.loop import DecisionLoop, Proposal
 from controller.policies.solved import SolvedPolicy
+from controller.policies.tiered import bare_policy
+from controller.ports import Policy
 from controller.trust.config import TrustConfig
 from controller.trust.drift import DriftTest, KnowsItsInputs
 from controller.trust.probation import Alarm
@@ -126,9 +128,10 @@ def warm(loop: DecisionLoop, blank: ObservationArrays) -> PlanArrays:
     return plan
 
 
-def is_ours(policy: object) -> bool:
+def is_ours(policy: Policy) -> bool:
     """Whether a policy's code is compiled and shipped with this program, and so runs without a deadline.
 
     A program that a solver solves every minute has its own time limit, but that is no guarantee.
     """
-    return type(policy).__module__.startswith(_OURS) and not isinstance(policy, SolvedPolicy)
+    bare = bare_policy(policy)
+    return type(bare).__module__.startswith(_OURS) and not isinstance(bare, SolvedPolicy)

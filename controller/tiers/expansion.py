@@ -1,0 +1,185 @@
+"""Tiers as plain request classes: what a planner sees of cascades, and how its plan becomes one that has them.
+
+Every step of a tier's cascade is a class of its own that only the step's variant may answer: as many requests as reach
+the step, a part of the SLO, and no accuracy to choose. So any planner provisions every step without knowing cascades.
+Folded back, a plan keeps its replicas, and a class takes the limits of its first step, where its requests arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from controller.arrays import F64, I64, Bool, ObservationArrays, PlanArrays, WorkloadArrays, empty_plan
+from controller.compile import Setting
+from controller.tiers.compiled import TierArrays, step_times_s
+from controller.workload import RequestClass
+
+LEAST_WORK = 1e-3
+"""Work of a step, in requests per request of its class, where the measured answers never reach it: live ones may."""
+
+_COUNTS = ("arrivals", "answered", "missed", "shed", "failed", "day_arrivals", "day_answered", "day_missed")
+_OF_FIRST_STEP = ("overflow_after_s", "overflow_fraction", "hedge_after_s", "shed_limit")
+_OF_PLAIN_CLASS = (
+    *("cascade_variant", "cascade_threshold", "cascade_concurrent", "collage_variant", "collage_after_s", "shares"),
+)
+_OF_NO_CLASS = ("replicas", "batch_size", "batch_wait_s", "fixed_shares", "need_rps", "reasons")
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """The classes (E) that a planner sees in place of those of a setting (C): plain ones, and steps of tiers.
+
+    Attributes:
+        setting: What the planner decides for, without tiers.
+        tiers: Those of the real setting.
+        classes: (E,) real class of each.
+        steps: (E,) of its class's cascade; -1 for a plain class.
+        work: (E,) its requests per request of the real class.
+    """
+
+    setting: Setting
+    tiers: TierArrays
+    classes: I64
+    steps: I64
+    work: F64
+
+    @property
+    def first(self) -> I64:
+        """Row of each real class, (C,); of a tier its first step."""
+        return np.flatnonzero(self.steps <= 0)
+
+    @property
+    def has_cascade(self) -> Bool:
+        """Classes (C,) whose plan carries the tier's cascade.
+
+        Of one variant it has a single step, unless the answers are not measured: then no other variant is allowed.
+        """
+        return np.asarray(self.tiers.is_measured | (self.tiers.variant[:, 1] >= 0))
+
+    def seen(self, observation: ObservationArrays) -> ObservationArrays:
+        """The observation by rows: a step sees its part of the class's requests, and its variant's part of the queue.
+
+        Its answers have the accuracy of its variant, so none is ever owed.
+        """
+        classes, is_step = self.classes, self.steps >= 0
+        parts: dict[str, Any] = {
+            name: np.rint(getattr(observation, name)[:, classes] * self.work).astype(np.int64) for name in _COUNTS
+        }
+        parts["history"] = observation.history[:, classes] * self.work[:, None]
+        parts["latency"] = np.rint(observation.latency[:, classes] * self.work[:, None]).astype(np.int64)
+        for total, count in (("accuracy_sum", "answered"), ("day_accuracy_sum", "day_answered")):
+            of_variant = self.setting.workload.accuracy_floor * parts[count]
+            parts[total] = np.where(is_step, of_variant, getattr(observation, total)[:, classes])
+        parts["waiting"] = self._waiting(observation)
+        return observation._replace(**parts)
+
+    def empty_plan(self, num_envs: int) -> PlanArrays:
+        """Buffers for `fold`."""
+        num_variants, num_pools, _ = self.setting.shape
+        return empty_plan(num_envs, (num_variants, num_pools, len(self.first)))
+
+    def fold(self, plan: PlanArrays, into: PlanArrays) -> PlanArrays:
+        """The plan for the real classes.
+
+        What is no class's own (replicas, batches, reasons) is shared with `plan`: a planner that looks at its last plan
+        sees what the guard made of it. Shares that a planner fixes hold for plain classes; those of a tier follow the
+        capacity of each step's variant.
+
+        Args:
+            plan: For the rows.
+            into: Buffers of `empty_plan`, overwritten.
+        """
+        first, tiers = self.first, self.tiers
+        is_plain = tiers.variant[:, 0] < 0
+        for name in _OF_FIRST_STEP:
+            getattr(into, name)[...] = getattr(plan, name)[:, first]
+        for name in _OF_PLAIN_CLASS:
+            getattr(into, name)[:, is_plain] = getattr(plan, name)[:, first[is_plain]]
+        with_cascade = self.has_cascade
+        into.cascade_variant[:, with_cascade] = tiers.variant[with_cascade]
+        into.cascade_threshold[:, with_cascade] = tiers.threshold[with_cascade]
+        into.cascade_concurrent[:, with_cascade] = tiers.is_concurrent[with_cascade]
+        return into._replace(**{name: getattr(plan, name) for name in _OF_NO_CLASS})
+
+    def _waiting(self, observation: ObservationArrays) -> I64:
+        """Queued requests by row: a tier's are in its steps' queues as all requests there are."""
+        waiting: I64 = observation.waiting[:, self.classes].copy()
+        queued = observation.queue.sum(axis=2)
+        for c, second in zip(self.classes[self.steps == 1], np.flatnonzero(self.steps == 1), strict=True):
+            steps = self.tiers.variant[c][self.tiers.variant[c] >= 0]
+            by_step = queued[:, steps]
+            total = np.maximum(by_step.sum(axis=1), 1)
+            later = observation.waiting[:, c, None] * by_step[:, 1:] // total[:, None]
+            waiting[:, second : second + len(steps) - 1] = later
+            waiting[:, second - 1] -= later.sum(axis=1)
+        return waiting
+
+
+def expand(setting: Setting) -> Expansion:
+    """The rows of a setting that has tiers.
+
+    A class's time to wait (its SLO less the least that its steps take) is split evenly over steps that follow one
+    another; steps that start together have all of it.
+    """
+    tiers, wl, cat = setting.tiers, setting.workload, setting.catalog
+    assert tiers is not None
+    classes, steps, work, slo_s = [], [], [], []
+    for c in range(len(wl.share)):
+        variants = tiers.variant[c][tiers.variant[c] >= 0]
+        count = max(1, len(variants))
+        classes += [c] * count
+        steps += list(range(count)) if len(variants) else [-1]
+        work += np.maximum(tiers.work[c, :count], LEAST_WORK).tolist() if len(variants) else [1.0]
+        slo_s += _step_slos_s(setting, c) if len(variants) > 1 else [float(wl.slo_s[c])]
+    of = np.array(classes)
+    share = wl.share[of] * work
+    allowed, floor = wl.allowed[of].copy(), wl.accuracy_floor[of].copy()
+    overflow, floor_each = wl.overflow_option[of].copy(), wl.floor_each[of].copy()
+    for row, step in enumerate(steps):
+        if step < 0:
+            continue
+        v = tiers.variant[of[row], step]
+        allowed[row, np.arange(len(cat.accuracy)) != v] = False
+        allowed[row, v] &= cat.service_s[v, :, 1] + wl.network_s[of[row], v] <= slo_s[row] + 1e-12
+        floor[row], floor_each[row] = cat.accuracy[v], False
+        if step > 0:
+            overflow[row] = -1  # requests overflow where they arrive
+    by_row = {name: getattr(wl, name)[of] for name in WorkloadArrays._fields if name not in ("hop_s", "hop_usd")}
+    by_row |= {"share": share / share.sum(), "slo_s": np.array(slo_s), "accuracy_floor": floor, "allowed": allowed}
+    by_row |= {"overflow_option": overflow, "floor_each": floor_each}
+    workload = wl._replace(**by_row)
+    scenario = setting.scenario
+    rows = tuple(
+        _row_of(scenario.workload.classes[c], step, workload, row)
+        for row, (c, step) in enumerate(zip(classes, steps, strict=True))
+    )
+    # A tick's requests are those of all steps: shares and mean rate count them so.
+    expanded = scenario.model_copy(
+        update={
+            "workload": scenario.workload.model_copy(update={"classes": rows}),
+            "mean_rps": scenario.mean_rps * float(share.sum()),
+        }
+    )
+    seen = replace(setting, scenario=expanded, workload=workload, tiers=None)
+    return Expansion(seen, tiers, of, np.array(steps), np.array(work))
+
+
+def _step_slos_s(setting: Setting, c: int) -> list[float]:
+    """SLO of each step of class `c`."""
+    tiers, wl = setting.tiers, setting.workload
+    assert tiers is not None
+    times_s = step_times_s(setting.catalog, wl, tiers, c)
+    if tiers.is_concurrent[c]:
+        return [float(wl.slo_s[c])] * len(times_s)
+    slack_s = float(wl.slo_s[c] - times_s.sum())
+    return [float(time_s) + slack_s / len(times_s) for time_s in times_s]
+
+
+def _row_of(request_class: RequestClass, step: int, workload: WorkloadArrays, row: int) -> RequestClass:
+    name = request_class.name if step <= 0 else f"{request_class.name}.{step + 1}"
+    fields = {"share": float(workload.share[row]), "slo_s": float(workload.slo_s[row])}
+    fields["accuracy_floor"] = float(workload.accuracy_floor[row])
+    return request_class.model_copy(update={"name": name, "tier": None, **fields})
