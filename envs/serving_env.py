@@ -122,7 +122,7 @@ class ServingEnv(gym.Env[F32, F32]):
 
     def planned(self) -> PlanArrays:
         """The last plan of the rule under its knobs, copied; a plan for nothing before the first step."""
-        return PlanArrays._make(array[:1].copy() for array in self.stepper.plan)
+        return PlanArrays._make(array[:1].copy() for array in self.stepper.applied)
 
     def snapshot(self) -> EnvSnapshot:
         """Copies the whole state: simulator, rule, market, counters of the episode, and what seeds the next ones.

@@ -13,16 +13,19 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.arrays import F64, I64, Bool, ObservationArrays, empty_observation, empty_plan
+from controller.arrays import F64, I64, Bool, ObservationArrays, PlanArrays, empty_observation, empty_plan
 from controller.compile import limits_for
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.forecaster_file import forecaster_named
 from controller.forms import FORMS, KNOB_FORM, Form, form_size, seen_for, seen_size
 from controller.observation import CLIP, OBSERVATION_SIZE
 from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.policies.tiered import with_tiers
 from controller.rule_arrays import KNOB_RANGE, NUM_KNOBS, ForecastArrays, MpcState, new_mpc_state
+from controller.tiers.expansion import expand
 from envs.compiled_runs import FormRun, MpcRun, buffers
 from envs.simulator import Simulator
+from envs.tiered_runs import TieredRun
 from envs.world import World
 
 F32 = NDArray[np.float32]
@@ -90,10 +93,17 @@ class Stepper:
         self.simulator = Simulator(setting, world.supply(), self.size, threads)
         self.base = options.base or MpcSettings()
         self.forecast = options.forecast or forecaster_named(self.base.forecaster)
-        self.rule_arrays = self.base.arrays(setting)
-        self.rule_state = new_mpc_state(self.size, setting.shape, len(self.forecast.levels))
-        self._new_rule_state = new_mpc_state(1, setting.shape, len(self.forecast.levels))
-        self.plan = empty_plan(self.size, setting.shape)
+        self._expansion = None if setting.tiers is None else expand(setting)
+        if self._expansion is not None and options.action != "knobs":
+            raise ScenarioError(
+                mismatch(f"{setting.scenario.name}: action", "knobs where classes have tiers", options.action)
+            )
+        # What rule and policy decide for: where classes have tiers, the steps of their cascades.
+        self._rows = rows = setting if self._expansion is None else self._expansion.setting
+        self.rule_arrays = self.base.arrays(rows)
+        self.rule_state = new_mpc_state(self.size, rows.shape, len(self.forecast.levels))
+        self._new_rule_state = new_mpc_state(1, rows.shape, len(self.forecast.levels))
+        self.plan = empty_plan(self.size, rows.shape)
         self.actions, self.shares = buffers(setting, self.size)
         num_variants, num_pools, _ = setting.shape
         self.knobs: F64 = np.zeros((self.size, NUM_KNOBS))
@@ -110,7 +120,7 @@ class Stepper:
         self._seeds: I64 = np.zeros(self.size, np.int64)
         self._start_s: F64 = np.zeros(self.size)
         self._spot_start_s: F64 = np.zeros(self.size)
-        self._sizer = MpcPolicy(setting, self.base, self.forecast)
+        self._sizer = with_tiers(setting, lambda rows: MpcPolicy(rows, self.base, self.forecast))
         control = setting.control
         self.step_s = control.tick_s * control.ticks_per_decision
         self.reference_usd = self._mean_load_usd()
@@ -118,6 +128,9 @@ class Stepper:
         # A floor on each request is kept by the choice of variants: nothing is ever owed.
         self._binds = np.where(setting.workload.floor_each, 0.0, 1.0)
         self._floors = setting.workload.accuracy_floor * self._binds
+        self._accuracy_usd = self.rule_arrays.accuracy_usd
+        if self._expansion is not None:
+            self._accuracy_usd = self._accuracy_usd[self._expansion.first]  # 0 for a tier, which has no choice
         seen = seen_size(options.action, setting.shape)
         self.observation_space = gym.spaces.Box(-CLIP, CLIP, (seen,), np.float32)
         self.action_space = gym.spaces.Box(*KNOB_RANGE, (width,), np.float32)
@@ -132,7 +145,17 @@ class Stepper:
             self.actions,
             self.shares,
         )
-        self._run = rule if options.action == "knobs" else FormRun(rule, self.forms, self.acted)
+        self._run = self._run_of(rule)
+
+    def _run_of(self, rule: MpcRun) -> MpcRun | FormRun | TieredRun:
+        if self._expansion is not None:
+            return TieredRun(rule, self._expansion, self._expansion.empty_plan(self.size))
+        return rule if self.options.action == "knobs" else FormRun(rule, self.forms, self.acted)
+
+    @property
+    def applied(self) -> PlanArrays:
+        """The plans in force, by the setting's own classes."""
+        return self._run.applied if isinstance(self._run, TieredRun) else self.plan
 
     def reset(self) -> F32:
         """Starts a new episode in every env; returns observations (N, D)."""
@@ -164,7 +187,7 @@ class Stepper:
         # What is owed to the day's mean is priced, and so is a surplus: borrowed accuracy is no gain, and accuracy
         # bought while it is cheap is worth what it saves later.
         lacking = self._floors * (totals.answered - answered) - self._binds * (totals.accuracy_sum - accuracy_sum)
-        borrowed = lacking @ self.rule_arrays.accuracy_usd / self.reference_usd
+        borrowed = lacking @ self._accuracy_usd / self.reference_usd
         loss = cost + options.miss_weight * self.dial * misses + options.accuracy_weight * borrowed
         value = -loss * options.reward_scale
         rewards = value[: self.num_envs] - value[self.num_envs :] if options.twin else value
@@ -292,17 +315,17 @@ class Stepper:
     def _encode(self, lo: int, hi: int) -> None:
         from controller.kernels.encode import encode
 
-        setting = self.setting
+        rows, observed = self._rows, self.simulator.observation
         encode(
-            setting.catalog,
-            setting.workload,
-            setting.control,
+            rows.catalog,
+            rows.workload,
+            rows.control,
             self.rule_arrays,
             self.forecast,
             self.knobs,
             self.dial,
             self.rule_state,
-            self.simulator.observation,
+            observed if self._expansion is None else self._expansion.seen(observed),
             self.plan,
             self.encoded,
             lo,

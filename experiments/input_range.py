@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from controller.arrays import F64, ObservationArrays, PlanArrays
 from controller.policies.learned import LearnedPolicy
 from controller.policies.policy_file import InputRange, PolicyContent
+from controller.policies.tiered import bare_policy, with_tiers
 from controller.trust.config import DriftConfig
 from controller.trust.drift import DriftTest
 from envs.world import World
@@ -93,8 +94,10 @@ def inputs_on(world: World, content: PolicyContent, stretches: Stretches) -> NDA
     """Inputs of a policy that drives stretches of a world's days, (ticks, stretches, D)."""
     length_s = stretches.window_s / world.setting.scenario.speed
     replay = Replay(stretched(world, stretches.windows, length_s, stretches.seed), stretches.seed)
-    watched = WatchedPolicy(LearnedPolicy(world.setting, content))
-    replay.outcome(watched)
+    policy = with_tiers(world.setting, lambda setting: WatchedPolicy(LearnedPolicy(setting, content)))
+    replay.outcome(policy)
+    watched = bare_policy(policy)
+    assert isinstance(watched, WatchedPolicy)  # as it was made
     return np.stack(watched.inputs)
 
 

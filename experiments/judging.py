@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.compile import Setting
+from controller.policies.tiered import with_tiers
 from controller.ports import Policy
 from envs.world import World
 from experiments.objective import ObjectiveConfig, Outcome, Score, score
@@ -60,7 +61,7 @@ class Judge:
         found = []
         for index, replay in enumerate(self._replays):
             setting = replay.world.setting
-            outcome = replay.outcome(make(setting))
+            outcome = replay.outcome(with_tiers(setting, make))
             names = np.array([trace for trace, _ in replay.world.parts])
             for trace in dict.fromkeys(names.tolist()):
                 part = part_of(outcome, names == trace)

@@ -166,6 +166,71 @@ def table_(file: str) -> int:
     return EXIT_DONE
 
 
+@tiers.command()
+@click.argument("file", metavar="TIERS.json")
+@click.option("--calibration", required=True, metavar="TABLE.npz", help="What the tiers were generated from.")
+@click.option("--scenario", "base", default="default", show_default=True, metavar="NAME|FILE", help="Has all else.")
+@click.option(
+    "--mix", metavar="OBJECTIVE:TOLERANCE=SHARE,...", help="Who asks for what.  [default: every tier equally often]"
+)
+@click.option("--rps", type=float, metavar="N", help="Mean requests/s.  [default: as the scenario]")
+@click.option("--slo-response-time", type=float, metavar="S", help="SLO.  [default: 4 times the best version's time]")
+@click.option("--slo-cost", type=float, metavar="S", help="SLO.  [default: 12 times the best version's time]")
+@click.option(
+    "--pool", "pools", multiple=True, metavar="POOL", help="Repeatable.  [default: all without an accelerator]"
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Scenario and catalog.")
+@click.option("--force", is_flag=True, help="Replace --out where it exists.")
+def scenario(
+    file: str,
+    calibration: str,
+    base: str,
+    mix: str | None,
+    rps: float | None,
+    slo_response_time: float | None,
+    slo_cost: float | None,
+    pools: tuple[str, ...],
+    out: Path,
+    force: bool,
+) -> int:
+    """Write a scenario whose classes are tiers, and a catalog whose variants are the calibration's versions.
+
+    Any verb that takes a scenario takes it: every policy plans for the steps of the tiers' cascades, and simulated
+    requests are answered by the calibration's rows. Service times are the calibration's, times how fast each pool is by
+    the scenario's catalog.
+
+    \b
+    Example:
+      provisor tiers scenario tiers.json --calibration speech.npz --mix cost:0=0.5,cost:0.05=0.5 --out mine
+      provisor evaluate --scenario mine/scenario.yaml --policy mpc
+    """
+    from controller.compile import compile_scenario
+    from controller.errors import UsageError, mismatch
+    from controller.scenario import load_scenario
+    from controller.tiers.calibration import load_calibration
+    from controller.tiers.generate import Objective
+    from controller.tiers.tier_file import load_tiers
+    from experiments.calibrated import require_new
+    from experiments.tiers.scenarios import SLO_TIMES, catalog_of, even_mix, read_mix, scenario_of, write_scenario
+
+    require_new(out / "scenario.yaml", "--out", force)
+    table, found, source = load_calibration(calibration), load_tiers(file), load_scenario(base)
+    if table.digest() != found.calibration_sha256:
+        expected = f"the calibration that {file} was generated from (sha256 {found.calibration_sha256[:12]})"
+        raise UsageError(mismatch("--calibration", expected, f"{calibration} ({table.digest()[:12]})"))
+    named = found.named()
+    parts = even_mix(named) if mix is None else read_mix(mix, named[0].tolerance.is_relative)
+    name = f"{Path(calibration).stem.lower()}-tiers"
+    catalog = catalog_of(table, source.load_catalog(), name, pools)
+    best_s = min(one.service_s(1) for one in catalog.profiles if one.variant == found.best)
+    given = {Objective.RESPONSE_TIME: slo_response_time, Objective.COST: slo_cost}
+    slo_s = {one: SLO_TIMES[one] * best_s if own is None else own for one, own in given.items()}
+    made = scenario_of(table, named, parts, source, catalog, name, mean_rps=rps, slo_s=slo_s)
+    compile_scenario(made, catalog)
+    click.echo(f"wrote {write_scenario(made, catalog, out)}: {len(parts)} tiers, {len(table.versions)} versions")
+    return EXIT_DONE
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
 @click.option(
@@ -177,11 +242,21 @@ def table_(file: str) -> int:
     help="A calibration, named after its task; repeatable.  [default: those kept with the code]",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Cuts of each calibration.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0.0, max=24.0),
+    default=24.0,
+    show_default=True,
+    help="Of a trace day on which the whole service is simulated; 0 leaves this part out.",
+)
 @click.option("--out", default="runs/experiment/tiers", show_default=True, metavar="DIR", help="Folder of results.")
-def judge(check: bool, tables: tuple[Path, ...], seeds: int, out: str) -> int:
+def judge(check: bool, tables: tuple[Path, ...], seeds: int, hours: float, out: str) -> int:
     """What tolerance tiers save, and whether they keep their promise on requests that they were not made from.
 
-    Every calibration is cut anew for each seed: rules are searched and proved on most of it and judged on the rest.
+    Every calibration is cut anew for each seed: rules are searched and proved on a part of it and judged on the rest.
+    Then a service is simulated whose callers ask for all tiers, on a recorded day where PROVISOR_DATA is set: answered
+    by the best version alone, by the tiers' single versions, and by cascades, at equal attainment.
+
     Writes tables (JSON, CSV), plots (PNG) and one page (HTML).
 
     \b
@@ -191,7 +266,7 @@ def judge(check: bool, tables: tuple[Path, ...], seeds: int, out: str) -> int:
     """
     from experiments.tiers.run import run_study
 
-    _, holds = run_study(Path(out), lambda line: click.echo(line, err=True), tables, seeds)
+    holds = run_study(Path(out), lambda line: click.echo(line, err=True), tables, seeds, hours).holds
     return EXIT_DONE if holds or not check else EXIT_FAILED
 
 

@@ -89,10 +89,9 @@ def check_tiers(wl: WorkloadArrays, cat: CatalogArrays, tiers: TierArrays, class
             the floor is above what the answers are right by.
     """
     for c in np.flatnonzero(tiers.variant[:, 0] >= 0):
-        where = f"workload.classes[{classes[c].name}]"
-        steps = tiers.variant[c][tiers.variant[c] >= 0]
-        assert (tier := classes[c].tier) is not None
-        for name, v in zip(tier.variants, steps, strict=True):
+        where, tier = f"workload.classes[{classes[c].name}]", classes[c].tier
+        assert tier is not None  # it has steps
+        for name, v in zip(tier.variants, tiers.variant[c], strict=False):
             if not wl.allowed[c, v].any():
                 raise ScenarioError(
                     f"{where}.tier.variants: expected variants that may answer the class within its SLO and floor, "
@@ -126,7 +125,7 @@ def overflow_within_tiers(wl: WorkloadArrays, cat: CatalogArrays, tiers: TierArr
 
 
 def step_times_s(cat: CatalogArrays, wl: WorkloadArrays, tiers: TierArrays, c: int) -> F64:
-    """Seconds that each step of a class takes at least: on a machine, where one serves it, alone and without waiting."""
+    """Least seconds that each step of a class takes, without waiting: on a machine, where one can serve it."""
     times_s = []
     for v in tiers.variant[c][tiers.variant[c] >= 0]:
         taken_s = cat.service_s[v, :, 1] + wl.network_s[c, v]

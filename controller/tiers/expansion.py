@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.arrays import F64, I64, Bool, ObservationArrays, PlanArrays, WorkloadArrays, empty_plan
 from controller.compile import Setting
@@ -64,15 +65,15 @@ class Expansion:
 
         Its answers have the accuracy of its variant, so none is ever owed.
         """
-        classes, is_step = self.classes, self.steps >= 0
+        is_step = self.steps >= 0
         parts: dict[str, Any] = {
-            name: np.rint(getattr(observation, name)[:, classes] * self.work).astype(np.int64) for name in _COUNTS
+            name: np.rint(self._by_row(getattr(observation, name)) * self.work).astype(np.int64) for name in _COUNTS
         }
-        parts["history"] = observation.history[:, classes] * self.work[:, None]
-        parts["latency"] = np.rint(observation.latency[:, classes] * self.work[:, None]).astype(np.int64)
+        parts["history"] = self._by_row(observation.history) * self.work[:, None]
+        parts["latency"] = np.rint(self._by_row(observation.latency) * self.work[:, None]).astype(np.int64)
         for total, count in (("accuracy_sum", "answered"), ("day_accuracy_sum", "day_answered")):
             of_variant = self.setting.workload.accuracy_floor * parts[count]
-            parts[total] = np.where(is_step, of_variant, getattr(observation, total)[:, classes])
+            parts[total] = np.where(is_step, of_variant, self._by_row(getattr(observation, total)))
         parts["waiting"] = self._waiting(observation)
         return observation._replace(**parts)
 
@@ -104,9 +105,13 @@ class Expansion:
         into.cascade_concurrent[:, with_cascade] = tiers.is_concurrent[with_cascade]
         return into._replace(**{name: getattr(plan, name) for name in _OF_NO_CLASS})
 
+    def _by_row(self, of_class: NDArray[Any]) -> NDArray[Any]:
+        # An index would leave another order in memory, for which every kernel were compiled anew.
+        return np.take(of_class, self.classes, axis=1)
+
     def _waiting(self, observation: ObservationArrays) -> I64:
         """Queued requests by row: a tier's are in its steps' queues as all requests there are."""
-        waiting: I64 = observation.waiting[:, self.classes].copy()
+        waiting: I64 = self._by_row(observation.waiting)
         queued = observation.queue.sum(axis=2)
         for c, second in zip(self.classes[self.steps == 1], np.flatnonzero(self.steps == 1), strict=True):
             steps = self.tiers.variant[c][self.tiers.variant[c] >= 0]
@@ -126,7 +131,10 @@ def expand(setting: Setting) -> Expansion:
     """
     tiers, wl, cat = setting.tiers, setting.workload, setting.catalog
     assert tiers is not None
-    classes, steps, work, slo_s = [], [], [], []
+    classes: list[int] = []
+    steps: list[int] = []
+    work: list[float] = []
+    slo_s: list[float] = []
     for c in range(len(wl.share)):
         variants = tiers.variant[c][tiers.variant[c] >= 0]
         count = max(1, len(variants))

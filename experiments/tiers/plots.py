@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,16 +17,17 @@ from matplotlib.figure import Figure
 from controller.tiers.generate import Objective
 from experiments.figures import COLOURS, STYLE, svg_of
 from experiments.tiers.study import TOLERANCES, TaskStudy
+from experiments.tiers.workload import WorkloadStudy
 
 _DPI = 150
 _LABELS = {Objective.RESPONSE_TIME: "response time", Objective.COST: "cost"}
 
 
-def draw(studies: Sequence[TaskStudy], directory: Path) -> list[tuple[str, str]]:
+def draw(studies: Sequence[TaskStudy], workloads: Sequence[WorkloadStudy], directory: Path) -> list[tuple[str, str]]:
     """Saves every plot as PNG; returns caption and SVG element of each."""
     drawn = []
     with mpl.rc_context(STYLE):
-        for name, caption, figure in _plots(studies):
+        for name, caption, figure in itertools.chain(_plots(studies), map(_workload, workloads)):
             figure.savefig(directory / f"{name}.png", dpi=_DPI)
             drawn.append((caption, svg_of(figure)))
     return drawn
@@ -101,6 +103,26 @@ def _changes(found: TaskStudy) -> Figure:
     axes.grid(visible=False, axis="y")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _workload(found: WorkloadStudy) -> tuple[str, str, Figure]:
+    """Cost of each way of answering over attainment, along the policy's dial; the rings are its own settings."""
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for colour, way in zip(COLOURS, found.ways, strict=False):
+        missed, usd = (100 * (1.0 - np.array(way.swept_attainment)), np.array(way.swept_usd_per_1000))
+        order = np.argsort(missed)
+        axes.plot(missed[order], usd[order], color=colour, marker="o", markersize=4, label=way.name)
+        axes.plot(
+            100 * (1.0 - way.attainment), way.usd_per_1000, color=colour, marker="o", markersize=9, fillstyle="none"
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("requests missed, %")
+    axes.set_ylabel("$ per 1000 requests")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(loc="upper right")
+    caption = f"{found.name}: cost of a service of mixed tolerances; rings: the policy's own settings"
+    return f"{found.name}_workload", caption, figure
 
 
 def _seeds(found: TaskStudy) -> int:

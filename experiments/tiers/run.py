@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -16,9 +16,11 @@ from controller.tiers.calibration import load_calibration
 from controller.tiers.generate import Objective
 from experiments.checks import Check, show_checks, write_checks
 from experiments.page import page, table
+from experiments.statistics import Interval
 from experiments.tiers.batches import InBatches, in_batches
 from experiments.tiers.study import SEEDS, TOLERANCES, TaskStudy, study
-from experiments.tiers.verdict import checks_of
+from experiments.tiers.verdict import checks_of, workload_checks
+from experiments.tiers.workload import WorkloadStudy, study_workload
 
 TABLES = Path(__file__).parent / "tables"
 """Calibrations that are kept with the code, one for each task; `provisor tiers calibrate` measures them anew."""
@@ -35,9 +37,22 @@ JUDGED: Mapping[str, int] = {"images": 5_000}
 """Requests that must judge, by task."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the study came to: each task's tiers, each task's workload (none where it is left out), the verdict."""
+
+    tasks: tuple[TaskStudy, ...]
+    workloads: tuple[WorkloadStudy, ...]
+    holds: bool
+
+
 def run_study(
-    directory: Path, say: Callable[[str], None], tables: Sequence[Path] = (), seeds: int = SEEDS
-) -> tuple[list[TaskStudy], bool]:
+    directory: Path,
+    say: Callable[[str], None],
+    tables: Sequence[Path] = (),
+    seeds: int = SEEDS,
+    hours: float = 24.0,
+) -> Found:
     """Judges the tiers of every task, writes tables, plots and page, and prints values beside bars.
 
     Args:
@@ -45,9 +60,7 @@ def run_study(
         say: Prints a line of progress.
         tables: Calibrations, named after their tasks; none: those kept with the code.
         seeds: Cuts of each calibration.
-
-    Returns:
-        What was found, and whether every value holds.
+        hours: Of a trace day on which each task's workload is simulated; 0 leaves it out.
 
     Raises:
         InputError: A calibration is unreadable.
@@ -57,23 +70,30 @@ def run_study(
     read = {path.stem: load_calibration(path) for path in chosen}
     studies = [study(name, one, say, seeds) for name, one in read.items()]
     batches = {name: in_batches(one) for name, one in read.items() if one.batch_sizes}
+    workloads = [study_workload(name, one, say, hours=hours) for name, one in read.items() if hours > 0.0]
     checks = [
         check
         for found in studies
         for check in checks_of(found, JUDGED.get(found.name, 1), has_cost_bars=found.name not in SHALLOW)
     ]
+    checks += [check for found in workloads for check in workload_checks(found)]
     write_checks(checks, directory / "checks.json")
     _write_tables(studies, batches, directory)
+    if workloads:
+        (directory / "workload.json").write_text(json.dumps([asdict(one) for one in workloads], indent=1), "utf-8")
     # matplotlib takes half a second.
     from experiments.tiers.plots import draw
 
     report = directory / "report.html"
-    report.write_text(_page(studies, batches, checks, draw(studies, directory)), encoding="utf-8")
+    drawn = draw(studies, workloads, directory)
+    report.write_text(_page(studies, batches, workloads, checks, drawn), encoding="utf-8")
+    for found in workloads:
+        _show(_heading(found), _WORKLOAD_TITLES, _workload_lines(found))
     holds = show_checks("tolerance tiers", checks)
     for name, sizes in batches.items():
         _show(f"{name}: tiers of cost where requests are served in batches", _BATCH_TITLES, _batch_lines(sizes))
     click.echo(f"written: {report}")
-    return studies, holds
+    return Found(tuple(studies), tuple(workloads), holds)
 
 
 def _show(title: str, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
@@ -97,7 +117,11 @@ def _write_tables(studies: Sequence[TaskStudy], batches: Batches, directory: Pat
 
 
 def _page(
-    studies: Sequence[TaskStudy], batches: Batches, checks: Sequence[Check], plots: Sequence[tuple[str, str]]
+    studies: Sequence[TaskStudy],
+    batches: Batches,
+    workloads: Sequence[WorkloadStudy],
+    checks: Sequence[Check],
+    plots: Sequence[tuple[str, str]],
 ) -> str:
     body = ["<h1>Tolerance tiers</h1>"]
     for found in studies:
@@ -115,6 +139,10 @@ def _page(
         body.append(table(("from a version to a bigger one", "improves", "stays", "worsens"), changes))
         if found.name in batches:
             body.append(table(_BATCH_TITLES, _batch_lines(batches[found.name])))
+    for one in workloads:
+        body += [f"<h2>{one.name}: a service of mixed tolerances</h2>", f"<p>{_heading(one)}.</p>"]
+        body.append(table(_WORKLOAD_TITLES, _workload_lines(one)))
+        body.append(table(_TIER_TITLES, _tier_lines(one)))
     body.append("<h2>Plots</h2>")
     body += [f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" for caption, svg in plots]
     body.append("<h2>Values beside bars</h2>")
@@ -160,3 +188,52 @@ def _line(found: TaskStudy, objective: Objective, tolerance: float) -> list[str]
         f"{max(cell.degradation for cell in cells):+.2%}",
         f"{sum(cell.form != 'single' for cell in cells)} of {len(cells)}",
     ]
+
+
+_WORKLOAD_TITLES = (
+    "answered by",
+    "$ per 1000",
+    "attainment",
+    "accuracy",
+    "$ per 1000 at equal attainment",
+    "to one size",
+    "to single versions",
+)
+_TIER_TITLES = ("answered by", "tier", "rule", "promised accuracy", "realised", "attainment")
+
+
+def _heading(found: WorkloadStudy) -> str:
+    text = (
+        f"{found.name}: tolerances of {', '.join(f'{100 * one:g}' for one in TOLERANCES)} points, both objectives, "
+        f"equally often; {found.trace} day {found.day}, {found.hours:g} h, mean of {found.mean_rps:.3g} requests/s, "
+        f"{found.seeds} seeds, {found.requests:,} simulated requests, policy mpc; intervals of 95 % over paired seeds"
+    )
+    if found.stands_for > 1.0:
+        text += f"; one simulated request stands for {found.stands_for:.4g} and takes as many times longer"
+    return text
+
+
+def _workload_lines(found: WorkloadStudy) -> list[list[str]]:
+    return [
+        [
+            way.name,
+            f"{way.usd_per_1000:.5f}",
+            f"{way.attainment:.2%}",
+            f"{way.accuracy:.2%}",
+            f"{way.equal_usd_per_1000:.5f}" + ("" if way.status == "equal" else f" ({way.status})"),
+            *(_percent(one) for one in (way.relative, way.to_singles)),
+        ]
+        for way in found.ways
+    ]
+
+
+def _tier_lines(found: WorkloadStudy) -> list[list[str]]:
+    return [
+        [way.name, one.name, one.rule, *(f"{x:.2%}" for x in (one.promised, one.realised, one.attainment))]
+        for way in found.ways
+        for one in way.tiers
+    ]
+
+
+def _percent(one: Interval) -> str:
+    return f"{one.estimate:+.1%} [{one.low:+.1%}, {one.high:+.1%}]"

@@ -10,6 +10,7 @@ from controller.tiers.generate import Objective
 from controller.tiers.rules import Form
 from experiments.checks import Check, at_least, at_most
 from experiments.tiers.study import LADDER, TOLERANCES, Cell, TaskStudy, falls
+from experiments.tiers.workload import WAYS, WorkloadStudy
 
 _FALLS, _CASCADES = 3, 2
 _COST_BARS = {0.01: 0.5, 0.05: 0.3}
@@ -53,6 +54,21 @@ def checks_of(found: TaskStudy, judged: int = 1, *, has_cost_bars: bool = True) 
             versions = [found.versions[version][2] for version in found.short_versions]
             why = f"shown: the ladder spans {max(versions) / min(versions):.1f}x, an oracle needs"
             yield Check(what, f"{share:.4g}", f"{why} {found.short_oracle[tolerance]:.3f}", holds=True)
+
+
+def workload_checks(found: WorkloadStudy) -> Iterator[Check]:
+    """Values of a task's mixed-tolerance workload: tiers cost less than one size, and keep what they promise."""
+    ways = {way.name: way for way in found.ways}
+    one_size, tiers = ways[WAYS[0]], ways[WAYS[-1]]
+    cost, bar = tiers.equal_usd_per_1000, one_size.equal_usd_per_1000
+    spread = f"{100 * tiers.relative.estimate:+.1f} %, 95 % within {100 * tiers.relative.low:+.1f}"
+    yield Check(
+        f"{found.name}: $ per 1000 requests with tiers, at the attainment of one size ({one_size.attainment:.2%})",
+        f"{cost:.5f} ({spread} to {100 * tiers.relative.high:+.1f})",
+        f"< {bar:.5f} without",
+        bool(cost < bar and tiers.relative.high < 0.0),
+    )
+    yield at_most(f"{found.name}: tiers of the workload whose answers are worse than promised", found.broken, 0)
 
 
 def cascades_ahead(cells: Sequence[Cell], objective: Objective) -> int:

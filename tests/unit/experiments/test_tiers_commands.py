@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from controller.errors import ConfigError, UsageError
+from controller.scenario import load_scenario
 from controller.tiers.generate import Tolerance, generate
 from controller.tiers.tier_file import load_tiers, tier_file
 from experiments.tiers_commands import tiers
@@ -60,3 +61,23 @@ def test_wrong_file_is_refused(tmp_path, change, text):
     (tmp_path / "t.json").write_text("{")
     with pytest.raises(ConfigError, match="expected tiers as JSON"):
         load_tiers(tmp_path / "t.json")
+
+
+def test_a_scenario_of_tiers_is_written_for_the_calibration_they_were_generated_from(calibration, tmp_path):
+    file, out = tmp_path / "tiers.json", tmp_path / "mine"
+    run("generate", calibration, "--out", file, "--tolerances", "0,0.05")
+    words = ["scenario", file, "--calibration", calibration, "--out", out, "--mix", "cost:0.05=1,cost:0=1"]
+    assert "2 tiers, 5 versions" in run(*words, "--slo-cost", "4", "--rps", "7")
+    found = load_scenario(str(out / "scenario.yaml"))
+    assert [(one.name, one.share, one.slo_s) for one in found.workload.classes] == [
+        ("cost-5", 0.5, 4.0),
+        ("cost-0", 0.5, 4.0),
+    ]
+    assert found.mean_rps == 7.0
+    assert found.load_catalog().answers is not None
+    with pytest.raises(UsageError, match="does not exist yet"):
+        run(*words)
+    population(500).save(tmp_path / "other.npz")
+    words[3] = tmp_path / "other.npz"
+    with pytest.raises(UsageError, match="--calibration: expected the calibration that"):
+        run(*words, "--force")

@@ -82,7 +82,7 @@ def test_changes_are_shares_of_requests():
 def test_command_writes_tables_plots_and_a_page_and_says_what_falls_short(tmp_path):
     table = tmp_path / "synthetic.npz"
     population(400).save(table)
-    words = ["tiers", "--check", "--table", str(table), "--seeds", "1", "--out", str(tmp_path / "out")]
+    words = ["tiers", "--check", "--table", str(table), "--seeds", "1", "--hours", "0", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(experiment, words, standalone_mode=False)
     assert "FALLS SHORT" in done.output  # so few requests prove little
     assert done.return_value == 1
