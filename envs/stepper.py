@@ -296,6 +296,8 @@ class Stepper:
         for planned in self.plan:
             planned[m] = 0
         self.plan.batch_size[m] = 1
+        if self._expansion is not None:  # what the guard mends in a folded plan, it does not mend in the rule's own
+            self.plan.collage_variant[m] = -1
 
     def _seen(self) -> F32:
         """What the policy sees of every env, (N, D)."""

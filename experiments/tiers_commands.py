@@ -245,7 +245,7 @@ def scenario(
 @click.option(
     "--hours",
     type=click.FloatRange(min=0.0, max=24.0),
-    default=24.0,
+    default=6.0,
     show_default=True,
     help="Of a trace day on which the whole service is simulated; 0 leaves this part out.",
 )

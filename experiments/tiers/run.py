@@ -20,7 +20,7 @@ from experiments.statistics import Interval
 from experiments.tiers.batches import InBatches, in_batches
 from experiments.tiers.study import SEEDS, TOLERANCES, TaskStudy, study
 from experiments.tiers.verdict import checks_of, workload_checks
-from experiments.tiers.workload import WorkloadStudy, study_workload
+from experiments.tiers.workload import HOURS, WorkloadStudy, study_workload
 
 TABLES = Path(__file__).parent / "tables"
 """Calibrations that are kept with the code, one for each task; `provisor tiers calibrate` measures them anew."""
@@ -51,7 +51,7 @@ def run_study(
     say: Callable[[str], None],
     tables: Sequence[Path] = (),
     seeds: int = SEEDS,
-    hours: float = 24.0,
+    hours: float = HOURS,
 ) -> Found:
     """Judges the tiers of every task, writes tables, plots and page, and prints values beside bars.
 
@@ -206,7 +206,8 @@ def _heading(found: WorkloadStudy) -> str:
     text = (
         f"{found.name}: tolerances of {', '.join(f'{100 * one:g}' for one in TOLERANCES)} points, both objectives, "
         f"equally often; {found.trace} day {found.day}, {found.hours:g} h, mean of {found.mean_rps:.3g} requests/s, "
-        f"{found.seeds} seeds, {found.requests:,} simulated requests, policy mpc; intervals of 95 % over paired seeds"
+        f"{found.seeds} seeds, {found.requests:,} simulated requests, policy mpc; "
+        f"equal attainment: {found.equal_attainment:.3%}; intervals of 95 % over paired seeds"
     )
     if found.stands_for > 1.0:
         text += f"; one simulated request stands for {found.stands_for:.4g} and takes as many times longer"

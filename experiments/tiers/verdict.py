@@ -63,7 +63,7 @@ def workload_checks(found: WorkloadStudy) -> Iterator[Check]:
     cost, bar = tiers.equal_usd_per_1000, one_size.equal_usd_per_1000
     spread = f"{100 * tiers.relative.estimate:+.1f} %, 95 % within {100 * tiers.relative.low:+.1f}"
     yield Check(
-        f"{found.name}: $ per 1000 requests with tiers, at the attainment of one size ({one_size.attainment:.2%})",
+        f"{found.name}: $ per 1000 requests with tiers, at equal attainment ({found.equal_attainment:.2%})",
         f"{cost:.5f} ({spread} to {100 * tiers.relative.high:+.1f})",
         f"< {bar:.5f} without",
         bool(cost < bar and tiers.relative.high < 0.0),

@@ -7,12 +7,17 @@ from hypothesis import strategies as st
 
 from controller.dial import Adjustable, Preferences, set_preferences
 from controller.loop import DecisionLoop
+from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcPolicy
 from controller.policies.registry import POLICIES, make_policy
 from controller.policies.solved import SolvedPolicy
 from controller.policies.tiered import TieredPolicy, bare_policy, with_tiers
 from controller.ports import Explaining
+from controller.rule_arrays import NUM_KNOBS
+from controller.trust.again import RawReplayable
 from controller.trust.candidate import is_ours
+from controller.trust.drift import KnowsItsInputs
+from tests.networks import SETTINGS, forecaster, make_content
 from tests.tiered import ALONE, HANDED_ON, IN_TURN, mixed_setting, request_class, tiered_setting
 from tests.tiny import LARGE, MEDIUM, SERVICE_S, SMALL, steady_observation, tiny_setting
 
@@ -84,3 +89,22 @@ def test_a_policy_keeps_its_dial_and_says_what_each_step_needs():
     assert isinstance(policy, Explaining)
     assert policy.explain(observation)["need_rps turn.2"] > 0.0
     assert make_policy("reactive", setting).explain(observation) == {}
+
+
+def test_a_learned_policy_sees_the_steps_and_a_network_of_zeros_is_its_rule():
+    setting = mixed_setting()
+    content = make_content(setting)
+    learned = with_tiers(setting, lambda rows: LearnedPolicy(rows, content))
+    rule = with_tiers(setting, lambda rows: MpcPolicy(rows, SETTINGS, forecaster()))
+    observation = steady_observation(setting, 50.0)
+    for found, expected in zip(learned.decide(observation), rule.decide(observation), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert isinstance(learned, KnowsItsInputs)
+    assert not isinstance(rule, KnowsItsInputs)
+    assert isinstance(learned, RawReplayable)
+    assert np.isfinite(learned.features(observation)).all()
+    forced = np.full((1, NUM_KNOBS), 0.5)
+    learned.force_raw(forced)
+    before = rule.decide(observation).replicas.sum()
+    assert learned.decide(observation).replicas.sum() > before
+    assert learned.is_known_catalog
