@@ -297,7 +297,7 @@ class Stepper:
             planned[m] = 0
         self.plan.batch_size[m] = 1
         if self._expansion is not None:  # what the guard mends in a folded plan, it does not mend in the rule's own
-            self.plan.collage_variant[m] = -1
+            self.plan.collage_variant[m], self.plan.collage_after_s[m] = -1, np.inf
 
     def _seen(self) -> F32:
         """What the policy sees of every env, (N, D)."""

@@ -218,10 +218,10 @@ def _workload_lines(found: WorkloadStudy) -> list[list[str]]:
     return [
         [
             way.name,
-            f"{way.usd_per_1000:.5f}",
+            f"{way.usd_per_1000:.4g}",
             f"{way.attainment:.2%}",
             f"{way.accuracy:.2%}",
-            f"{way.equal_usd_per_1000:.5f}" + ("" if way.status == "equal" else f" ({way.status})"),
+            f"{way.equal_usd_per_1000:.4g}" + ("" if way.status == "equal" else f" ({way.status})"),
             *(_percent(one) for one in (way.relative, way.to_singles)),
         ]
         for way in found.ways

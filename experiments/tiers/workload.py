@@ -7,7 +7,7 @@ from the other, so a tier can break its promise here; a calibration of fewer tha
 be parted, and serves for both.
 
 The policy is swept over its headroom, and the cost of each way is read off where it misses as many requests
-(`experiments.frontier`): as one size does by itself, or as many as the way misses that cannot miss fewer. Where the
+(`experiments.frontier`): as the way does that misses most at the policy's own settings. Where the
 best version takes less than `LEAST_S`, requests are simulated thinned: one stands for many and takes as many times
 longer, so a fleet of the same size meets fewer requests.
 """
@@ -127,6 +127,7 @@ class WorkloadStudy:
         stands_for: Requests of the service that a simulated one stands for.
         seeds: Of requests, services and market.
         requests: Simulated, of all seeds together.
+        is_parted: Whether the requests are others than the rules were generated from.
         equal_attainment: That the costs are compared at.
         ways: In the order of `WAYS`.
     """
@@ -139,6 +140,7 @@ class WorkloadStudy:
     stands_for: float
     seeds: int
     requests: int
+    is_parted: bool
     equal_attainment: float
     ways: tuple[WayOutcome, ...]
 
@@ -207,18 +209,19 @@ def study_workload(
         stands_for,
         seeds,
         requests,
+        answered is not table,
         1.0 - float(target.miss_share[0]),
         ways,
     )
 
 
 def _target(runs: dict[str, _Run]) -> Target:
-    """What one size comes to by itself, but no fewer misses than every way has somewhere on its sweep."""
+    """What one size comes to by itself, but as many misses as the way has that misses most by itself."""
     reference = runs[WAYS[0]]
     own = own_target(reference.sweep, (reference.own, 0))
-    least = max(float(pooled(run.sweep, 1)[0].min()) for run in runs.values())
+    most = max(float(pooled(run.sweep, 1)[0][run.own, 0, 0]) for run in runs.values())
     # Accuracy is what the ways differ in by intention.
-    return replace(own, miss_share=np.maximum(own.miss_share, least), accuracy=np.full(1, -np.inf))
+    return replace(own, miss_share=np.full(1, most), accuracy=np.full(1, -np.inf))
 
 
 def _say(say: Callable[[str], None], what: str, line: str) -> None:
