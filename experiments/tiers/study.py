@@ -169,7 +169,7 @@ def oracle_share(table: Calibration, tolerance: float) -> float:
     limit = float(table.error[:, table.best].mean()) + tolerance
     cost = table.cost_usd.mean(axis=0) / table.cost_usd[:, table.best].mean()
     prices = np.concatenate(([0.0], np.geomspace(1e-3, 1e3, 300)))
-    return max(float((cost + price * table.error).min(axis=1).mean()) - price * limit for price in prices)
+    return max(float((cost + price * table.error).min(axis=1).mean() - price * limit) for price in prices)
 
 
 def changes(table: Calibration) -> list[Change]:
