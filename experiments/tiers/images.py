@@ -108,7 +108,7 @@ def _cnn(width: int, blocks: int, side: int) -> nn.Module:
 VERSIONS: dict[str, Callable[[int], nn.Module]] = {
     "linear": _linear,
     "mlp-64": lambda side: _mlp(64, side),
-    "cnn-4x2": lambda side: _cnn(4, 2, side),
+    "mlp-512": lambda side: _mlp(512, side),
     "cnn-8x2": lambda side: _cnn(8, 2, side),
     "cnn-16x3": lambda side: _cnn(16, 3, side),
     "cnn-32x3": lambda side: _cnn(32, 3, side),

@@ -38,7 +38,7 @@ from controller.tiers.calibration import Calibration
 from experiments.tiers.prices import USD_PER_CORE_S
 from experiments.tiers.sentences import PATTERNS, WORDS, sentences
 
-UTTERANCES = 496
+UTTERANCES = 1496
 SENTENCE_SEED = 17
 VOICES = ("slt", "rms", "awb", "kal16")
 """Of flite, all at `HERTZ`: a woman and three men, one of them Scottish; they take turns."""
