@@ -119,11 +119,12 @@ def _cascade_split(
     serving: F64,
     shares: F64,
 ) -> bool:
-    """Shares of a class with a cascade; False where none of its variants serves.
+    """Shares of a class with a cascade; False where none of its variants has an option.
 
     A request goes to the variant of its step, whose shares alone count there: in proportion to capacity. So each
     variant that serves gets the same in all. One that does not is skipped, unless no later one serves either: then its
-    requests wait where they would if the class had no other variant. Other classes do not make room for cascades.
+    requests wait where they would if the class had no other variant. So do those of every step where none serves: an
+    answer that is not sure enough can still be handed on. Other classes do not make room for cascades.
     """
     _, num_variants, num_pools = wl.allowed.shape
     steps = plan.cascade_variant[n, c]
@@ -132,8 +133,6 @@ def _cascade_split(
         for p in range(num_pools):
             if steps[step] >= 0 and wl.allowed[c, steps[step], p] and serving[steps[step], p] > 0.0:
                 last = step
-    if last < 0:
-        return False
     for step in range(steps.shape[0]):
         v = steps[step]
         if v < 0:
@@ -151,6 +150,8 @@ def _cascade_split(
                 continue
             shares[n, c, v, option % num_pools] = 1.0
         num_shared += capacity > 0.0 or step > last
+    if num_shared == 0:
+        return False
     for v in range(num_variants):
         for p in range(num_pools):
             shares[n, c, v, p] /= num_shared
@@ -224,12 +225,12 @@ def split_one(
         collage_split(cat, wl, obs, plan, n, c, shares)
         if plan.fixed_shares[n] and _fixed_split(wl, plan, n, c, serving, shares):
             continue
+        if plan.cascade_variant[n, c, 0] >= 0 and _cascade_split(cat, wl, obs, plan, n, c, serving, shares):
+            continue
         if capacity <= 0.0:
             option = _waiting_option(cat, wl, obs, plan, n, c, -1)
             if option >= 0:
                 shares[n, c, option // num_pools, option % num_pools] = 1.0
-            continue
-        if plan.cascade_variant[n, c, 0] >= 0 and _cascade_split(cat, wl, obs, plan, n, c, serving, shares):
             continue
         pending[c] = True
         pooled_weight += weights[c]

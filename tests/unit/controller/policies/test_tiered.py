@@ -19,7 +19,7 @@ from controller.trust.candidate import is_ours
 from controller.trust.drift import KnowsItsInputs
 from tests.networks import SETTINGS, forecaster, make_content
 from tests.tiered import ALONE, HANDED_ON, IN_TURN, mixed_setting, request_class, tiered_setting
-from tests.tiny import LARGE, MEDIUM, SERVICE_S, SMALL, steady_observation, tiny_setting
+from tests.tiny import FN, LARGE, MEDIUM, SERVICE_S, SMALL, steady_observation, tiny_setting
 
 
 def rps_of(replicas):
@@ -75,6 +75,15 @@ def test_shares_of_a_cascade_send_each_step_to_its_variants_machines():
     observation.ready[:] = loop.decide(observation).plan.replicas
     by_variant = loop.decide(observation).shares[0, 0].sum(axis=1)
     np.testing.assert_allclose(by_variant, [0.5, 0.0, 0.5])  # each step is drawn by itself
+
+
+def test_while_nothing_serves_every_step_has_its_own_serverless_option():
+    setting = tiered_setting(request_class("turn", 1.0, IN_TURN))
+    shares = DecisionLoop(setting, make_policy("mpc", setting)).decide(steady_observation(setting, 50.0)).shares
+    # Else a request that the first step is not sure of could not be handed on, and its answer would stand.
+    expected = np.zeros(setting.shape[:2])
+    expected[[SMALL, LARGE], FN] = 0.5
+    np.testing.assert_array_equal(shares[0, 0], expected)
 
 
 def test_a_policy_keeps_its_dial_and_says_what_each_step_needs():
