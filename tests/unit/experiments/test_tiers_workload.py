@@ -38,7 +38,7 @@ def test_a_fast_version_is_thinned_and_paid_by_the_request_it_stands_for(found):
 def test_answers_are_as_right_as_promised_and_better_for_less_tolerance(found):
     for way in found.ways:
         for tier in way.tiers:
-            assert tier.realised > tier.promised - 0.03  # so few requests say no more
+            assert not tier.is_broken
     by_name = {tier.name: tier for tier in found.ways[2].tiers}
     assert by_name["cost-0"].realised > by_name["cost-10"].realised
 
@@ -58,7 +58,7 @@ def test_tiers_must_be_cheaper_for_sure_and_keep_every_promise(found):
     assert verdicts(small) == [True]  # so little is proved that its cost has no bar
     nowhere = replace(ways[2], equal_usd_per_1000=float("nan"), relative=Interval(*[float("nan")] * 3))
     assert verdicts(replace(found, ways=(*ways[:2], nowhere))) == [False, True]
-    broken = replace(ways[2], tiers=(replace(kept[0], realised=kept[0].promised - 1e-3), *kept[1:]))
+    broken = replace(ways[2], tiers=(replace(kept[0], realised=kept[0].promised - 0.1), *kept[1:]))
     assert verdicts(replace(found, ways=(*ways[:2], broken))) == [True, False]
 
 
