@@ -109,7 +109,17 @@ def test_in_batches_a_request_costs_its_share_of_the_batch(tmp_path):
     batched.save(tmp_path / "batched.npz")
     result = CliRunner().invoke(
         experiment,
-        ["tiers", "--table", str(tmp_path / "batched.npz"), "--seeds", "1", "--out", str(tmp_path / "out")],
+        [
+            "tiers",
+            "--table",
+            str(tmp_path / "batched.npz"),
+            "--seeds",
+            "1",
+            "--hours",
+            "0",
+            "--out",
+            str(tmp_path / "out"),
+        ],
         standalone_mode=False,
     )
     assert result.exception is None
