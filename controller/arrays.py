@@ -187,6 +187,7 @@ class ObservationArrays(NamedTuple):
     launch_failed: I64  # (N, P) launches refused in this window
     spend_usd: F64  # (N, T) in this window
     day_spend_usd: F64  # (N, T)
+    demoted: Bool  # (N, C) the tier broke its contract, so the best version answers alone
 
 
 class PlanArrays(NamedTuple):
@@ -243,6 +244,7 @@ def empty_observation(num_envs: int, shape: tuple[int, int, int]) -> Observation
             size = (n, p)
         arrays[name] = np.zeros(size, np.float64 if name in floats else np.int64)
     arrays["available"] = np.ones((n, p), np.bool_)
+    arrays["demoted"] = np.zeros((n, c), np.bool_)
     return ObservationArrays(**arrays)  # type: ignore[arg-type]  # the loop fills every field with its declared dtype
 
 

@@ -88,7 +88,10 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
     answers = _compile_answers(catalog)
     variants = tuple(v.name for v in catalog.variants)
     tiers = compile_tiers(scenario.workload.classes, variants, compiled, answers)
-    workload = _compile_workload(scenario, catalog, compiled, tiers)
+    workload = _compile_workload(scenario, catalog, compiled)
+    if tiers is not None:
+        tiers = tiers._replace(may_answer=workload.allowed)
+        workload = _kept_to_tiers(workload, compiled, tiers, scenario.workload.classes)
     unscaled = ControlArrays(
         tick_s=scenario.control.tick_s,
         ticks_per_decision=scenario.control.ticks_per_decision,
@@ -237,9 +240,7 @@ def _compile_answers(catalog: Catalog) -> AnswerArrays:
     )
 
 
-def _compile_workload(
-    scenario: Scenario, catalog: Catalog, compiled: CatalogArrays, tiers: TierArrays | None
-) -> WorkloadArrays:
+def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArrays) -> WorkloadArrays:
     classes = scenario.workload.classes
     workflows = {w.name: w for w in scenario.workload.workflows}
     shape = (len(classes), *compiled.usable.shape)
@@ -283,8 +284,12 @@ def _compile_workload(
         hop_s=hop_s,
         hop_usd=hop_usd,
     )
-    if tiers is None:
-        return workload._replace(overflow_option=overflow_options(compiled, workload))
+    return workload._replace(overflow_option=overflow_options(compiled, workload))
+
+
+def _kept_to_tiers(
+    workload: WorkloadArrays, compiled: CatalogArrays, tiers: TierArrays, classes: tuple[RequestClass, ...]
+) -> WorkloadArrays:
     workload = within_tiers(workload, tiers)
     check_tiers(workload, compiled, tiers, classes)
     allowed = overflow_within_tiers(workload, compiled, tiers)

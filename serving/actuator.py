@@ -156,6 +156,8 @@ class RayServe:
     def observe(self, tick: int | None = None) -> ObservationArrays:
         """Facts of the window that just ended, from the last `read`; `tick` ends with it, by default the next one."""
         now_s = self._now_s()
+        for one in self.demotions.all:
+            self._builder.observation.demoted[0, one.request_class] = True
         if self._reading is None:
             self.stale_ticks += 1
             return self._builder.repeat(self.fleet, now_s, tick)

@@ -151,7 +151,7 @@ class AuditedCore(RouterCore):
         num_pools, c = self.tables.num_pools, audited.request.request_class
         for option in range(audited.variant * num_pools, (audited.variant + 1) * num_pools):
             queue = self.queues[option]
-            is_machine = not self.tables.is_serverless[option] and self.tables.allowed[c, option]
+            is_machine = not self.tables.is_serverless[option] and self.tables.may_answer[c, option]
             if is_machine and queue.has_room and not queue.waiting:
                 return option
         return -1

@@ -192,8 +192,8 @@ def expected_disagreement(tier: ClassTier, request_class: int, tables: RouterTab
     confidence, right = tables.answers.confidence, tables.answers.right
     names = tables.variant_names
     asked = [names.index(name) for name in tier.variants]
-    allowed = tables.allowed[request_class].reshape(-1, tables.num_pools).any(axis=1)
-    best = int(np.where(allowed, tables.accuracy, -1.0).argmax())
+    may_answer = tables.may_answer[request_class].reshape(-1, tables.num_pools).any(axis=1)
+    best = int(np.where(may_answer, tables.accuracy, -1.0).argmax())
     if not len(right) or np.isnan(confidence[0, [*asked, best]]).any():
         return None
     differ = may_differ(confidence, right, asked, tier.thresholds, best)

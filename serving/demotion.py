@@ -1,8 +1,8 @@
 """What becomes of a tier whose contract is broken: its class is answered by the best version that serves, alone.
 
-A router demotes at once and tells the controller, which journals it and gives it to routers that start anew. Capacity
-follows only as far as the policy sees the load: its plan still knows the class with its cascade. A demotion lasts until
-the run ends, since what broke the contract is not mended by waiting: the tier is to be calibrated anew.
+A router demotes at once, on what serves the best version already, and tells the controller, which journals it, gives it
+to routers that start anew and shows it to the policy: from the next tick on plans have the capacity. A demotion lasts
+until the run ends, since what broke the contract is not mended by waiting: the tier is to be calibrated anew.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def best_serving(rules: Rules, tables: RouterTables, request_class: int, *, has_
     serves = is_machine & (rules.serving > 0)
     if not has_machines:
         serves |= tables.is_serverless & ((rules.shares[request_class] > 0.0) | (rules.provisioned > 0))
-    by_variant = (serves & tables.allowed[request_class]).reshape(-1, tables.num_pools).any(axis=1)
+    by_variant = (serves & tables.may_answer[request_class]).reshape(-1, tables.num_pools).any(axis=1)
     return int(np.where(by_variant, tables.accuracy, -1.0).argmax()) if by_variant.any() else -1
 
 
@@ -55,7 +55,7 @@ def without_tiers(rules: Rules, tables: RouterTables, demoted: Collection[int]) 
         best = best_serving(rules, tables, c)
         if best < 0:
             continue
-        serves = (of_variant == best) & tables.allowed[c] & (tables.is_serverless | (rules.serving > 0))
+        serves = (of_variant == best) & tables.may_answer[c] & (tables.is_serverless | (rules.serving > 0))
         weight = np.where(serves, rules.shares[c], 0.0)
         if not weight.any():
             machines = np.where(serves & ~tables.is_serverless, rules.serving, 0)

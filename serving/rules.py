@@ -40,6 +40,7 @@ class RouterTables:
     drop_at_deadline: Bool  # (C,)
     queue_limit: I64  # (C,)
     allowed: Bool  # (C, O)
+    may_answer: Bool  # (C, O) the same without tiers: what audits them, and answers in place of one that was demoted
     network_s: F64  # (C, O)
     egress_usd: F64  # (C, O)
     service_s: F64  # (O, B+1) mean seconds of one batch
@@ -112,6 +113,7 @@ def router_tables(setting: Setting) -> RouterTables:
     catalog, workload = setting.catalog, setting.workload
     workflows = {w.name: w for w in setting.scenario.workload.workflows}
     speed = np.array([p.emulated_speed for p in setting.source.pools])
+    may_answer = workload.allowed if setting.tiers is None else setting.tiers.may_answer
     return RouterTables(
         variant_names=setting.variant_names,
         pool_names=setting.pool_names,
@@ -123,6 +125,7 @@ def router_tables(setting: Setting) -> RouterTables:
         drop_at_deadline=workload.drop_at_deadline,
         queue_limit=workload.queue_limit,
         allowed=workload.allowed.reshape(num_classes, num_options),
+        may_answer=may_answer.reshape(num_classes, num_options),
         network_s=workload.network_s.reshape(num_classes, num_options),
         egress_usd=workload.egress_usd.reshape(num_classes, num_options),
         service_s=catalog.service_s.reshape(num_options, -1),

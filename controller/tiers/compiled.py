@@ -26,6 +26,7 @@ class TierArrays(NamedTuple):
     reach: F64  # (C, S) share of the class's requests that need a step's answer
     work: F64  # (C, S) requests' worth of work that a step does for one of the class; a cancelled one did a part
     accuracy: F64  # (C,) expected of an answer; NaN without a tier
+    may_answer: Bool  # (C, V, P) options that may answer the class while it has no tier
 
 
 def compile_tiers(
@@ -38,6 +39,9 @@ def compile_tiers(
         names: Of the variants, in the order of the V axis.
         cat: Catalog.
         answers: Its measured answers.
+
+    Returns:
+        The tiers; what may answer without them follows from the workload.
     """
     if all(request_class.tier is None for request_class in classes):
         return None
@@ -50,6 +54,7 @@ def compile_tiers(
         reach=np.zeros((count, CASCADE_STEPS)),
         work=np.zeros((count, CASCADE_STEPS)),
         accuracy=np.full(count, np.nan),
+        may_answer=np.zeros((count, *cat.usable.shape), np.bool_),
     )
     for c, request_class in enumerate(classes):
         tier = request_class.tier

@@ -3,6 +3,9 @@
 Every step of a tier's cascade is a class of its own that only the step's variant may answer: as many requests as reach
 the step, a part of the SLO, and no accuracy to choose. So any planner provisions every step without knowing cascades.
 Folded back, a plan keeps its replicas, and a class takes the limits of its first step, where its requests arrive.
+
+A tier that broke its contract is answered by the best version alone. Where that is no step of the cascade, it has a
+row of its own that sees no request before.
 """
 
 from __future__ import annotations
@@ -37,8 +40,10 @@ class Expansion:
         setting: What the planner decides for, without tiers.
         tiers: Those of the real setting.
         classes: (E,) real class of each.
-        steps: (E,) of its class's cascade; -1 for a plain class.
+        steps: (E,) of its class's cascade, the one after its last for the best version that is none; -1 for a plain
+            class.
         work: (E,) its requests per request of the real class.
+        work_demoted: (E,) the same while the best version answers alone.
     """
 
     setting: Setting
@@ -46,6 +51,7 @@ class Expansion:
     classes: I64
     steps: I64
     work: F64
+    work_demoted: F64
 
     @property
     def first(self) -> I64:
@@ -66,11 +72,14 @@ class Expansion:
         Its answers have the accuracy of its variant, so none is ever owed.
         """
         is_step = self.steps >= 0
+        demoted = self._by_row(observation.demoted)
+        work = np.where(demoted, self.work_demoted, self.work)  # (N, E)
         parts: dict[str, Any] = {
-            name: np.rint(self._by_row(getattr(observation, name)) * self.work).astype(np.int64) for name in _COUNTS
+            name: np.rint(self._by_row(getattr(observation, name)) * work).astype(np.int64) for name in _COUNTS
         }
-        parts["history"] = self._by_row(observation.history) * self.work[:, None]
-        parts["latency"] = np.rint(self._by_row(observation.latency) * self.work[:, None]).astype(np.int64)
+        parts["history"] = self._by_row(observation.history) * work[:, :, None]
+        parts["latency"] = np.rint(self._by_row(observation.latency) * work[:, :, None]).astype(np.int64)
+        parts["demoted"] = demoted
         for total, count in (("accuracy_sum", "answered"), ("day_accuracy_sum", "day_answered")):
             of_variant = self.setting.workload.accuracy_floor * parts[count]
             parts[total] = np.where(is_step, of_variant, self._by_row(getattr(observation, total)))
@@ -112,15 +121,19 @@ class Expansion:
     def _waiting(self, observation: ObservationArrays) -> I64:
         """Queued requests by row: a tier's are in its steps' queues as all requests there are."""
         waiting: I64 = self._by_row(observation.waiting)
+        waiting[:, self.work == 0.0] = 0
         queued = observation.queue.sum(axis=2)
-        for c, second in zip(self.classes[self.steps == 1], np.flatnonzero(self.steps == 1), strict=True):
+        seconds = np.flatnonzero((self.steps == 1) & (self.work > 0.0))
+        for c, second in zip(self.classes[seconds], seconds, strict=True):
             steps = self.tiers.variant[c][self.tiers.variant[c] >= 0]
             by_step = queued[:, steps]
             total = np.maximum(by_step.sum(axis=1), 1)
             later = observation.waiting[:, c, None] * by_step[:, 1:] // total[:, None]
             waiting[:, second : second + len(steps) - 1] = later
             waiting[:, second - 1] -= later.sum(axis=1)
-        return waiting
+        # An index would leave another order in memory here too.
+        in_demoted: I64 = self._by_row(observation.waiting) * (self.work_demoted > 0.0)
+        return np.where(self._by_row(observation.demoted), in_demoted, waiting)
 
 
 def expand(setting: Setting) -> Expansion:
@@ -133,15 +146,21 @@ def expand(setting: Setting) -> Expansion:
     assert tiers is not None
     classes: list[int] = []
     steps: list[int] = []
+    variant: list[int] = []
     work: list[float] = []
     slo_s: list[float] = []
     for c in range(len(wl.share)):
-        variants = tiers.variant[c][tiers.variant[c] >= 0]
-        count = max(1, len(variants))
+        of_class = tiers.variant[c][tiers.variant[c] >= 0].tolist()
+        count = max(1, len(of_class))
+        work += np.maximum(tiers.work[c, :count], LEAST_WORK).tolist() if of_class else [1.0]
+        slo_s += _step_slos_s(setting, c) if len(of_class) > 1 else [float(wl.slo_s[c])]
+        if of_class and (best := _best(setting, c)) not in of_class:
+            of_class, count = [*of_class, best], count + 1
+            work.append(0.0)
+            slo_s.append(float(wl.slo_s[c]))
         classes += [c] * count
-        steps += list(range(count)) if len(variants) else [-1]
-        work += np.maximum(tiers.work[c, :count], LEAST_WORK).tolist() if len(variants) else [1.0]
-        slo_s += _step_slos_s(setting, c) if len(variants) > 1 else [float(wl.slo_s[c])]
+        steps += list(range(count)) if of_class else [-1]
+        variant += of_class or [-1]
     of = np.array(classes)
     share = wl.share[of] * work
     allowed, floor = wl.allowed[of].copy(), wl.accuracy_floor[of].copy()
@@ -149,7 +168,8 @@ def expand(setting: Setting) -> Expansion:
     for row, step in enumerate(steps):
         if step < 0:
             continue
-        v = tiers.variant[of[row], step]
+        v = variant[row]
+        allowed[row] = tiers.may_answer[of[row]]
         allowed[row, np.arange(len(cat.accuracy)) != v] = False
         allowed[row, v] &= cat.service_s[v, :, 1] + wl.network_s[of[row], v] <= slo_s[row] + 1e-12
         floor[row], floor_each[row] = cat.accuracy[v], False
@@ -172,7 +192,15 @@ def expand(setting: Setting) -> Expansion:
         }
     )
     seen = replace(setting, scenario=expanded, workload=workload, tiers=None)
-    return Expansion(seen, tiers, of, np.array(steps), np.array(work))
+    alone = [step < 0 or variant[row] == _best(setting, int(of[row])) for row, step in enumerate(steps)]
+    return Expansion(seen, tiers, of, np.array(steps), np.array(work), np.array(alone, np.float64))
+
+
+def _best(setting: Setting, c: int) -> int:
+    """The most accurate variant that may answer class `c` without its tier."""
+    assert setting.tiers is not None
+    may_answer = setting.tiers.may_answer[c].any(axis=1)
+    return int(np.where(may_answer, setting.catalog.accuracy, -1.0).argmax())
 
 
 def _step_slos_s(setting: Setting, c: int) -> list[float]:

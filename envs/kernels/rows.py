@@ -150,6 +150,7 @@ def observation_row(obs: ObservationArrays, n: int) -> ObservationArrays:
         obs.launch_failed[n],
         obs.spend_usd[n],
         obs.day_spend_usd[n],
+        obs.demoted[n],
     )
 
 

@@ -9,7 +9,7 @@ from serving.demotion import DemotionLedger, best_serving, without_tiers
 from serving.requests import Outcome
 from serving.rules import Demotion, router_tables
 from tests.unit.serving.drivers import RELAXED, STRICT, AuditDriver
-from tests.unit.serving.shells import cascade_of, tiered_setting
+from tests.unit.serving.shells import TIER, cascade_of, tiered_setting
 from tests.unit.serving.worlds import (
     LARGE,
     LARGE_LAMBDA,
@@ -240,6 +240,19 @@ def test_best_version_that_serves_takes_all_of_a_demoted_class():
     assert without_tiers(nothing, tables, {RELAXED}).shares.sum() == 0
     given.shares[RELAXED] = np.eye(6)[LARGE_LAMBDA]
     assert best_serving(rules(of, {SMALL_OD: 1}), tables, RELAXED, has_machines=True) == SMALL
+
+
+def test_tier_of_one_version_is_audited_by_a_better_one_that_is_no_step_of_it():
+    of = setting(relaxed={"tier": TIER | {"variants": ["small"], "thresholds": []}, "accuracy_floor": 0.8})
+    world = AuditDriver(of, says=different)
+    world.use(ONE_OF_EACH, shares=np.eye(6)[[SMALL_OD, SMALL_OD]])
+    assert router_tables(of).allowed[RELAXED].tolist() == [True, True, True, False, False, False]
+    world.arrive(RELAXED)
+    world.until(2.0)
+    assert world.replies[0][1].output == SMALL
+    assert world.reading().differing[RELAXED] == 1
+    given = rules(of, ONE_OF_EACH)
+    assert without_tiers(given, router_tables(of), {RELAXED}).shares[RELAXED].tolist() == [0, 0, 0, 1, 0, 0]
 
 
 def test_controller_journals_each_demotion_once_and_remembers_it():

@@ -68,6 +68,18 @@ def test_mpc_covers_every_step_at_any_rate_and_mix(rps, cascade):
     assert (rps_of(plan.replicas)[0] >= needed * (1 - 1e-9)).all()
 
 
+@pytest.mark.parametrize("kind", ["mpc", "reactive", "hpa", "mark", "paragon", "tributary"])
+def test_once_a_tier_is_demoted_the_best_version_gets_machines_for_all_its_requests(kind):
+    setting = tiered_setting(request_class("turn", 0.5, IN_TURN), request_class("alone", 0.5, ALONE))
+    loop = DecisionLoop(setting, make_policy(kind, setting))
+    observation = steady_observation(setting, 50.0)
+    before = rps_of(loop.decide(observation).plan.replicas)[0].copy()
+    observation.demoted[:] = True
+    after = rps_of(loop.decide(observation).plan.replicas)[0]
+    assert before[LARGE] < 50.0 <= after[LARGE] / 0.99
+    assert before[[SMALL, MEDIUM]].min() >= 0.99 * 25.0
+
+
 def test_shares_of_a_cascade_send_each_step_to_its_variants_machines():
     setting = tiered_setting(request_class("turn", 1.0, IN_TURN))
     observation = steady_observation(setting, 50.0)
