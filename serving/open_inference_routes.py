@@ -126,7 +126,7 @@ def _variants(shell: Shell, name: str) -> list[int]:
     """Rows of the variants that answer a model's requests."""
     tables = shell.tables
     rows = [c for c, operator in enumerate(tables.operators) if operator == name]
-    by_option = tables.allowed[rows].any(axis=0)
+    by_option = tables.may_answer[rows].any(axis=0)
     return [int(v) for v in np.flatnonzero(by_option.reshape(-1, tables.num_pools).any(axis=1))]
 
 
