@@ -1,0 +1,1 @@
+"""What is claimed of placement over sites: workflows on tiers, and models with data versions over regions."""
