@@ -8,6 +8,7 @@ import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from experiments.tiers_commands import judge
+from experiments.placement_commands import a2, jellybean
 
 
 @click.group()
@@ -390,3 +391,5 @@ def evidence(
 
 
 experiment.add_command(judge, "tiers")
+experiment.add_command(jellybean)
+experiment.add_command(a2)

@@ -1,0 +1,169 @@
+"""Accuracy, bytes and seconds of model versions on data versions, measured here on real images.
+
+Every model is trained on all data versions mixed, since a server answers whatever is sent. What is kept is whether each
+held-out image was answered right under each variant: the first half of them says what a variant's accuracy is, the
+second confirms what plans promise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from controller.arrays import F64, Bool
+from controller.errors import RunError
+from experiments.placement.data_versions import VERSIONS, Images, decode
+from experiments.placement.table import VariantTable
+
+CLASSES = 10
+EPOCHS, BATCH, RATE = 4, 64, 2e-3
+_TIMED = 400
+
+
+def _mlp(width: int, side: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(side * side, width), nn.ReLU(), nn.Linear(width, CLASSES))
+
+
+def _cnn(widths: tuple[int, ...], side: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    before = 1
+    for width in widths:
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+        before, side = width, side // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side * side, CLASSES))
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "mlp-32": lambda side: _mlp(32, side),
+    "cnn-8": lambda side: _cnn((8, 16), side),
+    "cnn-16": lambda side: _cnn((16, 32), side),
+    "cnn-32": lambda side: _cnn((32, 64, 64), side),
+}
+"""From cheap to dear, of images so many pixels wide."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Images as they arrive under every data version."""
+
+    pixels: list[NDArray[np.uint8]]  # per version (N, S, S)
+    bytes_mean: F64  # (D,) of held-out images
+    encode_s: F64  # (D,)
+    decode_s: F64  # (D,)
+
+
+def measure(images: Images, say: Callable[[str], None], epochs: int = EPOCHS) -> VariantTable:
+    """Trains every model and measures it on every data version, on one core.
+
+    Args:
+        images: Real ones.
+        say: Prints a line of progress.
+        epochs: Over the images for training.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measure(images, say, epochs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(images: Images, say: Callable[[str], None], epochs: int) -> VariantTable:
+    sent = _send(images)
+    classes = torch.from_numpy(images.classes)
+    right: list[Bool] = []
+    service_s: list[F64] = []
+    for name, build in MODELS.items():
+        began_s = time.perf_counter()
+        torch.manual_seed(7)
+        model = build(images.pixels.shape[1])
+        _train(model, images, sent, classes, epochs)
+        model_s = _seconds(model, sent.pixels[0][images.train :])
+        held_out = images.classes[images.train :, None]
+        right.append(np.stack([_answers(model, p[images.train :]) for p in sent.pixels], axis=1) == held_out)
+        service_s.append(sent.decode_s + model_s)
+        shares = ", ".join(f"{share:.1%}" for share in right[-1].mean(axis=0))
+        say(f"{name}: {model_s * 1e3:.3f} ms, {shares} right, in {time.perf_counter() - began_s:.0f} s")
+    return VariantTable(
+        source=f"{images.name}, {images.train} images trained on, {len(images.classes) - images.train} held out, "
+        f"{epochs} epochs; seconds of one core",
+        models=tuple(MODELS),
+        data=tuple(version.name for version in VERSIONS),
+        bytes_mean=sent.bytes_mean,
+        encode_s=sent.encode_s,
+        service_s=np.stack(service_s),
+        right=np.stack(right, axis=1),
+    )
+
+
+def _send(images: Images) -> _Sent:
+    """Encodes and decodes every image under every version; times a part of the held-out ones."""
+    side = images.pixels.shape[1]
+    pixels, size, encode_s, decode_s = [], [], [], []
+    for version in VERSIONS:
+        encoded = [version.encode(one) for one in images.pixels]
+        pixels.append(np.stack([decode(data, side) for data in encoded]))
+        size.append(float(np.mean([len(data) for data in encoded[images.train :]])))
+        timed = range(images.train, min(images.train + _TIMED, len(encoded)))
+        encode_s.append(_median_s([partial(version.encode, images.pixels[i]) for i in timed]))
+        decode_s.append(_median_s([partial(decode, encoded[i], side) for i in timed]))
+    return _Sent(pixels, np.array(size), np.array(encode_s), np.array(decode_s))
+
+
+def _train(model: nn.Module, images: Images, sent: _Sent, classes: Tensor, epochs: int) -> None:
+    rng = np.random.default_rng(11)
+    steps = epochs * (images.train // BATCH)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    every = np.stack([p[: images.train] for p in sent.pixels])
+    model.train()
+    for _ in range(epochs):
+        order = rng.permutation(images.train)
+        for at in range(0, images.train - BATCH + 1, BATCH):
+            chosen = order[at : at + BATCH]
+            batch = every[rng.integers(0, len(every), BATCH), chosen]
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(_tensor(batch)), classes[chosen])
+            if not torch.isfinite(loss):
+                raise RunError("training: expected a finite loss, got another")
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimizer.step()
+            schedule.step()
+    model.eval()
+
+
+def _answers(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    with torch.inference_mode():
+        return np.concatenate([model(_tensor(part)).argmax(1).numpy() for part in np.array_split(pixels, 16)])
+
+
+def _seconds(model: nn.Module, pixels: NDArray[np.uint8]) -> float:
+    """Of one image by itself."""
+    with torch.inference_mode():
+        return _median_s([partial(_answer, model, one) for one in pixels[:_TIMED]])
+
+
+def _answer(model: nn.Module, pixels: NDArray[np.uint8]) -> Tensor:
+    answer: Tensor = model(_tensor(pixels[None]))
+    return answer
+
+
+def _median_s(calls: list[Callable[[], object]]) -> float:
+    """Median time that a call takes of its core: other load on the machine does not count."""
+    seconds = []
+    for call in calls:
+        began_s = time.thread_time()
+        call()
+        seconds.append(time.thread_time() - began_s)
+    return float(np.median(seconds))
+
+
+def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels).float().unsqueeze(1) / 255.0
