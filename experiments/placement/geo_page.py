@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from experiments.checks import Check
 from experiments.figures import COLOURS, STYLE, svg_of
 from experiments.page import page, table, write_page
-from experiments.placement.geo_run import Adaptation, crossovers, savings
 from experiments.placement.geo_study import REAL_PRICES
+from experiments.placement.geo_sweep import Adaptation, crossovers, savings
 from experiments.placement.jellybean_page import DPI, checks_table
 from experiments.placement.table import VariantTable
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.checks import Check
 from experiments.figures import COLOURS, STYLE, svg_of
 from experiments.page import page, table, write_page
-from experiments.placement.jellybean_run import JellyBean, TargetRow
+from experiments.placement.jellybean_study import JellyBean, TargetRow
 
 TITLE = "Workflows on tiers"
 DPI = 150

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 
 from controller import cli
-from experiments.placement import jellybean_run
-from experiments.placement.jellybean_run import (
-    RandomRow,
-    TargetRow,
-    checks_of,
-    gaps,
-    run_jellybean,
-    worst_over_baselines,
-)
+from controller.planners.workflow.compiled import Cost
+from experiments.placement import jellybean_run, jellybean_study
+from experiments.placement.jellybean_run import checks_of, run_jellybean
+from experiments.placement.jellybean_study import JellyBean, RandomRow, TargetRow, gaps, worst_over_baselines
 from experiments.placement.random_workflows import random_problem
 
 HELD = 18
@@ -26,9 +21,9 @@ def ran(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jellybean")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROVISOR_DATA", str(data_dir))
-        patch.setattr(jellybean_run, "TARGETS", (54.0, 56.0, 58.3))
+        patch.setattr(jellybean_study, "TARGETS", (54.0, 56.0, 58.3))
         # Small ones: brute force of eight workers takes seconds.
-        patch.setattr(jellybean_run, "random_problem", lambda seed: random_problem((9, 13)[seed]))
+        patch.setattr(jellybean_study, "random_problem", lambda seed: random_problem((9, 13)[seed]))
         told = []
         holds = run_jellybean(folder, 2, told.append)
     return folder, holds, told
@@ -77,8 +72,8 @@ def test_a_value_that_falls_short_is_told(ran, monkeypatch):
     monkeypatch.setattr(jellybean_run, "PUBLISHED_BAR", 7.5)
     folder, _, _ = ran
     kept = json.loads((folder / "results.json").read_text())
-    found = jellybean_run.JellyBean(
-        authors=jellybean_run.Cost(**{**kept["authors"], "faults": ()}),
+    found = JellyBean(
+        authors=Cost(**{**kept["authors"], "faults": ()}),
         main=TargetRow(**kept["main"]),
         main_accuracy=kept["main_accuracy"],
         most_accurate=kept["most_accurate"],
