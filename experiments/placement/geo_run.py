@@ -13,7 +13,7 @@ import yaml
 from controller.arrays import F64
 from experiments.checks import Check, at_least, at_most, show_checks, write_checks
 from experiments.placement.geo_study import REAL_PRICES, study_problem
-from experiments.placement.geo_sweep import SOLVED, Adaptation, crossovers, measure_adaptation, savings
+from experiments.placement.geo_sweep import GAP, SOLVED, Adaptation, crossovers, measure_adaptation, savings
 from experiments.placement.random_regions import LEAST_INSTANCES
 from experiments.placement.table import SHIPPED, read_table, write_table
 
@@ -62,10 +62,10 @@ def checks_of(found: Adaptation) -> list[Check]:
             MEAN_BAR,
         ),
         at_most("rounding over the program's optimum, worst", float(ratios.max()), WORST_BAR),
-        at_most("proved gap of the program's optimum, worst", max(row.gap for row in found.roundings), SOLVED),
+        at_most("proved gap of the program's optimum, worst", max(row.gap for row in found.roundings), GAP),
         at_most("rounding over the relaxation, as a share of its proved ratio, worst", slack, 1.0),
         Check(
-            "seconds of the fast planner, 5 regions x 5 sites x 24 variants, worst",
+            "seconds of a core, fast planner at 5 regions x 5 sites x 24 variants, worst",
             f"{slowest:.3f} s",
             f"< {SECONDS_BAR:g} s",
             slowest < SECONDS_BAR,

@@ -75,8 +75,8 @@ def instance_prices(names: list[str]) -> dict[str, float]:
     path = Path(data) / PRICES
     try:
         with gzip.open(path, "rt", newline="", encoding="utf-8") as stream:
-            listed = {row["instance_type"]: float(row["ondemand_usd_h"]) for row in csv.DictReader(stream)}
-        return {name: listed[name] for name in names}
+            listed = {row["instance_type"]: row["ondemand_usd_h"] for row in csv.DictReader(stream)}
+        return {name: float(listed[name]) for name in names}
     except (OSError, KeyError, ValueError) as error:
         raise ConfigError(f"{path}: expected on-demand prices of {', '.join(names)}, got: {error}") from error
 

@@ -22,6 +22,9 @@ SINGLE_AXIS = ("model only", "data only")
 SOLVED = 1e-6
 """To which linear programs are solved."""
 
+GAP = 1e-4
+"""Relative distance to its bound at which a mixed-integer program is done."""
+
 
 @dataclass(frozen=True)
 class PriceRow:
@@ -39,7 +42,7 @@ class PriceRow:
         data_shares: Of requests by data version, under the fast plan.
         confirmed: Accuracy on images that no plan has seen, less what is promised, in standard errors; the worst
             region's.
-        solve_s: Wall-clock time of the fast planner.
+        solve_s: Time of a core, of the fast planner.
     """
 
     usd_per_gb: float
@@ -102,7 +105,7 @@ def measure_price(table: VariantTable, usd_per_gb: float) -> PriceRow:
     rounded = plan_rounded(instance)
     if rounded is None:
         raise RunError(f"the study at {usd_per_gb:g} $/GB: expected a plan, found none")
-    exact, greedy = GeoProgram(instance).solve_whole(), plan_greedy(instance)
+    exact, greedy = GeoProgram(instance).solve_whole(GAP), plan_greedy(instance)
     served = rounded.plan.served_rps.sum(axis=(0, 1)) / instance.rate_rps.sum()
     size = np.array([v.bytes for v in instance.problem.variants])
     seconds = np.array([v.service_s for v in instance.problem.variants])
@@ -123,7 +126,7 @@ def measure_price(table: VariantTable, usd_per_gb: float) -> PriceRow:
 
 
 def _least(instance: GeoInstance, allowed: Bool) -> float | None:
-    solved = GeoProgram(instance, allowed).solve_whole()
+    solved = GeoProgram(instance, allowed).solve_whole(GAP)
     return None if solved.plan is None else solved.total_usd_per_hour
 
 
@@ -135,7 +138,7 @@ def measure_roundings(count: int, say: Callable[[str], None]) -> list[RoundingRo
         seed += 1
         instance = compile_geo(random_regions(seed))
         program = GeoProgram(instance)
-        relaxed, rounded, exact = program.solve_relaxed(), plan_rounded(instance), program.solve_whole()
+        relaxed, rounded, exact = program.solve_relaxed(), plan_rounded(instance), program.solve_whole(GAP)
         if relaxed is None or rounded is None or exact.plan is None:
             continue
         greedy = plan_greedy(instance)

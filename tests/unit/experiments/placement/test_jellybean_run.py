@@ -33,7 +33,7 @@ def test_every_value_meets_its_bar(ran):
     folder, holds, _ = ran
     checks = json.loads((folder / "checks.json").read_text())
     assert len(checks) == HELD
-    # Seconds depend on what else the machine does.
+    # Seconds depend on the machine.
     assert all(check["holds"] for check in checks if not check["what"].startswith("seconds")), checks
     assert holds or any(check["what"].startswith("seconds") for check in checks if not check["holds"])
 
