@@ -23,6 +23,7 @@ EVALUATOR_BAR, PUBLISHED_BAR = 1e-4, 7.509
 SAVING_BARS = {"most accurate": 0.579, "all cloud": 0.65}
 MEAN_GAP_BAR, WORST_GAP_BAR = 0.03, 0.15
 SECONDS_BAR = 2.0
+COST_BAR, THROUGHPUT_BAR = 0.01, 0.99
 _EQUAL = 1e-9
 NOT_REPRODUCED = (
     "Not reproduced: vehicle tracking (36 % in the paper's abstract) and the comparison with Spark (up to 5 times). "
@@ -64,6 +65,12 @@ def checks_of(found: JellyBean) -> list[Check]:
         _percent_at_most("fast planner against brute force: mean gap", float(fast_gaps.mean()), MEAN_GAP_BAR),
         _percent_at_most("fast planner against brute force: worst gap", float(fast_gaps.max()), WORST_GAP_BAR),
     ]
+    for name, row in found.simulated.items():
+        what = f"an hour of the {name} placement, simulated with fan-in"
+        rows += [
+            _percent_at_most(f"{what}: cost off the evaluator's", row.cost_off, COST_BAR),
+            at_least(f"{what}: answered of the rate", row.throughput, THROUGHPUT_BAR, " %", scale=0.01),
+        ]
     rows += [
         Check(
             f"seconds of a core, '{name}' at the published size", f"{s:.3f} s", f"< {SECONDS_BAR:g} s", s < SECONDS_BAR

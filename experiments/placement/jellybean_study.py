@@ -50,6 +50,21 @@ class RandomRow:
 
 
 @dataclass(frozen=True)
+class SimulatedRow:
+    """An hour of a placement in the simulated world, with evenly spaced arrivals.
+
+    Attributes:
+        cost_off: Relative distance of its cost to the evaluator's.
+        throughput: Share of arrivals answered within the hour.
+        busiest: Largest busy share of a worker.
+    """
+
+    cost_off: float
+    throughput: float
+    busiest: float
+
+
+@dataclass(frozen=True)
 class JellyBean:
     """All that is measured."""
 
@@ -60,6 +75,7 @@ class JellyBean:
     targets: tuple[TargetRow, ...]
     randoms: tuple[RandomRow, ...]
     seconds: dict[str, float]  # of a core by planner, for the published example
+    simulated: dict[str, SimulatedRow]  # by planner
 
 
 def total_of(instance: Instance, placement: Placement | None) -> float | None:
@@ -96,6 +112,19 @@ def measure_random(seed: int) -> RandomRow:
     )
 
 
+def measure_simulated(instance: Instance, placement: Placement) -> SimulatedRow:
+    """An hour of a placement, request by request."""
+    # The simulator's kernels take a second to load, and minutes to compile the first time.
+    from experiments.placement.workflow_world import simulate
+
+    ran, cost = simulate(instance, placement), evaluate(instance, placement)
+    return SimulatedRow(
+        cost_off=abs(ran.total_usd_per_hour / cost.total_usd_per_hour - 1.0),
+        throughput=ran.throughput,
+        busiest=float(ran.busy.max()),
+    )
+
+
 def measure_jellybean(num_random: int, say: Callable[[str], None]) -> JellyBean:
     """Measures everything anew.
 
@@ -116,6 +145,9 @@ def measure_jellybean(num_random: int, say: Callable[[str], None]) -> JellyBean:
         seconds[name] = time.process_time() - began_s
     say(f"placing over {len(TARGETS)} accuracy targets")
     published = plan_published(instance)
+    say("simulating an hour of the placements at 56.0")
+    placed = {"published": published, "exact": plan_exact(instance).placement}
+    simulated = {name: measure_simulated(instance, one) for name, one in placed.items() if one is not None}
     say(f"trying every placement of {num_random} random instances")
     return JellyBean(
         authors=evaluate(instance, authors_placement(instance)),
@@ -125,6 +157,7 @@ def measure_jellybean(num_random: int, say: Callable[[str], None]) -> JellyBean:
         targets=tuple(measure_target(problem, target) for target in TARGETS),
         randoms=tuple(_feasible(num_random, say)),
         seconds=seconds,
+        simulated=simulated,
     )
 
 
