@@ -69,14 +69,17 @@ class Program:
             (row.ravel().astype(np.int64), column.ravel().astype(np.int64), value.ravel().astype(np.float64))
         )
 
-    def solve_mixed(self, gap: float, limit_s: float) -> Solution:
+    def solve_mixed(self, gap: float, limit_s: float, most_nodes: int | None = None) -> Solution:
         """Solves with whole numbers where columns ask for them.
 
         Args:
             gap: Relative distance to the best bound at which the search may stop.
             limit_s: Wall-clock limit; what was found until then is returned.
+            most_nodes: Nodes of the search tree after which it stops, too; unlike time, the same on every machine.
         """
-        options = {"mip_rel_gap": gap, "time_limit": limit_s}
+        options: dict[str, Any] = {"mip_rel_gap": gap, "time_limit": limit_s}
+        if most_nodes is not None:
+            options["mip_max_nodes"] = most_nodes
         return self._solve(options, is_mixed=True)
 
     def solve_relaxed(self) -> Solution:

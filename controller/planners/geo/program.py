@@ -76,16 +76,17 @@ class GeoProgram:
         program.add_entries(capacity[i, instance.model[v]], self._served, busy)
         program.add_entries(capacity, self._count, -1.0)
 
-    def solve_whole(self, gap: float = 1e-6, limit_s: float = 30.0) -> GeoSolved:
+    def solve_whole(self, gap: float = 1e-6, limit_s: float = 30.0, most_nodes: int | None = None) -> GeoSolved:
         """The best plan, with its gap proved.
 
         Args:
             gap: Relative distance to the bound at which the search may stop.
             limit_s: Wall-clock limit.
+            most_nodes: Nodes of the search at which it stops, too.
         """
         if not self.is_servable:
             return GeoSolved(None, np.inf, np.inf, 0.0)
-        found = self._program.solve_mixed(gap, limit_s)
+        found = self._program.solve_mixed(gap, limit_s, most_nodes)
         if found.values is None:
             # Without a solution, either none exists or time ran out.
             return GeoSolved(None, np.inf, np.inf if found.status == "infeasible" else -np.inf, found.solve_s)

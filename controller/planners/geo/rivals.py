@@ -34,6 +34,12 @@ def restrictions(instance: GeoInstance) -> dict[str, Bool]:
     }
 
 
+def single_axis(instance: GeoInstance) -> tuple[Bool, Bool]:
+    """What may be used where only the model, or only the data, is adapted."""
+    allowed = restrictions(instance)
+    return allowed["model only"], allowed["data only"]
+
+
 def plan_greedy(instance: GeoInstance, allowed: Bool | None = None) -> GeoPlan | None:
     """Each region, the busiest first, wholly served by the site and variant that add least to the bill so far.
 

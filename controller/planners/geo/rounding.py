@@ -10,6 +10,13 @@ import numpy as np
 from controller.arrays import F64, Bool
 from controller.planners.geo.compiled import ROUNDING, GeoInstance, GeoPlan, evaluate_geo
 from controller.planners.geo.program import GeoProgram, whole_instances
+from controller.planners.geo.rivals import single_axis
+
+POLISH_REACH = 2
+"""Instances that the last program may add to a pair or take from it."""
+
+POLISH_GAP, POLISH_NODES, POLISH_S = 1e-5, 50, 20.0
+"""Relative distance to its bound and nodes at which the last program stops; the seconds only end a huge one."""
 
 MAX_ROUNDS = 40
 """Linear programs solved in one dive at most."""
@@ -46,7 +53,9 @@ def plan_rounded(instance: GeoInstance, allowed: Bool | None = None) -> Rounded 
 
     Relax the whole numbers of instances, solve to a vertex, round every count up and keep the rates. Then the rates are
     routed anew on those instances, and two dives (fix the count nearest to a whole number, solve again) look for better
-    ones; the cheapest plan is kept.
+    ones; plans that adapt models or data alone are rounded up beside, as they are plans, too. Last, a program with
+    whole numbers for the pairs alone that all these plans open, few whatever the problem's size, looks near their
+    counts. The cheapest plan is kept.
 
     Ratio. Let K be the pairs (site, model) with x* > 0 in the vertex, p their prices, n = sum of x*, and R the number
     of regions. Rounding up keeps every row satisfied, as rates do not change and capacity only grows. It adds less than
@@ -75,7 +84,10 @@ def plan_rounded(instance: GeoInstance, allowed: Bool | None = None) -> Rounded 
     usd = evaluate_geo(instance, best).total_usd_per_hour
     candidates = [_routed(instance, allowed, best.instances.astype(np.float64))]
     candidates += [_dive(instance, allowed, count, prefers_down) for prefers_down in (False, True)]
-    for plan in candidates:
+    usable = instance.usable if allowed is None else instance.usable & allowed
+    candidates += [_rounded_up(instance, usable & mask) for mask in single_axis(instance)]
+    opened = [best, *(plan for plan in candidates if plan is not None)]
+    for plan in (*opened, _polished(instance, allowed, opened)):
         if plan is None:
             continue
         cost = evaluate_geo(instance, plan)
@@ -96,6 +108,23 @@ def _routed(instance: GeoInstance, allowed: Bool | None, count: F64) -> GeoPlan 
     """The cheapest rates on given instances; instances that they leave idle are given back."""
     found = GeoProgram(instance, allowed, least=np.zeros_like(count), most=count).solve_relaxed()
     return None if found is None else GeoPlan(found[2], whole_instances(instance, found[2]))
+
+
+def _rounded_up(instance: GeoInstance, allowed: Bool) -> GeoPlan | None:
+    """The relaxation's rates with its counts rounded up."""
+    relaxed = GeoProgram(instance, allowed).solve_relaxed()
+    return None if relaxed is None else GeoPlan(relaxed[2], whole_instances(instance, relaxed[2]))
+
+
+def _polished(instance: GeoInstance, allowed: Bool | None, plans: list[GeoPlan]) -> GeoPlan | None:
+    """The best plan on the pairs that some plan opens, each count at most `POLISH_REACH` beyond theirs."""
+    counts = np.stack([plan.instances for plan in plans])
+    least, most = counts.min(axis=0) - POLISH_REACH, counts.max(axis=0) + POLISH_REACH
+    is_open = counts.max(axis=0) > 0
+    bounds = (np.where(is_open, np.maximum(least, 0), 0.0), np.where(is_open, most, 0.0))
+    on_open = is_open[:, instance.model]  # (I, V)
+    within = np.broadcast_to(on_open, instance.usable.shape) & (True if allowed is None else allowed)
+    return GeoProgram(instance, within, *bounds).solve_whole(POLISH_GAP, POLISH_S, POLISH_NODES).plan
 
 
 def _dive(instance: GeoInstance, allowed: Bool | None, count: F64, prefers_down: bool) -> GeoPlan | None:
