@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
-from experiments.tiers_commands import judge
 from experiments.placement_commands import a2, jellybean
+from experiments.tiers_commands import judge
 
 
 @click.group()

@@ -120,13 +120,13 @@ def _crossover(found: Adaptation) -> Figure:
         cost.axvline(price, color="#222222", linewidth=1)
     cost.set_ylabel("cost, $ per hour")
     cost.set_yscale("log")
-    cost.legend(loc="upper left")
+    cost.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     better, none = savings(found.prices)
-    saving.plot(prices, 100 * better, color=COLOURS[2], label="below the better single-axis baseline")
+    saving.plot(prices, 100 * better, color=COLOURS[2], label="below the better\nsingle-axis baseline")
     saving.plot(prices, 100 * none, color=COLOURS[3], label="below none adapted")
     saving.set_ylabel("saving, %")
     saving.set_ylim(bottom=0)
-    saving.legend(loc="upper left")
+    saving.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     shares = [[row.data_shares[name] for row in found.prices] for name in found.prices[0].data_shares]
     sent.stackplot(prices, *shares, labels=list(found.prices[0].data_shares), colors=COLOURS, alpha=0.85)
     sent.set_ylabel("share of requests")
@@ -140,17 +140,17 @@ def _crossover(found: Adaptation) -> Figure:
 
 
 def _mark_real_prices(axes: Axes, has_names: bool) -> None:
-    for name, price in REAL_PRICES.items():
+    for number, (name, price) in enumerate(REAL_PRICES.items()):
         axes.axvline(price, color="#8a939e", linewidth=0.9, linestyle=":")
         if has_names:
             axes.annotate(
                 name,
-                (price, 0.02),
+                (price, 0.97 if number % 2 else 0.55),
                 xycoords=("data", "axes fraction"),
                 rotation=90,
                 fontsize=7,
                 ha="right",
-                va="bottom",
+                va="top",
             )
 
 
