@@ -1,69 +1,37 @@
-"""Data versions of an image: how small and in which format a client sends it, with real encoders."""
+"""Which data versions are measured, and the real images that they are measured on.
+
+A request is a sheet of images (`serving.data_version`), so that what an encoder writes beside the pixels is shared by
+sixteen of them and a model answers them in one batch.
+"""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from controller.kernel_cache import cache_root
-
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class DataVersion:
-    """One way to send an image.
-
-    Attributes:
-        name: In plans and tables.
-        share: Of the full edge in pixels.
-        quality: Of JPEG; None: PNG, without loss.
-    """
-
-    name: str
-    share: float = 1.0
-    quality: int | None = None
-
-    def encode(self, pixels: Pixels) -> bytes:
-        """An image's bytes, scaled by the mean of the pixels that become one."""
-        image = Image.fromarray(pixels)
-        side = max(1, round(self.share * pixels.shape[0]))
-        if side != pixels.shape[0]:
-            image = image.resize((side, side), Image.Resampling.BOX)
-        stream = io.BytesIO()
-        if self.quality is None:
-            image.save(stream, "PNG", optimize=True)
-        else:
-            image.save(stream, "JPEG", quality=self.quality, optimize=True)
-        return stream.getvalue()
-
-
-def decode(data: bytes, side: int) -> Pixels:
-    """The image of any version, at the full edge again."""
-    image: Image.Image = Image.open(io.BytesIO(data))
-    if image.width != side:
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
-
+from controller.errors import RunError
+from experiments.tiers import fashion
+from serving.data_version import DataVersion, Pixels
 
 VERSIONS = (
     DataVersion("png-100"),
-    DataVersion("jpeg-20", quality=20),
-    DataVersion("png-70", share=0.7),
-    DataVersion("png-50", share=0.5),
-    DataVersion("png-36", share=0.36),
-    DataVersion("png-25", share=0.25),
+    DataVersion("jpeg50-100", quality=50),
+    DataVersion("jpeg20-100", quality=20),
+    DataVersion("jpeg10-100", quality=10),
+    DataVersion("jpeg30-50", share=0.5, quality=30),
+    DataVersion("jpeg50-36", share=0.36, quality=50),
 )
-"""From large to small."""
+"""From large to small; the second number is the edge in percent."""
+
+_TRAIN, _HELD_OUT = 16_000, 12_800
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of ten classes.
+    """Images of ten classes, as many as fill whole sheets.
 
     Attributes:
         name: Of the set.
@@ -78,26 +46,27 @@ class Images:
     train: int
 
 
-def found_images() -> Images:
-    """Fashion-MNIST where the cache folder holds it, scikit-learn's digits otherwise; in a fixed random order.
+def found_images(say: Callable[[str], None]) -> Images:
+    """Fashion-MNIST, or digits where that cannot be had; in a fixed random order.
 
-    Source:
-        Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017 (MIT).
+    Args:
+        say: Prints a line that says so.
     """
-    path = cache_root() / "fashion-mnist" / "images.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return _shuffled("Fashion-MNIST", arrays["pixels"], arrays["classes"], 12_000, 8_000)
-    return digits()
+    try:
+        found = fashion.fetch()
+    except RunError as error:
+        say(f"{error}; scikit-learn's digits instead")
+        return digits()
+    return _shuffled("Fashion-MNIST", found.pixels, found.classes, _TRAIN, _HELD_OUT)
 
 
 def digits() -> Images:
-    """The 1,797 digits of scikit-learn, 8 x 8 pixels."""
+    """The digits of scikit-learn, 8 x 8 pixels: 1,792 of 1,797, which are whole sheets."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     pixels = (found.images * (255.0 / 16.0)).astype(np.uint8)
-    return _shuffled("scikit-learn digits", pixels, found.target.astype(np.int64), 797, 1_000)
+    return _shuffled("scikit-learn digits", pixels, found.target.astype(np.int64), 800, 992)
 
 
 def _shuffled(name: str, pixels: Pixels, classes: NDArray[np.int64], train: int, held_out: int) -> Images:

@@ -49,7 +49,17 @@ def write_geo_page(
         "<h2>Crossover</h2>",
         f"<figure>{svg}<figcaption>{_CAPTION}</figcaption></figure>",
         table(
-            ["$/GB", "fast $/h", "bound", "exact", "greedy", *names, "kB sent", "ms served"],
+            [
+                "$/GB",
+                "fast $/h",
+                "bound",
+                "exact",
+                "greedy",
+                *names,
+                *(f"{name}, replayed" for name in found.prices[0].replayed),
+                "kB sent",
+                "ms served",
+            ],
             [
                 [
                     f"{row.usd_per_gb:.4g}",
@@ -58,6 +68,7 @@ def write_geo_page(
                     _usd(row.exact),
                     _usd(row.greedy),
                     *(_usd(row.baselines[name]) for name in names),
+                    *(_usd(cost) for cost in row.replayed.values()),
                     f"{row.kilobytes:.3f}",
                     f"{row.service_ms:.3f}",
                 ]

@@ -16,11 +16,11 @@ from experiments.placement.table import VariantTable
 DATA_VARIABLE = "PROVISOR_DATA"
 PRICES = "prices/aws_ec2_us_east_1.csv.gz"
 
-EGRESS_PRICES = tuple(10.0 ** (-3.0 + step / 8.0) for step in range(25))
-"""$ per GB between sites, 0.001 to 1."""
-
 REAL_PRICES = {"between zones": 0.01, "between regions": 0.02, "between far regions": 0.08, "to the internet": 0.09}
 """EC2's, $ per GB, in 2026 (usage.ai/blogs/aws/networking-cost/data-transfer-costs; for 0.08 finopsforge.com)."""
+
+EGRESS_PRICES = tuple(sorted({round(10.0 ** (-3.0 + step / 4.0), 6) for step in range(13)} | set(REAL_PRICES.values())))
+"""$ per GB between sites, 0.001 to 1, with those of EC2 among them."""
 
 _FIBRE_KM_PER_S = 2.0e5
 _DETOUR = 1.5
@@ -54,12 +54,24 @@ class _Place:
 
 
 PLACES = (
-    _Place("virginia", 38.9, -77.5, "c6g.medium", 40_000.0, 0.01, 0.30),
-    _Place("oregon", 45.8, -119.7, "c7g.medium", 30_000.0, 0.02, 0.20),
-    _Place("frankfurt", 50.1, 8.7, "m6g.medium", 40_000.0, 0.03, 0.30),
-    _Place("tokyo", 35.7, 139.7, "c8g.medium", 30_000.0, 0.05, 0.20),
-    _Place("sao-paulo", -23.5, -46.6, "m7g.medium", 20_000.0, 0.08, 0.30),
+    _Place("virginia", 38.9, -77.5, "c6g.medium", 2_500.0, 0.01, 0.30),
+    _Place("oregon", 45.8, -119.7, "c7g.medium", 1_900.0, 0.02, 0.20),
+    _Place("frankfurt", 50.1, 8.7, "m6g.medium", 2_500.0, 0.03, 0.30),
+    _Place("tokyo", 35.7, 139.7, "c8g.medium", 1_900.0, 0.05, 0.20),
+    _Place("sao-paulo", -23.5, -46.6, "m7g.medium", 1_250.0, 0.08, 0.30),
 )
+
+
+def data_folder() -> Path:
+    """The directory of shared data.
+
+    Raises:
+        UsageError: `$PROVISOR_DATA` is not set.
+    """
+    data = os.environ.get(DATA_VARIABLE)
+    if not data:
+        raise UsageError(mismatch(DATA_VARIABLE, f"the directory that holds {PRICES}", data))
+    return Path(data)
 
 
 def instance_prices(names: list[str]) -> dict[str, float]:
@@ -69,10 +81,7 @@ def instance_prices(names: list[str]) -> dict[str, float]:
         UsageError: `$PROVISOR_DATA` is not set.
         ConfigError: The list is missing, or lacks a type.
     """
-    data = os.environ.get(DATA_VARIABLE)
-    if not data:
-        raise UsageError(mismatch(DATA_VARIABLE, f"the directory that holds {PRICES}", data))
-    path = Path(data) / PRICES
+    path = data_folder() / PRICES
     try:
         with gzip.open(path, "rt", newline="", encoding="utf-8") as stream:
             listed = {row["instance_type"]: row["ondemand_usd_h"] for row in csv.DictReader(stream)}
@@ -103,6 +112,7 @@ def study_problem(table: VariantTable, usd_per_gb: float) -> GeoProblem:
     return GeoProblem(
         name="five-cities",
         utilisation=_UTILISATION,
+        instance_serves="variant",
         regions=tuple(
             Region(name=p.name, rate_rps=p.rate_rps, accuracy=best - p.loss, latency_s=p.latency_s) for p in PLACES
         ),

@@ -1,4 +1,8 @@
-"""What the experiment of joint adaptation measures: planners over egress prices, and on random problems."""
+"""What the experiment of joint adaptation measures: planners over egress prices, and on random problems.
+
+Over prices, the fast planner's plan and those of the baselines that it is held to are replayed request by request, on
+the bytes and accuracies of requests that no plan has seen; savings compare what was billed there.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,20 @@ from controller.planners.geo.program import GeoProgram
 from controller.planners.geo.rivals import plan_greedy, restrictions
 from controller.planners.geo.rounding import plan_rounded
 from experiments.placement.geo_study import EGRESS_PRICES, study_problem
+from experiments.placement.geo_world import Replayed, as_confirmed, replay
 from experiments.placement.random_regions import random_regions
 from experiments.placement.table import VariantTable
 
 SINGLE_AXIS = ("model only", "data only")
+FAST, NONE = "fast", "none"
 SOLVED = 1e-6
 """To which linear programs are solved."""
 
 GAP = 1e-4
 """Relative distance to its bound at which a mixed-integer program is done."""
+
+EXACT_NODES = 20
+"""At which the program of all variants ends, too, which would be long in proving its last digits; no bar is on it."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +41,20 @@ class PriceRow:
 
     Attributes:
         usd_per_gb: Egress price.
-        fast: Of the fast planner.
+        fast: Of the fast planner, as planned.
         bound: Of its relaxation.
         exact: Of the mixed-integer program.
         greedy: Of the greedy planner.
-        baselines: Of each restriction, by the mixed-integer program.
+        baselines: Of each restriction, as planned; those with a bar by the mixed-integer program.
+        replayed: What was billed for the fast plan, for both single-axis baselines and for none adapted.
         kilobytes: Of a request, mean under the fast plan.
         service_ms: Of a request, mean under the fast plan.
         data_shares: Of requests by data version, under the fast plan.
         confirmed: Accuracy on images that no plan has seen, less what is promised, in standard errors; the worst
             region's.
+        latency_share: Mean latency of the replay as a share of what is promised; the worst region's.
+        answered: Share of the replay's requests answered within it.
+        replay_off: Relative distance of what was billed to what was planned.
         solve_s: Time of a core, of the fast planner.
     """
 
@@ -51,10 +64,14 @@ class PriceRow:
     exact: float | None
     greedy: float | None
     baselines: dict[str, float | None]
+    replayed: dict[str, float | None]
     kilobytes: float
     service_ms: float
     data_shares: dict[str, float]
     confirmed: float
+    latency_share: float
+    answered: float
+    replay_off: float
     solve_s: float
 
 
@@ -105,7 +122,11 @@ def measure_price(table: VariantTable, usd_per_gb: float) -> PriceRow:
     rounded = plan_rounded(instance)
     if rounded is None:
         raise RunError(f"the study at {usd_per_gb:g} $/GB: expected a plan, found none")
-    exact, greedy = GeoProgram(instance).solve_whole(GAP), plan_greedy(instance)
+    exact, greedy = GeoProgram(instance).solve_whole(GAP, most_nodes=EXACT_NODES), plan_greedy(instance)
+    baselines = {name: _least(instance, name, allowed) for name, allowed in restrictions(instance).items()}
+    seen = as_confirmed(instance, table)
+    ran = replay(seen, rounded.plan)
+    replayed = {name: _billed(seen, baselines[name]) for name in (*SINGLE_AXIS, NONE)}
     served = rounded.plan.served_rps.sum(axis=(0, 1)) / instance.rate_rps.sum()
     size = np.array([v.bytes for v in instance.problem.variants])
     seconds = np.array([v.service_s for v in instance.problem.variants])
@@ -115,19 +136,39 @@ def measure_price(table: VariantTable, usd_per_gb: float) -> PriceRow:
         fast=rounded.total_usd_per_hour,
         bound=rounded.bound_usd_per_hour,
         exact=None if exact.plan is None else exact.total_usd_per_hour,
-        greedy=None if greedy is None else evaluate_geo(instance, greedy).total_usd_per_hour,
-        baselines={name: _least(instance, allowed) for name, allowed in restrictions(instance).items()},
+        greedy=None if greedy is None else _usd(instance, greedy),
+        baselines={name: None if plan is None else _usd(instance, plan) for name, plan in baselines.items()},
+        replayed={FAST: ran.total_usd_per_hour, **replayed},
         kilobytes=float(served @ size) / 1e3,
         service_ms=float(served @ seconds) * 1e3,
         data_shares={name: float(served[data == name].sum()) for name in table.data},
         confirmed=float(confirmed_accuracy(table, instance, rounded.plan).min()),
+        latency_share=_latency_share(instance, ran),
+        answered=ran.answered,
+        replay_off=abs(ran.total_usd_per_hour / rounded.total_usd_per_hour - 1.0),
         solve_s=rounded.solve_s,
     )
 
 
-def _least(instance: GeoInstance, allowed: Bool) -> float | None:
-    solved = GeoProgram(instance, allowed).solve_whole(GAP)
-    return None if solved.plan is None else solved.total_usd_per_hour
+def _least(instance: GeoInstance, name: str, allowed: Bool) -> GeoPlan | None:
+    """A baseline at its best: by the program where a bar is on it, by the fast planner otherwise."""
+    if name not in (*SINGLE_AXIS, NONE):
+        rounded = plan_rounded(instance, allowed)
+        return None if rounded is None else rounded.plan
+    return GeoProgram(instance, allowed).solve_whole(GAP).plan
+
+
+def _usd(instance: GeoInstance, plan: GeoPlan) -> float:
+    return evaluate_geo(instance, plan).total_usd_per_hour
+
+
+def _billed(seen: GeoInstance, plan: GeoPlan | None) -> float | None:
+    return None if plan is None else replay(seen, plan).total_usd_per_hour
+
+
+def _latency_share(instance: GeoInstance, ran: Replayed) -> float:
+    promised = np.array([region.latency_s for region in instance.problem.regions])
+    return float((ran.latency_s / promised).max())
 
 
 def measure_roundings(count: int, say: Callable[[str], None]) -> list[RoundingRow]:
@@ -148,7 +189,7 @@ def measure_roundings(count: int, say: Callable[[str], None]) -> list[RoundingRo
             RoundingRow(
                 seed=seed,
                 fast=rounded.total_usd_per_hour / least,
-                greedy=None if greedy is None else evaluate_geo(instance, greedy).total_usd_per_hour / least,
+                greedy=None if greedy is None else _usd(instance, greedy) / least,
                 proved=rounded.proved_ratio,
                 to_relaxation=rounded.ratio,
                 gap=exact.gap,
@@ -176,14 +217,18 @@ def measure_adaptation(table: VariantTable, num_random: int, say: Callable[[str]
 
 
 def better_single(row: PriceRow) -> float:
-    """Cost of the cheaper single-axis baseline; infinite where neither is feasible."""
-    return min((cost for name in SINGLE_AXIS if (cost := row.baselines[name]) is not None), default=np.inf)
+    """What was billed for the cheaper single-axis baseline; infinite where neither is feasible."""
+    return min((cost for name in SINGLE_AXIS if (cost := row.replayed[name]) is not None), default=np.inf)
 
 
 def savings(rows: Sequence[PriceRow]) -> tuple[F64, F64]:
-    """Shares by which the fast planner is below the better single-axis baseline and below none, by price."""
-    better = np.array([1.0 - row.fast / better_single(row) for row in rows])
-    none = np.array([1.0 - row.fast / cost if (cost := row.baselines["none"]) is not None else 1.0 for row in rows])
+    """Shares by which the fast plan was billed below the better single-axis baseline and below none, by price."""
+    shares = []
+    for row in rows:
+        own, none_adapted = row.replayed[FAST], row.replayed[NONE]
+        others = better_single(row), np.inf if none_adapted is None else none_adapted
+        shares.append([-np.inf if own is None else 1.0 - own / other for other in others])
+    better, none = np.array(shares).T
     return better, none
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from controller.arrays import F64, Bool
+from controller.arrays import F64, I64, Bool
 from controller.errors import ConfigError
 from controller.planners.geo.problem import GeoVariant
 
@@ -16,25 +16,35 @@ SHIPPED = Path(__file__).parent / "tables" / "variants.npz"
 
 @dataclass(frozen=True)
 class VariantTable:
-    """Models M on data versions D, measured on N held-out images.
+    """Models M on data versions D, measured on Q held-out requests of N images in all.
 
     Attributes:
         source: Images, training and machine, in words.
         models: Names (M,).
         data: Names (D,).
-        bytes_mean: (D,) of an encoded image.
-        encode_s: (D,) of the client's core.
-        service_s: (M, D) of the server's core: decoding and the model.
-        right: (N, M, D) whether the answer was right.
+        sizes: (Q, D) bytes of an encoded request.
+        encode_s: (D,) of the client's core, per request.
+        service_s: (M, D) of the server's core per request: decoding and the model.
+        right: (N, M, D) whether the answer was right, by image; a request's images follow each other.
     """
 
     source: str
     models: tuple[str, ...]
     data: tuple[str, ...]
-    bytes_mean: F64
+    sizes: I64
     encode_s: F64
     service_s: F64
     right: Bool
+
+    @property
+    def bytes_mean(self) -> F64:
+        """(D,) of the half that says how large a request is."""
+        return np.asarray(self.sizes[: len(self.sizes) // 2].mean(axis=0), np.float64)
+
+    @property
+    def bytes_confirmed(self) -> F64:
+        """(D,) of the half that no plan has seen."""
+        return np.asarray(self.sizes[len(self.sizes) // 2 :].mean(axis=0), np.float64)
 
     @property
     def calibration(self) -> Bool:
@@ -48,13 +58,13 @@ class VariantTable:
 
     def variants(self) -> tuple[GeoVariant, ...]:
         """Every model on every data version, model by model."""
-        accuracy = self.calibration.mean(axis=0)
+        accuracy, size = self.calibration.mean(axis=0), self.bytes_mean
         return tuple(
             GeoVariant(
                 model=model,
                 data=data,
                 accuracy=float(accuracy[m, d]),
-                bytes=float(self.bytes_mean[d]),
+                bytes=float(size[d]),
                 service_s=float(self.service_s[m, d]),
                 encode_s=float(self.encode_s[d]),
             )
@@ -71,7 +81,7 @@ def write_table(table: VariantTable, path: Path) -> Path:
         source=np.array(table.source),
         models=np.array(table.models),
         data=np.array(table.data),
-        bytes_mean=table.bytes_mean,
+        sizes=table.sizes,
         encode_s=table.encode_s,
         service_s=table.service_s,
         right=np.packbits(table.right, axis=0),
@@ -92,7 +102,7 @@ def read_table(path: Path = SHIPPED) -> VariantTable:
                 source=str(held["source"]),
                 models=tuple(str(name) for name in held["models"]),
                 data=tuple(str(name) for name in held["data"]),
-                bytes_mean=held["bytes_mean"],
+                sizes=held["sizes"],
                 encode_s=held["encode_s"],
                 service_s=held["service_s"],
                 right=np.unpackbits(held["right"], axis=0, count=int(held["num_images"])).astype(np.bool_),

@@ -1,6 +1,7 @@
 """A geo problem as arrays, a plan for it, and what the plan costs.
 
-Axes: R regions, I sites, V variants (model on data version), M models. Money is $ per hour.
+Axes: R regions, I sites, V variants (model on data version), M what an instance holds: models, or variants where the
+problem says so. Money is $ per hour.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class GeoInstance:
 
     Attributes:
         problem: What they are of.
-        models: Names, in the order of their first variant.
+        models: Names of what an instance holds, in the order of their first variant.
         rate_rps: (R,).
         accuracy_floor: (R,).
         usd_per_hour: (I,) of an instance.
-        model: (V,) index of the model.
+        model: (V,) index of what holds it.
         accuracy: (V,).
         service_s: (I, V) of an instance per request.
         latency_s: (R, I, V) mean, at the utilisation planned for; infinite without a route.
@@ -94,7 +95,9 @@ def compile_geo(problem: GeoProblem) -> GeoInstance:
     Source:
         Pollaczek-Khinchine for constant service times; Gross et al., Fundamentals of Queueing Theory, sec. 5.1.
     """
-    models = tuple(dict.fromkeys(v.model for v in problem.variants))
+    by_model = problem.instance_serves == "model"
+    held = [v.model if by_model else f"{v.model} on {v.data}" for v in problem.variants]
+    models = tuple(dict.fromkeys(held))
     regions, sites = [r.name for r in problem.regions], [s.name for s in problem.sites]
     shape = (len(regions), len(sites))
     rtt_s, usd_per_gb, bytes_per_s = np.full(shape, np.inf), np.zeros(shape), np.ones(shape)
@@ -116,7 +119,7 @@ def compile_geo(problem: GeoProblem) -> GeoInstance:
         rate_rps=np.array([r.rate_rps for r in problem.regions]),
         accuracy_floor=floor,
         usd_per_hour=np.array([s.usd_per_hour for s in problem.sites]),
-        model=np.array([models.index(v.model) for v in problem.variants], np.int64),
+        model=np.array([models.index(name) for name in held], np.int64),
         accuracy=accuracy,
         service_s=service_s,
         latency_s=latency_s,

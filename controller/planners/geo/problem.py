@@ -7,7 +7,7 @@ prices of computing and of traffic, so models, data versions and sites are chose
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,7 +32,7 @@ class GeoSite(StrictModel):
     """Where instances are rented, of one type."""
 
     name: Label
-    usd_per_hour: float = Field(gt=0, description="of an instance, which serves one model")
+    usd_per_hour: float = Field(gt=0, description="of an instance")
     speed: float = Field(default=1.0, gt=0, description="over that of the machine service times are measured on")
 
 
@@ -62,6 +62,11 @@ class GeoProblem(StrictModel):
 
     name: Label
     utilisation: float = Field(default=0.8, gt=0, lt=1, description="share of an instance's time that may be planned")
+    instance_serves: Literal["model", "variant"] = Field(
+        default="model",
+        description="`model`: one model on whatever data is sent; `variant`: one model on one data version, as a "
+        "replica of ours does",
+    )
     regions: tuple[Region, ...] = Field(min_length=1)
     sites: tuple[GeoSite, ...] = Field(min_length=1)
     routes: tuple[Route, ...] = Field(min_length=1)

@@ -18,7 +18,8 @@ def restrictions(instance: GeoInstance) -> dict[str, Bool]:
     variants = instance.problem.variants
     size = np.array([v.bytes for v in variants])
     full = np.array([v.data for v in variants]) == variants[int(np.argmax(size))].data
-    largest = instance.model == instance.model[np.flatnonzero(full)[np.argmax(instance.accuracy[full])]]
+    best = variants[np.flatnonzero(full)[np.argmax(instance.accuracy[full])]]
+    largest = np.array([v.model == best.model for v in variants])
     shape = instance.usable.shape
     near = np.zeros(shape, np.bool_)
     # Of all variants' latencies at a site the least differs from others' by the network alone.

@@ -16,7 +16,7 @@ from experiments.placement.geo_study import PLACES, instance_prices, study_probl
 from experiments.placement.geo_sweep import PriceRow, confirmed_accuracy, crossovers, savings
 from experiments.placement.table import VariantTable, read_table, write_table
 
-ROWS = 12
+ROWS = 15
 """Of the check."""
 
 
@@ -28,9 +28,9 @@ def made_up(num_images: int = 4000) -> VariantTable:
         source="made up",
         models=("m0", "m1", "m2", "m3"),
         data=("d0", "d1", "d2", "d3", "d4"),
-        bytes_mean=np.array([500.0, 350.0, 250.0, 150.0, 100.0]),
+        sizes=np.tile(np.array([8000, 5600, 4000, 2400, 1600]), (num_images // 16, 1)),
         encode_s=np.full(5, 1e-4),
-        service_s=2e-4 * 2.0 ** np.arange(4)[:, None] * np.ones(5),
+        service_s=2e-3 * 2.0 ** np.arange(4)[:, None] * np.ones(5),
         right=rng.random((num_images, 1, 1)) < accuracy,
     )
 
@@ -44,12 +44,15 @@ def data(data_dir, monkeypatch):
 def test_everything_is_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(geo_run, "read_table", made_up)
     monkeypatch.setattr(geo_sweep, "EGRESS_PRICES", (0.03,))
+    monkeypatch.setattr(geo_sweep, "EXACT_NODES", 1)
     told = []
     run_geo(tmp_path, 1, is_measured=False, say=told.append)
     checks = {check["what"]: check for check in json.loads((tmp_path / "checks.json").read_text())}
     assert len(checks) == ROWS
     for what, check in checks.items():
-        if what.startswith(("fast planner over", "rounding over", "accuracy on images", "proved gap", "least")):
+        if what.startswith(
+            ("fast planner over", "rounding over", "accuracy on", "proved gap", "least", "replayed cost")
+        ):
             assert check["holds"], check
     assert json.loads((tmp_path / "results.json").read_text())["prices"][0]["usd_per_gb"] == 0.03
     page = (tmp_path / "report.html").read_text()
@@ -111,11 +114,15 @@ def row(usd_per_gb: float, fast: float, model_only: float | None, data_only: flo
         bound=fast,
         exact=fast,
         greedy=None,
-        baselines={"none": 4.0 * fast, "model only": model_only, "data only": data_only},
+        baselines={"model only": model_only, "data only": data_only},
+        replayed={"fast": fast, "none": 4.0 * fast, "model only": model_only, "data only": data_only},
         kilobytes=1.0,
         service_ms=1.0,
         data_shares={},
         confirmed=0.0,
+        latency_share=0.5,
+        answered=1.0,
+        replay_off=0.0,
         solve_s=0.0,
     )
 
@@ -136,7 +143,7 @@ def test_a_table_reads_back_as_written(tmp_path):
     table = made_up(37)
     back = read_table(write_table(table, tmp_path / "tables" / "variants.npz"))
     assert (back.source, back.models, back.data) == (table.source, table.models, table.data)
-    for name in ("bytes_mean", "encode_s", "service_s", "right"):
+    for name in ("sizes", "encode_s", "service_s", "right"):
         np.testing.assert_array_equal(getattr(back, name), getattr(table, name))
     with pytest.raises(ConfigError, match="expected a table of measured variants"):
         read_table(tmp_path / "none.npz")
