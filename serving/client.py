@@ -10,14 +10,17 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from controller.errors import InputError, ProvisorError, RunError, mismatch
+
+if TYPE_CHECKING:
+    from serving.data_version import Pixels, Sent
 
 _TOLD = ("output", "variant", "pool", "request_class", "accuracy")
 _AGAIN = (500, 502, 503)
@@ -45,6 +48,8 @@ class Answer:
     accuracy: float
     latency_s: float  # from the first sending to the answer
     sent: int  # times
+    data: str | None = None  # version of the data that was sent, where the client chose one
+    data_bytes: int = 0  # of it, encoded
 
 
 class ProvisorClient:
@@ -112,6 +117,29 @@ class ProvisorClient:
             await asyncio.sleep(min(wait_s * (1.0 - 0.5 * self._pause()), max(0.0, end_s - time.monotonic())))
             pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
         raise RequestExpiredError(f"expected an answer within {end_s - began_s:g} s, met {last} ({sent} times sent)")
+
+    async def infer_image(
+        self, pixels: Pixels, mix: Sequence[Sent], *, draw: float | None = None, **asked: Any
+    ) -> Answer:
+        """Encodes an image as one of the data versions that its region sends, and has it answered.
+
+        Args:
+            pixels: A square one, of gray values.
+            mix: The region's versions with the classes that answer them, as a placement has chosen them.
+            draw: In [0, 1), chooses the version by the mix's shares; drawn at random where it is left out.
+            asked: As for `infer`, but no class.
+
+        Raises:
+            RequestImpossibleError: The service says that it cannot be answered (422).
+            RequestExpiredError: The time is up.
+        """
+        # numpy, which clients that send other inputs need not load.
+        from serving.data_version import as_text, drawn
+
+        chosen = drawn(mix, random.random() if draw is None else draw)
+        data = chosen.version.encode(pixels)
+        answer = await self.infer(as_text(data), request_class=chosen.request_class, **asked)
+        return replace(answer, data=chosen.version.name, data_bytes=len(data))
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -16,7 +16,7 @@ from serving.metrics import ObservationBuilder
 
 
 class Live:
-    """A deployed demo application with an actuator of its own."""
+    """A deployed application, of the demo where nothing else is said, with an actuator of its own."""
 
     def __init__(self, cluster, setting, run):
         self.cluster, self.setting, self._run = cluster, setting, run
@@ -26,7 +26,8 @@ class Live:
         builder = ObservationBuilder(setting)
         self.world = RayServe(setting, self.layout, APP_NAME, self.fleet, builder, self.now_s)
         self.plan = empty_plan(1, setting.shape)
-        self.shares = np.zeros((1, 2, 3, 4))
+        num_variants, self.num_pools, num_classes = setting.shape
+        self.shares = np.zeros((1, num_classes, num_variants, self.num_pools))
         images, digits = zoo.images()[2:]
         self.images, self.digits = [row.tolist() for row in images], digits.tolist()
 
@@ -55,7 +56,7 @@ class Live:
         self.shares[:, :, variant, pool] = 1.0
 
     def serving(self, variant, pool):
-        return int(self.world.serving()[variant * 4 + pool])
+        return int(self.world.serving()[variant * self.num_pools + pool])
 
     def post(self, count=1, headers=None, **fields):
         """Sends requests at once; returns the responses in order."""
