@@ -6,6 +6,8 @@ import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED
 
+_TWO_VIEWS = "two-views"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def plan() -> None:
@@ -27,29 +29,61 @@ def plan() -> None:
 )
 @click.option("--target", type=float, metavar="A", help="Accuracy to reach, in place of the config's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan_jellybean(config: str, planner: str | None, target: float | None, as_json: bool) -> int:
+@click.option("--deploy", is_flag=True, help="Serve the plan as a graph on a local Ray, a labelled node a worker.")
+@click.option("--models", type=click.Path(), help="YAML for --deploy: operator.variant to module:callable.")
+@click.option(
+    "--requests", type=click.IntRange(min=1), metavar="N", help="For --deploy of two-views: send N, then end."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --deploy.")
+def plan_jellybean(
+    config: str,
+    planner: str | None,
+    target: float | None,
+    as_json: bool,
+    deploy: bool,
+    models: str | None,
+    requests: int | None,
+    port: int,
+) -> int:
     """Place a workflow's operators on tiered workers and choose their variants.
 
-    CONFIG is a YAML file, or a folder of the input files that JellyBean's authors published.
+    CONFIG is a YAML file, a folder of the input files that JellyBean's authors published, or `two-views`: a small
+    workflow with real models, two views of a digit and their fusion, which are trained and measured first.
+
+    With --deploy the plan is served until it is interrupted: POST {"input": {source: message}} to the port.
 
     \b
     Example:
       provisor plan jellybean $PROVISOR_DATA/jellybean_vqa
       provisor plan jellybean workflow.yaml --target 56 --json
+      provisor plan jellybean two-views --deploy --requests 100
     """
     import json
 
     from controller.planners.workflow.compiled import compile_problem
     from controller.planners.workflow.files import load_workflow_problem
-    from controller.planners.workflow.why import default_planner
+    from controller.planners.workflow.why import default_planner, plan_with
     from experiments.placement.plans import workflow_text, workflow_values
 
-    problem = load_workflow_problem(config)
+    if config == _TWO_VIEWS:
+        from experiments.placement.two_views import two_views_problem
+
+        problem = two_views_problem()
+    else:
+        problem = load_workflow_problem(config)
     if target is not None:
         problem = problem.model_copy(update={"accuracy_target": target})
     instance = compile_problem(problem)
-    values = workflow_values(instance, planner or default_planner(instance))
+    chosen = planner or default_planner(instance)
+    values = workflow_values(instance, chosen)
     click.echo(json.dumps(values, indent=1) if as_json else workflow_text(values))
+    if deploy:
+        from experiments.placement.graph_run import serve_placement
+
+        placement = plan_with(instance, chosen).placement
+        assert placement is not None, "workflow_values raises without one"
+        given = None if config == _TWO_VIEWS else (models or "")
+        serve_placement(instance, placement, given, requests, port, click.echo)
     return EXIT_DONE
 
 
