@@ -35,6 +35,12 @@ POLICIES = {
 }
 """Kind to class. A class takes (setting, settings, name=...) and names its settings model `Settings`."""
 
+PLACING = {
+    "jellybean": "controller.policies.workflow_placing:WorkflowPlacingPolicy",
+    "a2": "controller.policies.geo_placing:GeoPlacingPolicy",
+}
+"""Kinds whose settings must name a problem file, of which the scenario is: its regions or workers, by name."""
+
 LEARNED = "controller.policies.learned:LearnedPolicy"
 """What reads a policy file; it takes (setting, path, name=...)."""
 
@@ -103,10 +109,10 @@ def read_spec(text: str) -> PolicySpec:
         read = load_yaml(Path(text), PolicySpec)
         return read.model_copy(update={"name": read.name or Path(text).stem})
     kind, separator, rest = text.partition(":")
-    if kind in POLICIES:
+    if kind in POLICIES or kind in PLACING:
         return PolicySpec(kind=kind, settings=_parse_settings(rest, text) if separator else {}, name=text)
     if not separator:
-        known = f"one of {', '.join(POLICIES)}, a .yaml or {SUFFIX} file, or 'module:Class'"
+        known = f"one of {', '.join([*POLICIES, *PLACING])}, a .yaml or {SUFFIX} file, or 'module:Class'"
         raise ConfigError(mismatch("policy", known, text) + did_you_mean(text, POLICIES))
     return PolicySpec(kind=text)
 
@@ -138,7 +144,7 @@ def settings_model(kind: str) -> type[BaseModel]:
 
 
 def _policy_class(kind: str) -> Any:
-    return load_object(kind, "policy") if ":" in kind else resolve_kind(kind, POLICIES)
+    return load_object(kind, "policy") if ":" in kind else resolve_kind(kind, POLICIES | PLACING)
 
 
 def _rule(spec: PolicySpec, setting: Setting, source: str) -> Policy:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.errors import ScenarioError
 from controller.loop import DecisionLoop
-from controller.planners.workflow.compiled import Instance, Placement, evaluate
+from controller.planners.workflow.compiled import Instance, Placement
 from controller.planners.workflow.plan import plan_of, slug, variant_name
 from controller.planners.workflow.problem import DEFAULT
 from controller.policies.held import HeldPlans
@@ -24,11 +26,15 @@ from envs.supply import Supply
 GAP_CV = 0.01
 """Of evenly spaced arrivals: what a renewal process needs above 0."""
 
-_TICK_S = 10.0
+TICK_S = 10.0
 _SOURCES = "sources"
 _GIB, _GB = 1024.0**3, 1e9
 _FOREVER_S = 1e12
 _MOST_HELD = 65_536
+
+
+Chosen = Sequence[Sequence[int]]
+"""Variants of each operator that a scenario has."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def simulate(instance: Instance, placement: Placement, hours: float = 1.0, seed:
     simulator = Simulator(setting, supply, 1)
     seen = simulator.reset(np.array([seed], np.int64), initial_replicas=plan.replicas.copy())
     loop = DecisionLoop(setting, HeldPlans(plan, "placement"), 1)
-    num_ticks = round(hours * 3600.0 / _TICK_S)
+    num_ticks = round(hours * 3600.0 / TICK_S)
     usd, busy_s = np.zeros(seen.spend_usd.shape[1]), np.zeros(setting.shape[:2])
     for _ in range(num_ticks):
         decision = loop.decide(seen)
@@ -91,31 +97,46 @@ def simulate(instance: Instance, placement: Placement, hours: float = 1.0, seed:
         busy_s += seen.busy_s[0]
     pools = [setting.pool_names.index(slug(w.name)) for w in instance.problem.workers]
     variants = [setting.variant_names.index(variant_name(instance, v, m)) for v, m in enumerate(placement.variants)]
-    per_hour = 3600.0 / (num_ticks * _TICK_S)
+    per_hour = 3600.0 / (num_ticks * TICK_S)
     return Simulated(
         requests=int(simulator.totals.arrivals.sum()),
         answered=int(simulator.totals.answered.sum()),
         compute_usd_per_hour=float(usd[[COMPUTE, IDLE, START_UP]].sum()) * per_hour,
         communication_usd_per_hour=float(usd[EGRESS]) * per_hour,
-        busy=busy_s[np.ix_(variants, pools)] / (num_ticks * _TICK_S),
+        busy=busy_s[np.ix_(variants, pools)] / (num_ticks * TICK_S),
     )
 
 
-def setting_of(instance: Instance, placement: Placement) -> Setting:
+def setting_of(instance: Instance, placement: Placement | None = None, launch_s: float = 0.0) -> Setting:
     """The scenario of a placement: a site and a pool for every worker, and one variant for every operator.
+
+    Args:
+        instance: The problem.
+        placement: Of it; None for any: every variant of every operator is there.
+        launch_s: From asking for a worker until it serves.
 
     Raises:
         ScenarioError: Rates of operators differ, an operator's readers get messages of different sizes, sources pay
             different prices, or one operator reads from sources and operators: requests are served otherwise.
     """
-    _check(instance, placement)
-    return compile_scenario(
+    chosen = [
+        range(len(operator.variants)) if placement is None else [placement.variants[v]]
+        for v, operator in enumerate(instance.operators)
+    ]
+    _check(instance, chosen)
+    setting = compile_scenario(
         parse_config(_scenario(instance), Scenario, "placement"),
-        parse_config(_catalog(instance, placement), Catalog, "placement"),
+        parse_config(_catalog(instance, chosen, launch_s), Catalog, "placement"),
     )
+    names, bits = setting.variant_names, setting.workload.rank_bits[0]
+    for variants in product(*chosen):
+        mark = sum(int(bits[names.index(variant_name(instance, v, m))]) for v, m in enumerate(variants))
+        # The catalog's product of the operators' accuracies is not what a workflow's tables say of the whole.
+        setting.workload.answer_accuracy[0, mark] = max(0.0, instance.accuracy(variants)) / 100.0
+    return setting
 
 
-def _check(instance: Instance, placement: Placement) -> None:
+def _check(instance: Instance, chosen: Chosen) -> None:
     name = instance.problem.name
     if np.ptp(instance.rate_rps) > 0:
         raise ScenarioError(f"{name}: expected one rate of all operators, got {instance.rate_rps.tolist()}")
@@ -124,39 +145,39 @@ def _check(instance: Instance, placement: Placement) -> None:
     for v, operator in enumerate(instance.operators):
         if instance.from_sources[v] and instance.from_operators[v]:
             raise ScenarioError(f"{name}: expected '{operator.name}' to read sources or operators, got both")
-        if len(set(_sizes_gib(instance, placement, v))) > 1:
+        if any(len(set(_sizes_gib(instance, chosen, v, m))) > 1 for m in chosen[v]):
             raise ScenarioError(f"{name}: expected messages of one size from '{operator.name}', got several")
 
 
-def _sizes_gib(instance: Instance, placement: Placement, v: int) -> list[float]:
-    """GiB per hour that each reader gets of an operator."""
-    chosen = placement.variants
-    return [instance.edge_gib_per_hour(v, chosen[v], reader, chosen[reader]) for reader in instance.to_operators[v]]
+def _sizes_gib(instance: Instance, chosen: Chosen, v: int, m: int) -> list[float]:
+    """GiB per hour that each reader, under each of its variants, gets of an operator's variant."""
+    return [
+        instance.edge_gib_per_hour(v, m, reader, other)
+        for reader in instance.to_operators[v]
+        for other in chosen[reader]
+    ]
 
 
 def _derived(value: float) -> dict[str, Any]:
     return {"value": float(value), "derived": "from the workflow problem"}
 
 
-def _catalog(instance: Instance, placement: Placement) -> dict[str, Any]:
+def _catalog(instance: Instance, chosen: Chosen, launch_s: float) -> dict[str, Any]:
     workers = [slug(w.name) for w in instance.problem.workers]
     nothing = _derived(0.0)
-    accuracy = evaluate(instance, placement).accuracy / 100.0
-    last = instance.num_operators - 1
     bytes_per_gib_per_hour = _GIB / 3600.0 / float(instance.rate_rps[0])
     variants, profiles = [], []
-    for v, m in enumerate(placement.variants):
+    for v, m in [(v, m) for v, options in enumerate(chosen) for m in options]:
         name = variant_name(instance, v, m)
         read = sum(
             instance.gib_per_hour(instance.problem.sources[s].name, DEFAULT, v, m) for s in instance.from_sources[v]
         )
-        sent = max(_sizes_gib(instance, placement, v), default=0.0)
+        sent = max(_sizes_gib(instance, chosen, v, m), default=0.0)
         variants.append(
             {
                 "name": name,
                 "operator": slug(instance.operators[v].name),
-                # The whole workflow's stands at its end.
-                "accuracy": _derived(accuracy if v == last else 1.0),
+                "accuracy": _derived(1.0),
                 "weights_gb": nothing,
                 "input_bytes": _derived(read * bytes_per_gib_per_hour),
                 "output_bytes": _derived(sent * bytes_per_gib_per_hour),
@@ -190,7 +211,7 @@ def _catalog(instance: Instance, placement: Placement) -> dict[str, Any]:
                 "vcpus": _derived(1.0),
                 "memory_gb": _derived(1.0),
                 "price_usd_per_hour": _derived(worker.usd_per_hour),
-                "launch_s": nothing,
+                "launch_s": _derived(launch_s),
                 "min_billing_s": nothing,
                 "release_lag_s": nothing,
                 "quota": 1,
@@ -243,6 +264,6 @@ def _scenario(instance: Instance) -> dict[str, Any]:
         "mean_rps": float(instance.rate_rps[0]),
         "trace": {"kind": "generated", "preset": "steady", "days": 3},
         "splits": {"train": [1, 1], "validation": [2, 2], "test": [3, 3]},
-        "control": {"tick_s": _TICK_S},
+        "control": {"tick_s": TICK_S},
         "simulator": {"max_instances": len(instance.tier) + 8, "max_requests_held": _MOST_HELD},
     }
