@@ -45,7 +45,8 @@ def day_rates(problem: GeoProblem, folder: Path) -> F64:
     shifts = [round(place.longitude / _DEGREES_PER_HOUR / 24.0 * ticks) for place in PLACES]
     # Where the sun is further on, the same hour of the day comes earlier.
     return np.stack(
-        [region.rate_rps * np.roll(shape, -shift) for region, shift in zip(problem.regions, shifts, strict=True)], axis=1
+        [region.rate_rps * np.roll(shape, -shift) for region, shift in zip(problem.regions, shifts, strict=True)],
+        axis=1,
     )
 
 

@@ -86,7 +86,23 @@ def checks_of(found: Adaptation) -> list[Check]:
             f"< {SECONDS_BAR:g} s",
             slowest < SECONDS_BAR,
         ),
+        *_day_checks(found),
     ]
+
+
+def _day_checks(found: Adaptation) -> list[Check]:
+    """What a day in the control loop came to: bars are ours."""
+    held, *others = found.day
+    rows = []
+    for ran in others:
+        what = f"a day of regions, {ran.policy}"
+        rows += [
+            at_least(
+                f"{what}: billed below the plan held for the peak", 1.0 - ran.usd / held.usd, 0.0, " %", scale=0.01
+            ),
+            at_least(f"{what}: answered in time", 1.0 - ran.missed, ANSWERED_BAR, " %", scale=0.01),
+        ]
+    return rows
 
 
 def _percent_at_most(what: str, value: float, bar: float) -> Check:
@@ -111,6 +127,12 @@ def notes_of(found: Adaptation) -> list[str]:
             f"near {price:g} $/GB, EC2's price {name}: {100 * better[near]:.1f} % below the better single-axis "
             f"baseline, {100 * none[near]:.1f} % below none"
         )
+    notes += [
+        f"a day of regions, {ran.policy}: {ran.usd:.4f} $, {100 * ran.missed:.3f} % missed, planned "
+        f"{ran.plannings} times, moved {ran.moves} times, {ran.switched} instances started for "
+        f"{ran.switching_usd:.4f} $"
+        for ran in found.day
+    ]
     greedy = [row.greedy for row in found.roundings if row.greedy is not None]
     if greedy:
         notes.append(f"greedy over the program's optimum: mean {np.mean(greedy):.3f}, worst {np.max(greedy):.3f}")

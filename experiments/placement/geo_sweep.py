@@ -18,9 +18,11 @@ from controller.planners.geo.compiled import GeoInstance, GeoPlan, compile_geo, 
 from controller.planners.geo.program import GeoProgram
 from controller.planners.geo.rivals import plan_greedy, restrictions
 from controller.planners.geo.rounding import plan_rounded
+from experiments.placement.geo_day import measure_day
 from experiments.placement.geo_study import EGRESS_PRICES, study_problem
 from experiments.placement.geo_world import Replayed, as_confirmed, replay
 from experiments.placement.random_regions import random_regions
+from experiments.placement.replanning import Ran
 from experiments.placement.table import VariantTable
 
 SINGLE_AXIS = ("model only", "data only")
@@ -98,6 +100,7 @@ class Adaptation:
     num_data: int
     prices: tuple[PriceRow, ...]
     roundings: tuple[RoundingRow, ...]
+    day: tuple[Ran, ...]
 
 
 def confirmed_accuracy(table: VariantTable, instance: GeoInstance, plan: GeoPlan) -> F64:
@@ -213,7 +216,9 @@ def measure_adaptation(table: VariantTable, num_random: int, say: Callable[[str]
     prices = tuple(measure_price(table, usd_per_gb) for usd_per_gb in EGRESS_PRICES)
     say(f"rounding {num_random} random problems")
     roundings = tuple(measure_roundings(num_random, say))
-    return Adaptation(table.source, len(table.models), len(table.data), prices, roundings)
+    say("a day of rates that follow a trace")
+    day = tuple(measure_day(table))
+    return Adaptation(table.source, len(table.models), len(table.data), prices, roundings, day)
 
 
 def better_single(row: PriceRow) -> float:

@@ -71,6 +71,16 @@ def checks_of(found: JellyBean) -> list[Check]:
             _percent_at_most(f"{what}: cost off the evaluator's", row.cost_off, COST_BAR),
             at_least(f"{what}: answered of the rate", row.throughput, THROUGHPUT_BAR, " %", scale=0.01),
         ]
+    _, anew = found.drifting
+    rows.append(
+        at_least(
+            "an hour of drifting rate and workers, planned anew: answered",
+            anew.answered,
+            THROUGHPUT_BAR,
+            " %",
+            scale=0.01,
+        )
+    )
     rows += [
         Check(
             f"seconds of a core, '{name}' at the published size", f"{s:.3f} s", f"< {SECONDS_BAR:g} s", s < SECONDS_BAR
@@ -110,6 +120,12 @@ def notes_of(found: JellyBean) -> list[str]:
         (
             f"published algorithm over the cheapest baseline, worst over targets: {worst:.4f}; above one at "
             f"{', '.join(f'{t:g}' for t in above) or 'none'}"
+        ),
+        *(
+            f"an hour of drifting rate and workers, {ran.policy}: {100 * ran.answered:.2f} % answered, "
+            f"{ran.usd:.3f} $, planned {ran.plannings} times, moved {ran.moves} times, {ran.switched} workers started "
+            f"for {ran.switching_usd:.4f} $"
+            for ran in found.drifting
         ),
         NOT_REPRODUCED,
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +16,23 @@ from controller.planners.workflow.fast import plan_fast
 from controller.planners.workflow.files import read_published
 from controller.planners.workflow.problem import WorkflowProblem
 from controller.planners.workflow.published import plan_published
+from controller.policies.workflow_placing import WorkflowPlacingSettings
 from experiments.placement.jellybean import authors_placement, published_folder
 from experiments.placement.random_workflows import brute_force, random_problem
+
+if TYPE_CHECKING:
+    from experiments.placement.replanning import Ran
 
 TARGETS = tuple(round(54.0 + 0.1 * step, 1) for step in range(44))
 """Accuracy in %, 54.0 to 58.3."""
 
 MAIN_TARGET = 56.0
+
+_RATE_STEPS = ((0.5, 100), (0.7, 100), (0.9, 160))
+"""Share of the example's rate, and ticks of ten seconds that it lasts."""
+
+_SLOWER, _SLOWNESS, _SLOWER_AT = ("workflow-compute-cpu-5", "workflow-compute-cpu-1"), 1.25, 220
+"""Workers that slow down, by how much, and at which tick."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class JellyBean:
     randoms: tuple[RandomRow, ...]
     seconds: dict[str, float]  # of a core by planner, for the published example
     simulated: dict[str, SimulatedRow]  # by planner
+    drifting: tuple[Ran, ...]  # an hour in which rate and workers drift, held and planned anew
 
 
 def total_of(instance: Instance, placement: Placement | None) -> float | None:
@@ -125,6 +137,19 @@ def measure_simulated(instance: Instance, placement: Placement) -> SimulatedRow:
     )
 
 
+def measure_drifting(problem: WorkflowProblem) -> list[Ran]:
+    """An hour of the published example in which the rate rises twice and two workers then slow down."""
+    # The simulator's kernels take a second to load, and minutes to compile the first time.
+    from experiments.placement.replanning import GIVEN, Drift, run_workflow
+
+    settings = WorkflowPlacingSettings(problem=GIVEN, headroom=1.08, keep=1.02)
+    drifts = [Drift(_SLOWER_AT, worker, _SLOWNESS) for worker in _SLOWER]
+    at_target = problem.model_copy(update={"accuracy_target": MAIN_TARGET})
+    return run_workflow(
+        at_target, np.concatenate([np.full(ticks, share) for share, ticks in _RATE_STEPS]), drifts, settings
+    )
+
+
 def measure_jellybean(num_random: int, say: Callable[[str], None]) -> JellyBean:
     """Measures everything anew.
 
@@ -158,6 +183,7 @@ def measure_jellybean(num_random: int, say: Callable[[str], None]) -> JellyBean:
         randoms=tuple(_feasible(num_random, say)),
         seconds=seconds,
         simulated=simulated,
+        drifting=tuple(measure_drifting(problem)),
     )
 
 

@@ -14,9 +14,10 @@ from experiments.placement import geo_run, geo_sweep
 from experiments.placement.geo_run import run_geo
 from experiments.placement.geo_study import PLACES, instance_prices, study_problem
 from experiments.placement.geo_sweep import PriceRow, confirmed_accuracy, crossovers, savings
+from experiments.placement.replanning import Ran
 from experiments.placement.table import VariantTable, read_table, write_table
 
-ROWS = 15
+ROWS = 17
 """Of the check."""
 
 
@@ -45,6 +46,8 @@ def test_everything_is_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(geo_run, "read_table", made_up)
     monkeypatch.setattr(geo_sweep, "EGRESS_PRICES", (0.03,))
     monkeypatch.setattr(geo_sweep, "EXACT_NODES", 1)
+    day = [Ran("held", 2.0, 1.0, 0.0, (0.9,)), Ran("anew", 1.5, 1.0, 0.0, (0.9,), 24, 9, 12, 0.02)]
+    monkeypatch.setattr(geo_sweep, "measure_day", lambda table: day)
     told = []
     run_geo(tmp_path, 1, is_measured=False, say=told.append)
     checks = {check["what"]: check for check in json.loads((tmp_path / "checks.json").read_text())}
@@ -61,6 +64,7 @@ def test_everything_is_measured_and_written(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "crossover.png").stat().st_size > 10_000
     assert plan_rounded(compile_geo(load_geo_problem(tmp_path / "regions.yaml"))) is not None
     assert any("EC2's price between regions" in line for line in told)
+    assert any("12 instances started for 0.0200 $" in line for line in told)
 
 
 @pytest.mark.usefixtures("data")

@@ -18,8 +18,11 @@ from experiments.placement.jellybean_study import (
     worst_over_baselines,
 )
 from experiments.placement.random_workflows import random_problem
+from experiments.placement.replanning import Ran
 
-HELD = 22
+DRIFTING = [Ran("held", 6.0, 0.75, 0.0, (0.56,)), Ran("anew", 6.5, 0.9998, 0.0, (0.56,), 10, 6, 8, 0.0368)]
+
+HELD = 23
 """Rows of the check."""
 
 
@@ -33,6 +36,7 @@ def ran(data_dir, tmp_path_factory):
         patch.setattr(jellybean_study, "random_problem", lambda seed: random_problem((9, 13)[seed]))
         # Kernels are not compiled here: the simulated hour has its own test.
         patch.setattr(jellybean_study, "measure_simulated", lambda *_: SimulatedRow(0.001, 0.999, 0.99))
+        patch.setattr(jellybean_study, "measure_drifting", lambda _: DRIFTING)
         told = []
         holds = run_jellybean(folder, 2, told.append)
     return folder, holds, told
@@ -57,6 +61,7 @@ def test_results_page_and_plot_are_written(ran):
     assert "http" not in page.replace("http://www.w3.org", "")
     assert (folder / "targets.png").stat().st_size > 10_000
     assert any("vehicle tracking" in line for line in told)
+    assert any("8 workers started for 0.0368 $" in line for line in told)
 
 
 def test_gaps_count_a_planner_that_finds_nothing_as_infinitely_off():
@@ -90,6 +95,7 @@ def test_a_value_that_falls_short_is_told(ran, monkeypatch):
         randoms=tuple(RandomRow(**row) for row in kept["randoms"]),
         seconds={},
         simulated={},
+        drifting=tuple(DRIFTING),
     )
     short = [check for check in checks_of(found) if not check.holds]
     assert [check.what for check in short] == ["published algorithm at 56.0"]
