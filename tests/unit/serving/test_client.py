@@ -1,12 +1,15 @@
 """The client repeats what may be repeated, in its time, and says at once what cannot be."""
 
 import asyncio
+import json
 
 import httpx
+import numpy as np
 import pytest
 
 from controller.errors import InputError
 from serving.client import ProvisorClient, RequestExpiredError, RequestImpossibleError
+from serving.data_version import DataVersion, Sent, decode, from_text
 
 GOOD = {"output": 7, "variant": "small", "pool": "spot", "request_class": "strict", "accuracy": 0.9, "attempts": 1}
 
@@ -72,3 +75,26 @@ def test_time_that_is_up_ends_the_repeating_and_the_last_trouble_is_told():
 def test_timeout_must_be_positive():
     with pytest.raises(InputError, match="timeout_s: expected seconds > 0, got 0"):
         ProvisorClient("http://test", timeout_s=0)
+
+
+def test_an_image_is_sent_as_the_version_that_was_drawn_and_answered_by_its_class():
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    mix = (Sent(DataVersion("png"), "here.png", 0.5), Sent(DataVersion("half", share=0.5), "here.half", 0.5))
+    bodies = []
+
+    def reply(request):
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json=GOOD)
+
+    async def send(draw):
+        async with ProvisorClient("http://test", transport=httpx.MockTransport(reply)) as client:
+            return await client.infer_image(pixels, mix, draw=draw)
+
+    for draw, one, side in ((0.2, mix[0], 8), (0.8, mix[1], 4)):
+        answer = asyncio.run(send(draw))
+        body = bodies.pop()
+        data = from_text(body["input"])
+        assert body["request_class"] == one.request_class
+        assert (answer.data, answer.data_bytes) == (one.version.name, len(data))
+        assert decode(data, side).shape == (side, side)
+        assert data == one.version.encode(pixels)
