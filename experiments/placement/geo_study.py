@@ -19,7 +19,7 @@ PRICES = "prices/aws_ec2_us_east_1.csv.gz"
 REAL_PRICES = {"between zones": 0.01, "between regions": 0.02, "between far regions": 0.08, "to the internet": 0.09}
 """EC2's, $ per GB, in 2026 (usage.ai/blogs/aws/networking-cost/data-transfer-costs; for 0.08 finopsforge.com)."""
 
-EGRESS_PRICES = tuple(sorted({round(10.0 ** (-3.0 + step / 4.0), 6) for step in range(13)} | set(REAL_PRICES.values())))
+EGRESS_PRICES = tuple(sorted({round(10.0 ** (-3.0 + step / 3.0), 6) for step in range(10)} | set(REAL_PRICES.values())))
 """$ per GB between sites, 0.001 to 1, with those of EC2 among them."""
 
 _FIBRE_KM_PER_S = 2.0e5

@@ -17,7 +17,7 @@ from envs.supply import Supply
 from experiments.placement.geo_setting import TICK_S, setting_of
 from experiments.placement.table import VariantTable
 
-REPLAY_S = 60.0
+REPLAY_S = 30.0
 _FOREVER_S = 1e12
 
 

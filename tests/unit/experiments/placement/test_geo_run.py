@@ -45,7 +45,6 @@ def data(data_dir, monkeypatch):
 def test_everything_is_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(geo_run, "read_table", made_up)
     monkeypatch.setattr(geo_sweep, "EGRESS_PRICES", (0.03,))
-    monkeypatch.setattr(geo_sweep, "EXACT_NODES", 1)
     day = [Ran("held", 2.0, 1.0, 0.0, (0.9,)), Ran("anew", 1.5, 1.0, 0.0, (0.9,), 24, 9, 12, 0.02)]
     monkeypatch.setattr(geo_sweep, "measure_day", lambda table: day)
     told = []
@@ -116,7 +115,6 @@ def row(usd_per_gb: float, fast: float, model_only: float | None, data_only: flo
         usd_per_gb=usd_per_gb,
         fast=fast,
         bound=fast,
-        exact=fast,
         greedy=None,
         baselines={"model only": model_only, "data only": data_only},
         replayed={"fast": fast, "none": 4.0 * fast, "model only": model_only, "data only": data_only},
