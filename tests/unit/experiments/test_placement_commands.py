@@ -89,3 +89,12 @@ def test_regions_are_shown_as_text(capsys, regions):
 def test_a_missing_config_is_named(capsys, tmp_path):
     assert cli.main(["plan", "a2", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: expected a readable YAML file" in capsys.readouterr().err
+
+
+def test_a_plan_is_deployed_only_with_a_model_for_each_variant(capsys, workflow, tmp_path):
+    assert cli.main(["plan", "jellybean", workflow, "--deploy"]) == 2
+    assert "--models: expected a YAML file" in capsys.readouterr().err
+    models = tmp_path / "models.yaml"
+    models.write_text("models: {detect.small: 'my:model'}\n")
+    assert cli.main(["plan", "jellybean", workflow, "--deploy", "--models", str(models)]) == 2
+    assert "expected 'name.default' among models" in capsys.readouterr().err
