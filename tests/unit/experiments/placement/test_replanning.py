@@ -7,11 +7,14 @@ from pydantic import ValidationError
 from controller.errors import ConfigError
 from controller.loop import DecisionLoop
 from controller.planners.geo.compiled import compile_geo
+from controller.policies import geo_placing
 from controller.policies.geo_placing import GeoPlacingPolicy, GeoPlacingSettings
+from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import PolicySpec, make_policy
 from controller.policies.workflow_placing import WorkflowPlacingSettings
 from experiments.placement.geo_setting import setting_of
 from experiments.placement.replanning import GIVEN, LAUNCH_S, Drift, run_regions, run_workflow
+from tests.networks import make_content
 from tests.unit.controller.planners.geo.problems import two_sites
 from tests.unit.controller.planners.workflow.problems import chain
 
@@ -58,19 +61,41 @@ def test_a_move_that_does_not_pay_for_its_switching_is_not_made():
     assert anew.usd <= held.usd * 1.2
 
 
+def first_plan(setting, policy):
+    from envs.simulator import Simulator
+    from envs.supply import Supply
+
+    seen = Simulator(setting, Supply(np.full((1, 1), 100.0), 1e9, np.ones((1, 1)), 1e9), 1).reset(np.array([0]))
+    plan = DecisionLoop(setting, policy, 1).decide(seen).plan
+    return type(plan)._make(array.copy() for array in plan)
+
+
 def test_another_policy_can_propose_how_much_to_plan_for():
     setting = setting_of(compile_geo(two_sites()))
     policies = [
         GeoPlacingPolicy(setting, GeoPlacingSettings(problem=GIVEN, proposer=proposer), problem=two_sites())
         for proposer in ("mpc:headroom=1.0", "mpc:headroom=2.0")
     ]
-    from envs.simulator import Simulator
-    from envs.supply import Supply
-
-    seen = Simulator(setting, Supply(np.full((1, 1), 100.0), 1e9, np.ones((1, 1)), 1e9), 1).reset(np.array([0]))
-    less, more = (DecisionLoop(setting, policy, 1).decide(seen).plan for policy in policies)
+    less, more = (first_plan(setting, policy) for policy in policies)
     assert more.replicas.sum() > less.replicas.sum()
     np.testing.assert_allclose(less.shares.sum(), 1.0, atol=1e-6)
+
+
+def test_a_learned_policy_proposes_and_the_planner_places(tmp_path, monkeypatch):
+    # The forecaster of the test's files is made up, and far above any rate.
+    monkeypatch.setattr(geo_placing, "_MOST", 1e6)
+    setting = setting_of(compile_geo(two_sites()))
+    plans = []
+    for name, scale in (("rule", 0.0), ("network", 1.0)):
+        path = tmp_path / f"{name}.provisor"
+        save_policy_file(path, make_content(setting, scale))
+        policy = GeoPlacingPolicy(setting, GeoPlacingSettings(problem=GIVEN, proposer=str(path)), problem=two_sites())
+        plans.append(first_plan(setting, policy))
+    # The planner's choice of sites and variants at the network's need: other knobs, other counts.
+    assert plans[0].need_rps[0] != pytest.approx(plans[1].need_rps[0], rel=0.01)
+    for plan in plans:
+        assert plan.replicas.sum() > 0
+        np.testing.assert_allclose(plan.shares.sum(), 1.0, atol=1e-6)
 
 
 def test_policies_are_made_by_name_from_problem_files(tmp_path):
