@@ -148,8 +148,9 @@ def a2(check: bool, is_measured: bool, instances: int, out: str) -> int:
     """Hold joint model and data adaptation to one-sided adaptation over egress prices, and rounding to its optimum.
 
     The variants are measured ones, of the table that ships; with --measure they are measured anew, some five minutes.
-    Needs $PROVISOR_DATA for the prices of instances; two minutes on two cores. Writes tables (JSON), the crossover
-    figure (PNG), the study's problem as a config (YAML) and one page (HTML).
+    Plans over egress prices are replayed in the simulated world, and a day of a real trace is planned anew as its rates
+    move. Needs $PROVISOR_DATA for prices of instances and the trace; three minutes of a core. Writes tables (JSON), the
+    crossover figure (PNG), the study's problem as a config (YAML) and one page (HTML).
 
     \b
     Example:
