@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED
@@ -29,6 +31,7 @@ def plan() -> None:
 )
 @click.option("--target", type=float, metavar="A", help="Accuracy to reach, in place of the config's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--scenario-out", metavar="DIR", help="Also write scenario and policy files, to plan it anew in a loop.")
 @click.option("--deploy", is_flag=True, help="Serve the plan as a graph on a local Ray, a labelled node a worker.")
 @click.option("--models", type=click.Path(), help="YAML for --deploy: operator.variant to module:callable.")
 @click.option(
@@ -40,6 +43,7 @@ def plan_jellybean(
     planner: str | None,
     target: float | None,
     as_json: bool,
+    scenario_out: str | None,
     deploy: bool,
     models: str | None,
     requests: int | None,
@@ -57,6 +61,8 @@ def plan_jellybean(
       provisor plan jellybean $PROVISOR_DATA/jellybean_vqa
       provisor plan jellybean workflow.yaml --target 56 --json
       provisor plan jellybean two-views --deploy --requests 100
+      provisor plan jellybean workflow.yaml --scenario-out runs/flow
+      provisor simulate runs/flow/scenario.yaml --policy runs/flow/policy.yaml --days 3:3
     """
     import json
 
@@ -77,6 +83,13 @@ def plan_jellybean(
     chosen = planner or default_planner(instance)
     values = workflow_values(instance, chosen)
     click.echo(json.dumps(values, indent=1) if as_json else workflow_text(values))
+    if scenario_out is not None:
+        from experiments.placement.loop_files import write_loop_files
+        from experiments.placement.replanning import LAUNCH_S
+        from experiments.placement.workflow_world import setting_of
+
+        setting = setting_of(instance, launch_s=LAUNCH_S)
+        _say_written(write_loop_files(setting, problem, "jellybean", Path(scenario_out)))
     if deploy:
         from experiments.placement.graph_run import serve_placement
 
@@ -93,7 +106,8 @@ def plan_jellybean(
     "--planner", type=click.Choice(["fast", "exact", "greedy"]), default="fast", show_default=True, help="What plans."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan_a2(config: str, planner: str, as_json: bool) -> int:
+@click.option("--scenario-out", metavar="DIR", help="Also write scenario and policy files, to plan it anew in a loop.")
+def plan_a2(config: str, planner: str, as_json: bool, scenario_out: str | None) -> int:
     """Choose where which model version runs, and which data version each region sends there.
 
     \b
@@ -107,9 +121,22 @@ def plan_a2(config: str, planner: str, as_json: bool) -> int:
     from controller.planners.geo.problem import load_geo_problem
     from experiments.placement.plans import geo_text, geo_values
 
-    values = geo_values(compile_geo(load_geo_problem(config)), planner)
+    problem = load_geo_problem(config)
+    instance = compile_geo(problem)
+    values = geo_values(instance, planner)
     click.echo(json.dumps(values, indent=1) if as_json else geo_text(values))
+    if scenario_out is not None:
+        from experiments.placement.geo_setting import setting_of
+        from experiments.placement.loop_files import write_loop_files
+        from experiments.placement.replanning import LAUNCH_S
+
+        setting = setting_of(instance, launch_s=LAUNCH_S)
+        _say_written(write_loop_files(setting, problem, "a2", Path(scenario_out)))
     return EXIT_DONE
+
+
+def _say_written(paths: list[Path]) -> None:
+    click.echo(f"written: {', '.join(map(str, paths))}", err=True)
 
 
 @click.command()
@@ -129,8 +156,6 @@ def jellybean(check: bool, instances: int, out: str) -> int:
     Example:
       provisor experiment jellybean --check
     """
-    from pathlib import Path
-
     from experiments.placement.jellybean_run import run_jellybean
 
     holds = run_jellybean(Path(out), instances, lambda line: click.echo(line, err=True))
@@ -157,8 +182,6 @@ def a2(check: bool, is_measured: bool, instances: int, out: str) -> int:
       provisor experiment a2 --check
       provisor experiment a2 --measure --out runs/variants
     """
-    from pathlib import Path
-
     from experiments.placement.geo_run import run_geo
 
     holds = run_geo(Path(out), instances, is_measured, lambda line: click.echo(line, err=True))

@@ -164,7 +164,7 @@ def _derived(value: float) -> dict[str, Any]:
 
 def _catalog(instance: Instance, chosen: Chosen, launch_s: float) -> dict[str, Any]:
     workers = [slug(w.name) for w in instance.problem.workers]
-    nothing = _derived(0.0)
+    nothing, last = _derived(0.0), instance.num_operators - 1
     bytes_per_gib_per_hour = _GIB / 3600.0 / float(instance.rate_rps[0])
     variants, profiles = [], []
     for v, m in [(v, m) for v, options in enumerate(chosen) for m in options]:
@@ -177,7 +177,8 @@ def _catalog(instance: Instance, chosen: Chosen, launch_s: float) -> dict[str, A
             {
                 "name": name,
                 "operator": slug(instance.operators[v].name),
-                "accuracy": _derived(1.0),
+                # Of the whole workflow, at its end: what every placement reaches at least.
+                "accuracy": _derived(instance.problem.accuracy_target / 100.0 if v == last else 1.0),
                 "weights_gb": nothing,
                 "input_bytes": _derived(read * bytes_per_gib_per_hour),
                 "output_bytes": _derived(sent * bytes_per_gib_per_hour),

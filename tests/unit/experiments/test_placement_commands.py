@@ -6,6 +6,10 @@ import pytest
 import yaml
 
 from controller import cli
+from controller.arrays import empty_observation
+from controller.compile import compile_scenario
+from controller.policies.registry import make_policy
+from controller.scenario import load_scenario
 from tests.unit.controller.planners.geo.problems import two_sites
 from tests.unit.controller.planners.workflow.problems import chain
 
@@ -98,3 +102,15 @@ def test_a_plan_is_deployed_only_with_a_model_for_each_variant(capsys, workflow,
     models.write_text("models: {detect.small: 'my:model'}\n")
     assert cli.main(["plan", "jellybean", workflow, "--deploy", "--models", str(models)]) == 2
     assert "expected 'name.default' among models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["jellybean", "a2"])
+def test_a_plan_comes_with_the_files_of_its_control_loop(kind, workflow, regions, tmp_path):
+    folder = tmp_path / "loop"
+    config = workflow if kind == "jellybean" else regions
+    assert cli.main(["plan", kind, config, "--scenario-out", str(folder)]) == 0
+    setting = compile_scenario(load_scenario(folder / "scenario.yaml"))
+    policy = make_policy(str(folder / "policy.yaml"), setting)
+    plan = policy.decide(empty_observation(1, setting.shape))
+    assert plan.replicas.sum() > 0
+    assert plan.fixed_shares.all()
