@@ -53,7 +53,7 @@ def test_settings_model_is_that_of_the_kind_or_class() -> None:
     assert settings_model(FLEET) is FleetSettings
     with pytest.raises(ConfigError, match="expected a class whose `Settings` is a pydantic model"):
         settings_model("tests.tuned_policy:Bare")
-    with pytest.raises(ConfigError, match="expected one of exascale, hpa"):
+    with pytest.raises(ConfigError, match="expected one of a2, exascale, hpa"):
         settings_model("mcp")
 
 
