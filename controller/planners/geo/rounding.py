@@ -57,9 +57,9 @@ def plan_rounded(instance: GeoInstance, allowed: Bool | None = None) -> Rounded 
     whole numbers for the pairs alone that all these plans open, few whatever the problem's size, looks near their
     counts. The cheapest plan is kept.
 
-    Ratio. Let K be the pairs (site, model) with x* > 0 in the vertex, p their prices, n = sum of x*, and R the number
-    of regions. Rounding up keeps every row satisfied, as rates do not change and capacity only grows. It adds less than
-    one instance per open pair, so
+    Ratio. Let K be the pairs of a site and what an instance holds (a model, or a variant where the problem says so)
+    with x* > 0 in the vertex, p their prices, n = sum of x*, and R the number of regions. Rounding up keeps every row
+    satisfied, as rates do not change and capacity only grows. It adds less than one instance per open pair, so
 
         cost < LP + sum of p over open pairs <= LP + K max(p),
         cost / OPT <= cost / LP < 1 + K max(p) / LP <= 1 + (K / n) max(p) / min(p) = 1 + O(K / n),
