@@ -58,6 +58,7 @@ VERBS: dict[str, Verb] = {
     "calibrate": Verb("experiments.measure_commands:calibrate", "Fit a catalog to what live runs measured."),
     "tiers": Verb("experiments.tiers_commands:tiers", "Let callers give up accuracy for time or cost, guaranteed."),
     "plan": Verb("experiments.placement_commands:plan", "Place workflows, or models and data versions, over sites."),
+    "collage": Verb("experiments.collage_commands:collage", "Train networks that answer many requests in one pass."),
     "train": Verb("experiments.learning_commands:train", "Learn a policy and export it as one file."),
     "tune": Verb("experiments.tune_commands:tune", "Search the settings of a policy on whole days."),
     "experiment": Verb(
