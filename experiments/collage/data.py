@@ -20,7 +20,8 @@ class Task:
         name: Of the images.
         pixels: All of them, in 0..1, shape (N, 1, S, S).
         classes: What is on them, shape (N,).
-        trained: Images for training; the others are held out.
+        trained: Images for training.
+        held: Others, that are held out.
         epochs: Over these.
         batch: Images of a step of training, in collages or not.
         rounds: Times that the held-out images are arranged into collages.
@@ -30,6 +31,7 @@ class Task:
     pixels: Tensor
     classes: Tensor
     trained: int
+    held: int
     epochs: int
     batch: int
     rounds: int
@@ -56,11 +58,11 @@ def digits() -> Task:
 
     found = load_digits()
     pixels = torch.from_numpy((found.images / 16.0).astype(np.float32)).unsqueeze(1)
-    return Task("digits", pixels, torch.from_numpy(found.target.astype(np.int64)), 1000, 60, 64, 5)
+    return Task("digits", pixels, torch.from_numpy(found.target.astype(np.int64)), 1000, 797, 40, 64, 5)
 
 
 def fashion() -> Task:
-    """The 70,000 images of Fashion-MNIST, 28 x 28 pixels: 50,000 for training.
+    """The 70,000 images of Fashion-MNIST, 28 x 28 pixels: 30,000 for training, 10,000 held out.
 
     Raises:
         RunError: They cannot be had.
@@ -69,7 +71,7 @@ def fashion() -> Task:
 
     found = fetch()
     pixels = torch.from_numpy(found.pixels).float().unsqueeze(1) / 255.0
-    return Task("fashion", pixels, torch.from_numpy(found.classes), 50_000, 3, 256, 1)
+    return Task("fashion", pixels, torch.from_numpy(found.classes), 30_000, 10_000, 3, 128, 1)
 
 
 TASKS = {"digits": digits, "fashion": fashion}
@@ -83,7 +85,7 @@ def split(task: Task, seed: int) -> Split:
         seed: Of the shuffle.
     """
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(task.classes)))
-    train, held = order[: task.trained], order[task.trained :]
+    train, held = order[: task.trained], order[task.trained :][: task.held]
     return Split(task.pixels[train], task.classes[train], task.pixels[held], task.classes[held])
 
 

@@ -39,14 +39,14 @@ class Measured:
         partly_blank: Of collages that are half empty; of a single image, the same as `accuracy`.
         confidence: Mean.
         sure: Share of answers with a confidence of 0.9 and more.
-        sure_accuracy: Of these.
+        sure_accuracy: Of these; None where there are none.
     """
 
     accuracy: float
     partly_blank: float
     confidence: float
     sure: float
-    sure_accuracy: float
+    sure_accuracy: float | None
 
 
 def trained(task: Task, data: Split, design: Design, seed: int, *, is_anew: bool = False) -> CollageNet:
@@ -126,7 +126,7 @@ def measure(net: CollageNet, task: Task, data: Split, seed: int) -> Measured:
         partly_blank=float(torch.cat(partly).double().mean()),
         confidence=float(confidences.mean()),
         sure=float(is_sure.double().mean()),
-        sure_accuracy=float(is_right[is_sure].mean()) if is_sure.any() else float("nan"),
+        sure_accuracy=float(is_right[is_sure].mean()) if is_sure.any() else None,
     )
 
 
