@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controller.errors import EXIT_DONE, UsageError
+from controller.errors import EXIT_DONE, EXIT_FAILED, UsageError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,3 +49,27 @@ def train(task: str, sides: str, seeds: int, out: Path, anew: bool) -> int:
     show_table(f"{task}: networks, mean of {seeds} seeds", TITLES, lines(found))
     click.echo(f"wrote {out}")
     return EXIT_DONE
+
+
+@click.command("collage")
+@click.option("--check", is_flag=True, help="Train digits anew; exit with 1 where a value falls short of its bar.")
+@click.option("--full", is_flag=True, help="Train Fashion-MNIST too, and keep what is measured.")
+@click.option("--out", default="runs/experiment/collage", show_default=True, metavar="DIR", help="Folder of results.")
+def study(check: bool, full: bool, out: str) -> int:
+    """Hold collages to re-sending, hedges and replication, on measured latencies of workers.
+
+    Groups of 9, 16 and 25 requests whose latencies are drawn from the measured file, each by itself and in blocks;
+    every mode of redundancy on the same draws, by pass ratio; an event-by-event replay under the rules' own code; and
+    the accuracy of collage networks of digits (trained anew with --check) and Fashion-MNIST (half an hour, with --full;
+    else as it was measured). Some six minutes on two cores; needs $PROVISOR_DATA.
+
+    \b
+    Example:
+      provisor experiment collage --check
+    """
+    from envs.world import DATA_VARIABLE, expand_path
+    from experiments.collage.run import run_collage
+
+    root = Path(expand_path(f"${DATA_VARIABLE}", DATA_VARIABLE))
+    holds = run_collage(Path(out), root, lambda line: click.echo(line, err=True), is_full=full, is_anew=check or full)
+    return EXIT_DONE if holds or not check else EXIT_FAILED

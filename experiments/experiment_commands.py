@@ -9,6 +9,7 @@ import click
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from experiments.placement_commands import a2, jellybean
 from experiments.tiers_commands import judge
+from experiments.collage_commands import study as collage_study
 
 
 @click.group()
@@ -393,3 +394,4 @@ def evidence(
 experiment.add_command(judge, "tiers")
 experiment.add_command(jellybean)
 experiment.add_command(a2)
+experiment.add_command(collage_study)
