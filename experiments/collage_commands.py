@@ -59,9 +59,10 @@ def study(check: bool, full: bool, out: str) -> int:
     """Hold collages to re-sending, hedges and replication, on measured latencies of workers.
 
     Groups of 9, 16 and 25 requests whose latencies are drawn from the measured file, each by itself and in blocks;
-    every mode of redundancy on the same draws, by pass ratio; an event-by-event replay under the rules' own code; and
-    the accuracy of collage networks of digits (trained anew with --check) and Fashion-MNIST (half an hour, with --full;
-    else as it was measured). Some six minutes on two cores; needs $PROVISOR_DATA.
+    every mode of redundancy on the same draws, by pass ratio; an event-by-event replay under the rules' own code; the
+    modes of the plan in the simulated world; and the accuracy of collage networks of digits (trained anew with --check)
+    and of Fashion-MNIST (as it was measured; with --full anew, in half an hour). Some six minutes on two cores; needs
+    $PROVISOR_DATA.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from experiments.collage.networks import Network, from_json
 
 FILE = Path(__file__).parent / "tables" / "fashion.json"
 COMMAND = "provisor experiment collage --full"
-"""Measures it anew."""
+"""Measures it anew, for all seeds."""
 
 
 def keep(networks: Sequence[Network], path: Path = FILE) -> None:
@@ -50,12 +50,14 @@ def kept(path: Path = FILE) -> tuple[str, list[Network]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         values, digest = found["networks"], found["sha256"]
-        title = f"measured on {found['date']} at commit {str(found['commit'])[:12]} by {found['command']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        networks = from_json(values)
+        seeds = f"{len(networks[0].measured)} of the seeds of `{found['command']}`"
+        title = f"measured on {found['date']} at commit {str(found['commit'])[:12]}, {seeds}"
+    except (OSError, LookupError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: expected what {COMMAND} keeps, got: {error!r}") from error
     if digest != _digest(values):
         raise ConfigError(mismatch(f"{path}: SHA-256 of the networks", _digest(values), digest))
-    return title, from_json(values)
+    return title, networks
 
 
 def _digest(values: Any) -> str:

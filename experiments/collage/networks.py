@@ -153,7 +153,7 @@ def _line(one: Network, single: Network) -> list[str]:
     return [
         f"{one.task} {one.form}" + ("" if one.form == SINGLE else f" {one.w}×{one.w}"),
         f"{one.accuracy:.2%}",
-        f"{one.deviation:.2%}",
+        f"{one.deviation:.2%}" if len(one.measured) > 1 else "one seed",
         f"{100 * (single.accuracy - one.accuracy):.2f}",
         f"{one.partly_blank:.2%}",
         f"{one.macs / 1e3:.1f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isqrt
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from experiments.collage import kept
 from experiments.collage.draws import read_latency_s
 from experiments.collage.networks import TITLES, Network, lines, train_task
 from experiments.collage.show import show_table
+from experiments.collage.simulated import Agreed, agreements, simulated_checks
 from experiments.collage.study import (
     COLLAGE,
     Agreement,
@@ -50,6 +51,7 @@ class Found:
         sparse: Streams of arrivals, by size of group.
         networks: Of every task.
         kept: Where those come from that were not trained now; empty where all were.
+        simulated: Modes in the simulated world.
     """
 
     extent: Extent
@@ -58,6 +60,7 @@ class Found:
     sparse: dict[int, list[Sparse]]
     networks: list[Network]
     kept: str
+    simulated: tuple[Agreed, ...] = ()
 
 
 def measured_networks(say: Callable[[str], None], *, is_full: bool, is_anew: bool) -> tuple[list[Network], str]:
@@ -98,6 +101,7 @@ def checks_of(found: Found) -> list[Check]:
         *latency_checks(found.rows),
         *accuracy_checks(found.networks, found.rows),
         *agreement_checks(found.agreement),
+        *simulated_checks(found.simulated),
     ]
 
 
@@ -115,8 +119,11 @@ def run_collage(directory: Path, root: Path, say: Callable[[str], None], *, is_f
         Whether every value holds.
     """
     latency_s = read_latency_s(root)
-    found = study(latency_s, Extent(), *measured_networks(say, is_full=is_full, is_anew=is_anew), say)
-    return write_and_show(found, directory)
+    extent = Extent()
+    found = study(latency_s, extent, *measured_networks(say, is_full=is_full, is_anew=is_anew), say)
+    say("the same modes in the simulated world")
+    simulated = tuple(agreements(latency_s, extent.sizes[0], extent.after_s, extent.seed))
+    return write_and_show(replace(found, simulated=simulated), directory)
 
 
 def write_and_show(found: Found, directory: Path) -> bool:
@@ -166,7 +173,7 @@ ROW_TITLES = (
 
 def row_lines(found: Found, k: int) -> list[list[str]]:
     """Of the table of one size of group."""
-    pairs = {(one.task): (one, single) for one, single in best_collages(found.networks) if one.w == isqrt(k)}
+    pairs = {one.task: (one, single) for one, single in best_collages(found.networks) if one.w == isqrt(k)}
     return [
         [
             f"{row.kind.value}: {row.mode}",

@@ -1,0 +1,221 @@
+"""The same redundancy in the simulated world, request by request: the study held to the kernels.
+
+A fleet with room to spare serves Poisson arrivals under the policy `static` with the measured latencies as service
+times, so that hardly a request waits and latencies are those of the study's draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controller import latency
+from controller.arrays import F64, I64, SHAPE_CELLS
+from controller.catalog import Catalog
+from controller.compile import Setting, compile_scenario
+from controller.config import parse_config
+from controller.loop import DecisionLoop
+from controller.policies.static import StaticPolicy, StaticSettings
+from controller.scenario import Scenario
+from experiments.checks import Check, at_most
+from experiments.collage.draws import Draws
+from experiments.collage.modes import resend, unaided
+from experiments.collage.replay import Rules, replay
+
+RATE_RPS = 100.0
+_ROOM = 3.0
+# Machines over the mean that is busy: none of thousands of requests finds all of them taken.
+_ENVS, _TICKS = 8, 40
+_PASS_RATIO = 1.5
+# Not 1, so that a pass is told from a request.
+_EDGES_S = (0.125, 0.15625, 0.1875, 0.25, 0.3125, 0.375, 0.625, 0.6875)
+# Begins of the histograms' buckets, where shares are exact.
+_ERRORS = 5.0
+_CELL_SHARE = 1.0 / SHAPE_CELLS
+# A service time is right to a cell of its table.
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """One mode in both worlds.
+
+    Attributes:
+        mode: Redundancy.
+        requests: Answered in the simulated world.
+        simulated: p50 and p99 of requests, seconds.
+        studied: The same, of the study's draws.
+        most_share: Largest difference of the share that takes longer than an edge of a bucket.
+        allowed_share: What chance and the table of service times make of it.
+    """
+
+    mode: str
+    requests: int
+    simulated: tuple[float, float]
+    studied: tuple[float, float]
+    most_share: float
+    allowed_share: float
+
+
+def agreements(latency_s: F64, cells: int, after_s: float, seed: int = 0, ticks: int = _TICKS) -> Iterator[Agreed]:
+    """Every mode that a plan can ask for.
+
+    Args:
+        latency_s: The measured latencies.
+        cells: Of the collage.
+        after_s: Age at which the modes act.
+        seed: Of both worlds.
+        ticks: Of ten seconds, in each of the simulated envs.
+    """
+    setting = _setting(latency_s, cells)
+    count = int(_ENVS * ticks * RATE_RPS * 10.0)
+    rng = np.random.default_rng(seed)
+    own_s, copies_s, passes_s = (rng.choice(latency_s, count) for _ in range(3))
+    draws = Draws(own_s[:, None], copies_s[:, None], passes_s[:, None])
+    arrival_s = np.cumsum(rng.exponential(1.0 / RATE_RPS, count)).tolist()
+    grouped = replay(
+        arrival_s, own_s.tolist(), copies_s.tolist(), iter((_PASS_RATIO * passes_s).tolist()), Rules(cells, after_s)
+    )
+    for mode, redundancy, studied_s in (
+        ("none", {}, unaided(draws).answer_s.ravel()),
+        ("hedge", {"hedge_after_s": after_s}, resend(draws, after_s).answer_s.ravel()),
+        ("replication", {"hedge_after_s": 0.0}, resend(draws, 0.0).answer_s.ravel()),
+        ("collage", {"collage": {"variant": "collage", "after_s": after_s}}, np.array(grouped.answer_s)),
+    ):
+        yield _agreed(mode, _histogram(setting, redundancy, seed, ticks), studied_s)
+
+
+def simulated_checks(found: Sequence[Agreed]) -> Iterator[Check]:
+    """Each mode's largest difference beside what is allowed."""
+    for one in found:
+        what = (
+            f"simulator, {one.mode}: share of requests beyond a time, largest difference from the study "
+            f"(p50 {one.simulated[0]:.3f} and {one.studied[0]:.3f} s, p99 {one.simulated[1]:.3f} and "
+            f"{one.studied[1]:.3f} s; {one.requests} requests)"
+        )
+        yield at_most(what, one.most_share, round(one.allowed_share, 5))
+
+
+def _agreed(mode: str, histogram: I64, studied_s: F64) -> Agreed:
+    edges = latency.bucket_edges()
+    requests = int(histogram.sum())
+    differences, allowed = [], []
+    for edge_s in _EDGES_S:
+        share = histogram[np.searchsorted(edges, edge_s) :].sum() / requests
+        studied = float((studied_s >= edge_s).mean())
+        differences.append(abs(share - studied))
+        allowed.append(_ERRORS * np.sqrt(studied * (1.0 - studied) * (1.0 / requests + 1.0 / len(studied_s))))
+    worst = int(np.argmax(np.array(differences) - np.array(allowed)))
+    simulated = latency.quantile(histogram, 0.5), latency.quantile(histogram, 0.99)
+    studied_pair = float(np.quantile(studied_s, 0.5)), float(np.quantile(studied_s, 0.99))
+    return Agreed(
+        mode, requests, simulated, studied_pair, differences[worst], float(allowed[worst]) + 2.0 * _CELL_SHARE
+    )
+
+
+def _histogram(setting: Setting, redundancy: dict[str, Any], seed: int, ticks: int) -> I64:
+    """Latencies of all requests."""
+    # The kernels take half a minute to compile where they are not in the cache folder.
+    from envs.simulator import Simulator
+    from envs.supply import Supply
+
+    machines = setting.catalog.service_s[:, 0, 1] * RATE_RPS * _ROOM
+    replicas = {"single@box": int(machines[0] * 2), "collage@box": int(machines[1])}
+    values = {"replicas": replicas, "redundancy": {"all": redundancy} if redundancy else {}}
+    policy = StaticPolicy(setting, parse_config(values, StaticSettings, "static"))
+    loop = DecisionLoop(setting, policy, _ENVS)
+    supply = Supply(np.full((1, ticks + 1), RATE_RPS), setting.control.tick_s, np.ones((0, 1)), setting.control.tick_s)
+    simulator = Simulator(setting, supply, _ENVS)
+    fleet = np.zeros((_ENVS, *setting.shape[:2]), np.int64)
+    fleet[:, 0, 0], fleet[:, 1, 0] = replicas["single@box"], replicas["collage@box"]
+    observation = simulator.reset(np.arange(_ENVS) + seed * _ENVS, initial_replicas=fleet)
+    for _ in range(ticks):
+        decision = loop.decide(observation)
+        simulator.apply(decision.actions, decision.plan, decision.shares)
+        observation = simulator.advance()
+    total: I64 = simulator.totals.latency.sum(axis=(0, 1))
+    return total
+
+
+def _setting(latency_s: F64, cells: int) -> Setting:
+    """Two variants on one pool, whose service times are the measured ones."""
+    probabilities = np.linspace(0.0, 1.0, SHAPE_CELLS + 1)
+    table = np.quantile(latency_s, probabilities)
+    mean_s = float((table[1:] + table[:-1]).mean() / 2.0)
+    shape = {
+        "quantiles": {float(p): float(x) for p, x in zip(probabilities, table / mean_s, strict=True)},
+        "derived": "the measured latencies",
+    }
+    variants = {"single": (1, 1.0), "collage": (cells, _PASS_RATIO)}
+    catalog = {
+        "name": "workers",
+        "sites": [{"name": "home"}],
+        "variants": [
+            {
+                "name": name,
+                "operator": "classify",
+                "accuracy": _figure(0.9),
+                "cells": of,
+                **{key: _figure(0.001) for key in ("weights_gb", "input_bytes", "output_bytes")},
+            }
+            for name, (of, _) in variants.items()
+        ],
+        "pools": [
+            {
+                "name": "box",
+                "site": "home",
+                "instance_type": "box",
+                "market": "on_demand",
+                "price_usd_per_hour": _figure(1.0),
+                "quota": 1000,
+                "vcpus": _figure(1),
+                "memory_gb": _figure(1),
+                **{key: _figure(0) for key in ("launch_s", "min_billing_s", "release_lag_s")},
+            }
+        ],
+        "profiles": [
+            {
+                "variant": name,
+                "pool": "box",
+                "service_intercept_s": _figure(0.0),
+                "service_slope_s": _figure(mean_s * ratio),
+                "service_shape": shape,
+                "batch_max": 1,
+                "concurrency": 1,
+                "load_s": _figure(0),
+                "swap_s": _figure(0),
+            }
+            for name, (_, ratio) in variants.items()
+        ],
+    }
+    scenario = {
+        "name": "workers",
+        "catalog": "workers",
+        "workload": {
+            "workflows": [{"name": "images", "operators": ["classify"]}],
+            "classes": [
+                {
+                    "name": "all",
+                    "source_site": "home",
+                    "workflow": "images",
+                    "share": 1.0,
+                    "slo_s": 10.0,
+                    "attainment_target": 0.9,
+                    "accuracy_floor": 0.5,
+                }
+            ],
+        },
+        "mean_rps": RATE_RPS,
+        "trace": {"kind": "generated", "days": 3},
+        "splits": {"train": [1, 1], "validation": [2, 2], "test": [3, 3]},
+        "simulator": {"max_instances": 1000, "max_requests_held": 4096},
+    }
+    return compile_scenario(
+        parse_config(scenario, Scenario, "scenario of workers"), parse_config(catalog, Catalog, "catalog of workers")
+    )
+
+
+def _figure(value: float) -> dict[str, Any]:
+    return {"value": value, "derived": "chosen for the comparison"}
