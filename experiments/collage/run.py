@@ -12,7 +12,7 @@ import click
 
 from controller.arrays import F64
 from experiments.checks import Check, show_checks, write_checks
-from experiments.collage import kept
+from experiments.collage import choices, kept
 from experiments.collage.draws import read_latency_s
 from experiments.collage.networks import TITLES, Network, lines, train_task
 from experiments.collage.show import show_table
@@ -51,6 +51,7 @@ class Found:
         sparse: Streams of arrivals, by size of group.
         networks: Of every task.
         kept: Where those come from that were not trained now; empty where all were.
+        choices: Lines of the table of the rule's choices.
         simulated: Modes in the simulated world.
     """
 
@@ -60,6 +61,7 @@ class Found:
     sparse: dict[int, list[Sparse]]
     networks: list[Network]
     kept: str
+    choices: list[list[str]]
     simulated: tuple[Agreed, ...] = ()
 
 
@@ -92,7 +94,9 @@ def study(latency_s: F64, extent: Extent, networks: Sequence[Network], title: st
     """
     rows = run_study(latency_s, extent, say)
     streams = {k: [sparse(latency_s, k, rate_rps, extent) for rate_rps in _RATES_RPS] for k in extent.sizes}
-    return Found(extent, rows, agreement(latency_s, extent), streams, list(networks), title)
+    return Found(
+        extent, rows, agreement(latency_s, extent), streams, list(networks), title, choices.lines(latency_s, networks)
+    )
 
 
 def checks_of(found: Found) -> list[Check]:
@@ -144,6 +148,7 @@ def write_and_show(found: Found, directory: Path) -> bool:
     for k in found.extent.sizes:
         show_table(f"k = {k}", ROW_TITLES, row_lines(found, k))
         show_table(f"k = {k}, arrivals one by one", SPARSE_TITLES, sparse_lines(found, k))
+    show_table("what the rule chooses, digits", choices.TITLES, found.choices)
     for line in said:
         click.echo(line)
     holds = show_checks("collages", checks)
@@ -233,6 +238,8 @@ def _page(found: Found, checks: Sequence[Check], said: Sequence[str], plots: Seq
         *(f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" for caption, svg in plots),
         "<h2>Findings</h2>",
         *(f"<p>{line}.</p>" for line in said),
+        "<h2>What the rule chooses, digits</h2>",
+        table(choices.TITLES, found.choices),
         "<h2>Networks</h2>",
         table(TITLES, lines(found.networks)),
     ]

@@ -119,3 +119,10 @@ def test_study_writes_tables_plots_and_page(found, tmp_path, capsys, monkeypatch
     assert len(values["rows"]) == len(found.rows)
     assert "<svg" in (tmp_path / "report.html").read_text()
     assert "collages" in capsys.readouterr().out
+
+
+def test_rule_is_asked_for_every_slo_and_value_of_a_miss(found) -> None:
+    assert len(found.choices) == 12
+    ways = {line[2].split()[0] for line in found.choices}
+    assert ways <= {"none", "hedge", "replicate", "collage"}
+    assert len(ways) > 1
