@@ -202,7 +202,7 @@ def row_lines(found: Found, k: int) -> list[list[str]]:
 
 SPARSE_TITLES = (
     "arrivals, 1/s",
-    "requests of a collage",
+    "requests per pass",
     "request p50",
     "p99",
     "p99.9",
@@ -216,7 +216,7 @@ def sparse_lines(found: Found, k: int) -> list[list[str]]:
     return [
         [
             f"{one.rate_rps:g}",
-            f"{one.group:.1f}",
+            f"{one.per_pass:.1f}",
             *(f"{x:.3f}" for x in (one.request.p50_s, one.request.p99_s, one.request.p999_s)),
             f"{one.extra:.1%}",
             f"{one.by_collage:.2%}",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-_WIDE = 160
+_WIDE = 220
 
 
 def show_table(title: str, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

@@ -251,14 +251,14 @@ class Sparse:
 
     Attributes:
         rate_rps: Poisson.
-        group: Requests of a collage, mean.
+        per_pass: Requests for each pass that was sent, of which only those that waited then are in it.
         request: Until an answer.
         extra: Passes per request.
         by_collage: Share of answers that the collage gave.
     """
 
     rate_rps: float
-    group: float
+    per_pass: float
     request: Figures
     extra: float
     by_collage: float

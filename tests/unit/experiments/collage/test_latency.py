@@ -204,5 +204,5 @@ def test_bad_stretch_is_that_of_one_in_a_hundred() -> None:
 def test_sparse_arrivals_are_sent_in_groups_that_are_not_full() -> None:
     rare, often = (sparse(straggling(), 4, rate_rps, TINY) for rate_rps in (0.2, 500.0))
     assert rare.extra < often.extra
-    assert often.group == pytest.approx(4.0, abs=0.3)
+    assert often.per_pass == pytest.approx(4.0, abs=0.3)
     assert often.by_collage > 0.0
