@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from experiments.collage_commands import study as collage_study
 from experiments.placement_commands import a2, jellybean
 from experiments.tiers_commands import judge
-from experiments.collage_commands import study as collage_study
 
 
 @click.group()
