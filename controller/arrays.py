@@ -197,11 +197,13 @@ class PlanArrays(NamedTuple):
     overflow_after_s: F64  # (N, C) predicted wait above which a request may go to serverless
     overflow_fraction: F64  # (N, C) probability of going
     hedge_after_s: F64  # (N, C) 0 replicates at once, inf is off
+    hedge_replaces: Bool  # (N, C) the first copy is withdrawn when its duplicate is sent
     cascade_variant: I64  # (N, C, CASCADE_STEPS) variants tried in turn; -1 is no further step, first of all no cascade
     cascade_threshold: F64  # (N, C, CASCADE_STEPS - 1) the answer of a step is final from this confidence on
     cascade_concurrent: Bool  # (N, C) both of two steps start at once
     collage_variant: I64  # (N, C) whose pass answers a group of stragglers; -1 for none
     collage_after_s: F64  # (N, C) age from which a request is a straggler; inf where there is no collage
+    collage_passes: I64  # (N, C) 1 or 2 workers that make a group's pass, of which the first counts
     shed_limit: I64  # (N, C) queued requests of the class in one option at which further ones are refused
     batch_size: I64  # (N, V, P)
     batch_wait_s: F64  # (N, V, P)
@@ -256,11 +258,13 @@ def empty_plan(num_envs: int, shape: tuple[int, int, int]) -> PlanArrays:
         overflow_after_s=np.zeros((n, c)),
         overflow_fraction=np.zeros((n, c)),
         hedge_after_s=np.full((n, c), np.inf),
+        hedge_replaces=np.zeros((n, c), np.bool_),
         cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
         cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
         cascade_concurrent=np.zeros((n, c), np.bool_),
         collage_variant=np.full((n, c), -1, np.int64),
         collage_after_s=np.full((n, c), np.inf),
+        collage_passes=np.ones((n, c), np.int64),
         shed_limit=np.full((n, c), np.iinfo(np.int64).max),
         batch_size=np.ones((n, v, p), np.int64),
         batch_wait_s=np.zeros((n, v, p)),

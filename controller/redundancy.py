@@ -14,6 +14,9 @@ STEP_ATTEMPTS = 16
 COLLAGE_ATTEMPT = 15
 """Attempt that keys the draws of a group's collage, with the id of its first request."""
 
+SECOND_PASS_ATTEMPT = STEP_ATTEMPTS + COLLAGE_ATTEMPT
+"""The same of the pass that a second worker makes."""
+
 
 def next_step(step: int, confidence: float, threshold: float, num_options: I64) -> int:
     """Step of a cascade that follows the answer of one.

@@ -132,7 +132,7 @@ class Simulator:
             for lo, hi in pairwise(edges)
         ]
         # At most a copy for every operator that begins, and for every message but the first that one sends.
-        copies = max(3, workload.num_inputs.shape[1] + int(workload.feeds.sum(axis=(1, 2)).max()))
+        copies = max(4, workload.num_inputs.shape[1] + int(workload.feeds.sum(axis=(1, 2)).max()))
         self._event_sizes = (setting.shape, sizes, most_arrivals, copies)
         self._has_workflows = has_workflows
         self._events: dict[int, Events] = {}

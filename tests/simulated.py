@@ -239,6 +239,7 @@ def random_decision(
     world.plan.batch_wait_s[:] = rng.choice([0.0, 0.05, 0.5], by_option)
     after_s = rng.choice([0.0, 0.05, 0.3, 2.0, np.inf], by_class)
     world.plan.hedge_after_s[:] = after_s if hedges else np.inf
+    world.plan.hedge_replaces[:] = rng.random(by_class) < 0.4
     if cascades:
         for c in range(num_classes):
             world.plan.cascade_variant[:, c] = rng.permutation([-1, 0, 1, 2])[:3] if rng.random() < 0.8 else -1
@@ -251,6 +252,7 @@ def random_decision(
     if collages:
         world.plan.collage_variant[:] = np.where(rng.random(num_classes) < 0.7, LARGE, -1)
         world.plan.collage_after_s[:] = rng.choice([0.0, 0.05, 0.3, 2.0, 14.0], num_classes)
+        world.plan.collage_passes[:] = rng.integers(1, 3, num_classes)
     weights = rng.random((num_classes, *by_option)) * (rng.random((num_classes, *by_option)) < 0.4)
     weights[:, :, FN] *= 0.2
     total = weights.sum(axis=(1, 2), keepdims=True)

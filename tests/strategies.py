@@ -59,6 +59,8 @@ def garbage_plan(setting: Setting, seed: int, num_envs: int = 4) -> PlanArrays:
     strange_variants = [-7, -1, 0, 2, 2**40]
     plan.collage_variant[:] = rng.choice(strange_variants, plan.collage_variant.shape, p=[0.05, 0.6, 0.1, 0.2, 0.05])
     plan.collage_after_s[:] = rng.choice(strange_numbers, plan.collage_after_s.shape)
+    plan.collage_passes[:] = rng.choice([-1, 0, 1, 2, 3, 2**40], plan.collage_passes.shape)
+    plan.hedge_replaces[:] = rng.random(plan.hedge_replaces.shape) < 0.4
     plan.fixed_shares[:] = rng.integers(0, 2, num_envs).astype(bool)
     return plan
 

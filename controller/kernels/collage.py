@@ -14,14 +14,18 @@ def has_valid_collage(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int) -> b
     """Whether a class's collage is none, or a variant that may answer it as one before the deadline.
 
     A class has one kind of redundancy at a time: a duplicate or a further step of a request beside its cell of a
-    collage would leave three to choose from.
+    collage would leave three to choose from. A duplicate that replaces the first copy does not.
     """
     v, after_s = plan.collage_variant[n, c], plan.collage_after_s[n, c]
     if v == -1:
         return after_s == np.inf
     if v < 0 or v >= wl.collage.shape[1] or not (0.0 <= after_s < wl.slo_s[c]):
         return False
-    if plan.hedge_after_s[n, c] < np.inf or plan.cascade_variant[n, c, 0] >= 0:
+    if plan.collage_passes[n, c] < 1 or plan.collage_passes[n, c] > 2:
+        return False
+    if plan.hedge_after_s[n, c] < np.inf and not plan.hedge_replaces[n, c]:
+        return False
+    if plan.cascade_variant[n, c, 0] >= 0:
         return False
     may_answer = False
     for p in range(wl.collage.shape[2]):
@@ -34,6 +38,7 @@ def clear_collage(plan: PlanArrays, n: int, c: int) -> None:
     """Leaves a class without a collage."""
     plan.collage_variant[n, c] = -1
     plan.collage_after_s[n, c] = np.inf
+    plan.collage_passes[n, c] = 1
 
 
 @inner

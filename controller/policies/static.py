@@ -20,6 +20,7 @@ class CollageSettings(StrictModel):
 
     variant: str = Field(description="a variant with several cells")
     after_s: float = Field(ge=0.0, description="age from which a request is a straggler, below its SLO")
+    passes: int = Field(default=1, ge=1, le=2, description="workers that make a pass, of which the first counts")
 
 
 class CascadeSettings(StrictModel):
@@ -43,7 +44,12 @@ class CascadeSettings(StrictModel):
 class RedundancySettings(StrictModel):
     """How requests of a class are answered by more than one replica: in one way at most."""
 
-    hedge_after_s: float | None = Field(default=None, ge=0.0, description="age at which a duplicate is sent")
+    hedge_after_s: float | None = Field(
+        default=None, ge=0.0, description="age at which a duplicate is sent; 0: all requests are replicated"
+    )
+    resend_after_s: float | None = Field(
+        default=None, gt=0.0, description="age at which a request is withdrawn and sent anew; beside a collage too"
+    )
     cascade: CascadeSettings | None = None
     collage: CollageSettings | None = None
 
@@ -52,6 +58,8 @@ class RedundancySettings(StrictModel):
         ways = [name for name in ("hedge_after_s", "cascade", "collage") if getattr(self, name) is not None]
         if "collage" in ways and len(ways) > 1:
             raise ValueError(mismatch("collage", "neither hedge_after_s nor cascade beside it", ", ".join(ways)))
+        if self.hedge_after_s is not None and self.resend_after_s is not None:
+            raise ValueError(mismatch("resend_after_s", "no hedge_after_s beside it", self.resend_after_s))
         return self
 
 
@@ -61,7 +69,7 @@ class StaticSettings(FixedChoice):
     headroom: float = Field(default=1.5, ge=0.1, le=20.0, description="capacity over the scenario's mean rate")
     replicas: dict[str, int] | None = Field(default=None, description="`variant@pool` to count, instead of headroom")
     redundancy: dict[str, RedundancySettings] = Field(
-        default_factory=dict, description="by class: hedge_after_s, cascade or collage"
+        default_factory=dict, description="by class: hedge_after_s, resend_after_s, cascade or collage"
     )
 
 
@@ -125,6 +133,8 @@ class StaticPolicy:
         names = self.setting.variant_names
         if chosen.hedge_after_s is not None:
             plan.hedge_after_s[:, c] = chosen.hedge_after_s
+        if chosen.resend_after_s is not None:
+            plan.hedge_after_s[:, c], plan.hedge_replaces[:, c] = chosen.resend_after_s, True
         if chosen.cascade is not None:
             variants = [names.index(variant) for variant in chosen.cascade.variants]
             plan.cascade_variant[:, c, : len(variants)] = variants
@@ -133,6 +143,7 @@ class StaticPolicy:
         if chosen.collage is not None:
             plan.collage_variant[:, c] = names.index(chosen.collage.variant)
             plan.collage_after_s[:, c] = chosen.collage.after_s
+            plan.collage_passes[:, c] = chosen.collage.passes
 
     def raw_output(self) -> F64:
         """No knobs."""

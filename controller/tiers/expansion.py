@@ -25,9 +25,10 @@ LEAST_WORK = 1e-3
 """Work of a step, in requests per request of its class, where the measured answers never reach it: live ones may."""
 
 _COUNTS = ("arrivals", "answered", "missed", "shed", "failed", "day_arrivals", "day_answered", "day_missed")
-_OF_FIRST_STEP = ("overflow_after_s", "overflow_fraction", "hedge_after_s", "shed_limit")
+_OF_FIRST_STEP = ("overflow_after_s", "overflow_fraction", "hedge_after_s", "hedge_replaces", "shed_limit")
 _OF_PLAIN_CLASS = (
-    *("cascade_variant", "cascade_threshold", "cascade_concurrent", "collage_variant", "collage_after_s", "shares"),
+    *("cascade_variant", "cascade_threshold", "cascade_concurrent"),
+    *("collage_variant", "collage_after_s", "collage_passes", "shares"),
 )
 _OF_NO_CLASS = ("replicas", "batch_size", "batch_wait_s", "fixed_shares", "need_rps", "reasons")
 

@@ -188,9 +188,11 @@ def apply_one(
         st.rules.overflow_after_s[klass] = plan.overflow_after_s[n, klass]
         st.rules.overflow_fraction[klass] = plan.overflow_fraction[n, klass]
         st.rules.hedge_after_s[klass] = plan.hedge_after_s[n, klass]
+        st.rules.hedge_replaces[klass] = plan.hedge_replaces[n, klass]
         _take_cascade(st, plan, n, klass)
         st.rules.collage_variant[klass] = plan.collage_variant[n, klass]
         st.rules.collage_after_s[klass] = plan.collage_after_s[n, klass]
+        st.rules.collage_passes[klass] = plan.collage_passes[n, klass]
         st.rules.shed_limit[klass] = plan.shed_limit[n, klass]
         for v in range(num_variants):
             for p in range(num_pools):

@@ -4,18 +4,21 @@ Every request is sent on its own when it arrives. Besides, a router gathers the 
 pass of a cheap model over a collage of them is sent when the group is full, or when its oldest request straggles. A
 request that is a straggler when the pass has ended, or becomes one later, is answered from the collage, unless its own
 answer was there first; the other of the two is withdrawn. A collage that nobody needs any more is withdrawn, and one
-whose replica is lost is not sent again.
+whose replica is lost is not sent again. Where two workers make the pass, the one that ends first counts and the other
+is withdrawn.
 
-In the table of copies a collage is a copy beside those of its requests; a ring links them.
+In the table of copies a collage is a copy beside those of its requests, and its second pass another; a ring links them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controller import redundancy
+from controller import redundancy, routing
 from controller.arrays import CatalogArrays, ObservationArrays, WorkloadArrays
-from controller.redundancy import COLLAGE_ATTEMPT
+from controller.kernels.random import uniform
+from controller.keyed_random import HEDGE
+from controller.redundancy import COLLAGE_ATTEMPT, SECOND_PASS_ATTEMPT
 from envs.kernels.arrivals import collage_option
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import join_queue, unlink_all
@@ -23,10 +26,11 @@ from envs.kernels.dispatch import LOOSE_DUE, plan_event, send, withdraw
 from envs.kernels.lanes import lane_of, num_routers, router_of
 from envs.kernels.requests import answer
 from envs.kernels.scratch import GONE, LOOSE, Events, Scratch
-from envs.kernels.state import COLLAGE, THERE, SimState
+from envs.kernels.state import BY_COLLAGE, COLLAGE, PASSES, THERE, SimState
 
 _straggles_at_s = inlined(redundancy.straggles_at_s)
 _collage_is_full = inlined(redundancy.collage_is_full)
+_pick_other = inlined(routing.pick_other)
 
 
 @inlined
@@ -41,8 +45,8 @@ def begin_groups(cat: CatalogArrays, st: SimState, ev: Events, carried: int, sta
     for copy in range(carried):
         if ev.steps[copy] & COLLAGE == 0 or ev.stage[copy] == GONE:
             continue
-        if ev.ring[copy] == copy or ev.ring[copy] < 0:
-            drop_collage(cat, st, ev, copy, start_s, end_s)
+        if ev.ring[copy] < 0 or _num_requests(ev, copy) == 0:
+            drop_passes(cat, st, ev, copy, start_s, end_s)
         elif ev.stage[copy] == LOOSE:
             if ev.steps[copy] & THERE == 0:
                 ev.open_group[_group_place(st, ev, copy)] = copy
@@ -92,15 +96,40 @@ def depart(cat: CatalogArrays, st: SimState, ev: Events, copy: int, now_s: float
     if collage < 0:
         return
     if num_left == 0:
-        drop_collage(cat, st, ev, collage, now_s, end_s)
+        drop_passes(cat, st, ev, collage, now_s, end_s)
     elif ev.open_group[_group_place(st, ev, collage)] == collage:
         ev.left[collage] = num_left
 
 
 @kernel
-def drop_collage(cat: CatalogArrays, st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
-    """Takes back a collage that no request needs."""
-    ev.ring[collage] = -1
+def drop_passes(cat: CatalogArrays, st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
+    """Takes back a collage that no request needs, and the pass that a second worker makes of it."""
+    other = _other_pass(ev, collage)
+    if other >= 0:
+        _drop_collage(cat, st, ev, other, now_s, end_s)
+    _drop_collage(cat, st, ev, collage, now_s, end_s)
+
+
+@kernel
+def _other_pass(ev: Events, collage: int) -> int:
+    """The pass that another worker makes of the same collage; -1 for none."""
+    at = ev.ring[collage]
+    while at >= 0 and at != collage:
+        if ev.steps[at] & COLLAGE:
+            return at
+        at = ev.ring[at]
+    return -1
+
+
+@kernel
+def _drop_collage(cat: CatalogArrays, st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -> None:
+    """Takes a pass out of its group and back."""
+    if ev.ring[collage] >= 0:
+        before = collage
+        while ev.ring[before] != collage:
+            before = ev.ring[before]
+        ev.ring[before] = ev.ring[collage]
+        ev.ring[collage] = -1
     place = _group_place(st, ev, collage)
     if ev.open_group[place] == collage:
         ev.open_group[place] = -1
@@ -123,7 +152,13 @@ def finish_collage(
     start_s: float,
     end_s: float,
 ) -> None:
-    """The pass of a collage has ended: it answers the stragglers, and waits for others of its group to become some."""
+    """The pass of a collage has ended: it answers the stragglers, and waits for others of its group to become some.
+
+    What another worker makes of the same collage is withdrawn.
+    """
+    other = _other_pass(ev, collage)
+    if other >= 0:
+        _drop_collage(cat, st, ev, other, now_s, end_s)
     ev.stage[collage] = LOOSE
     ev.steps[collage] |= THERE
     _answer_stragglers(cat, wl, st, obs, sc, ev, collage, now_s, start_s, end_s)
@@ -157,7 +192,7 @@ def group_due(
 def _num_requests(ev: Events, collage: int) -> int:
     count, at = 0, ev.ring[collage]
     while at != collage:
-        count += 1
+        count += ev.steps[at] & COLLAGE == 0
         at = ev.ring[at]
     return count
 
@@ -183,7 +218,7 @@ def _watch(st: SimState, ev: Events, collage: int, now_s: float, end_s: float) -
 
 @kernel
 def _close(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, collage: int, now_s: float, end_s: float) -> None:
-    """Sends the collage of a group, which nobody joins from now on."""
+    """Sends the collage of a group, which nobody joins from now on, to one worker or to two."""
     klass = ev.klass[collage]
     ev.open_group[_group_place(st, ev, collage)] = -1
     option = collage_option(st, sc, klass, ev.identity[collage])
@@ -193,8 +228,33 @@ def _close(cat: CatalogArrays, st: SimState, sc: Scratch, ev: Events, collage: i
         return
     lane = lane_of(st, sc, option, ev.identity[collage])
     ev.option[collage], ev.lane[collage] = option, lane
+    second = _second_pass(st, sc, ev, collage) if st.rules.collage_passes[klass] > 1 else -1
+    st.held.redundant[klass, PASSES] += 1 if second < 0 else 2
     join_queue(ev, collage, now_s)
     send(cat, st, ev, lane, now_s, end_s)
+    if second >= 0:
+        join_queue(ev, second, now_s)
+        send(cat, st, ev, ev.lane[second], now_s, end_s)
+
+
+@kernel
+def _second_pass(st: SimState, sc: Scratch, ev: Events, collage: int) -> int:
+    """Makes the copy of a collage for a second worker, at another option where there is one."""
+    klass, identity = ev.klass[collage], ev.identity[collage]
+    second = ev.num_copies[0]
+    ev.num_copies[0] += 1
+    first, count = -1, sc.collage_options[klass]
+    for at in range(count):
+        if sc.collage_option[klass, at] == ev.option[collage]:
+            first = at
+    coin = uniform(st.clock.keys[HEDGE], identity, SECOND_PASS_ATTEMPT)
+    option = sc.collage_option[klass, _pick_other(sc.collage_share[klass, :count], first, coin)]
+    ev.arrival_s[second], ev.identity[second], ev.klass[second] = ev.arrival_s[collage], identity, klass
+    ev.attempt[second], ev.option[second] = SECOND_PASS_ATTEMPT, option
+    ev.lane[second] = lane_of(st, sc, option, identity)
+    ev.twin[second], ev.slot[second], ev.steps[second], ev.left[second] = -1, -1, COLLAGE, 0
+    ev.ring[second], ev.ring[collage] = ev.ring[collage], second
+    return second
 
 
 @kernel
@@ -219,12 +279,13 @@ def _answer_stragglers(
         if _straggles_at_s(arrival_s, after_s) <= now_s:
             latency_s = now_s - arrival_s + wl.network_s[klass, v, p]
             answer(sc.answers[option], obs.latency, obs.missed, klass, latency_s, slo_s, arrival_s + slo_s, start_s)
+            st.held.redundant[klass, BY_COLLAGE] += 1
             ev.ring[before], ev.ring[at] = following, -1
             withdraw(cat, st, ev, at, now_s, end_s)
         else:
             before = at
         at = following
     if ev.ring[collage] == collage:
-        drop_collage(cat, st, ev, collage, now_s, end_s)
+        _drop_collage(cat, st, ev, collage, now_s, end_s)
     else:
         _watch(st, ev, collage, now_s, end_s)

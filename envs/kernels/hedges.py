@@ -1,4 +1,7 @@
-"""Hedges in the event kernel: when a request gets a second copy, and where it goes."""
+"""Hedges in the event kernel: when a request gets a second copy, and where it goes.
+
+The duplicate runs beside the first copy, or in its place where the rule says that it replaces it: that is re-sending.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,23 @@ from controller.kernels.random import uniform
 from controller.keyed_random import HEDGE
 from envs.kernels.compiled import inlined, kernel, merged
 from envs.kernels.copies import duplicate, join_queue
-from envs.kernels.dispatch import HEDGE_DUE, plan_event, send
+from envs.kernels.dispatch import HEDGE_DUE, plan_event, send, withdraw
+from envs.kernels.flows import has_workflow
 from envs.kernels.lanes import lane_of
 from envs.kernels.scratch import GONE, Events, Scratch
-from envs.kernels.state import SimState
+from envs.kernels.state import COLLAGE, DUPLICATES, SimState
 from envs.kernels.steps import step_of
 
 _hedges_at_s = inlined(routing.hedges_at_s)
 _pick_other = inlined(routing.pick_other)
+
+
+@inlined
+def _may_be_hedged(wl: WorkloadArrays, st: SimState, ev: Events, copy: int) -> bool:
+    """Whether a copy is the only one of a request; where it has a cell of a collage too, its duplicate replaces it."""
+    klass = ev.klass[copy]
+    is_only = ev.stage[copy] != GONE and ev.twin[copy] < 0 and ev.steps[copy] & COLLAGE == 0
+    return is_only and (ev.ring[copy] < 0 or (st.rules.hedge_replaces[klass] and not has_workflow(wl, klass)))
 
 
 @kernel
@@ -43,8 +55,7 @@ def watch_hedge(
     while place < joined:
         copy = ev.order[place]
         at_s = ev.arrival_s[copy] + after_s
-        is_single = ev.twin[copy] < 0 and ev.ring[copy] < 0
-        if ev.klass[copy] == klass and ev.stage[copy] != GONE and is_single and at_s >= since_s:
+        if ev.klass[copy] == klass and at_s >= since_s and _may_be_hedged(wl, st, ev, copy):
             if at_s < end_s:
                 ev.hedge_s[klass] = at_s
                 plan_event(ev, at_s, HEDGE_DUE, klass)
@@ -73,7 +84,7 @@ def hedge(
     copy = ev.order[ev.hedge_at[klass]]
     ev.hedge_at[klass] += 1
     watch_hedge(wl, st, ev, klass, joined, start_s, end_s)
-    if ev.stage[copy] == GONE or ev.twin[copy] >= 0 or ev.ring[copy] >= 0:
+    if not _may_be_hedged(wl, st, ev, copy):
         return
     attempt = ev.attempt[copy] + 1
     low, length, shares = 0, sc.route_length[klass], sc.route_share[klass]
@@ -94,5 +105,23 @@ def hedge(
     if cat.market[option % cat.market.shape[0]] == SERVERLESS:
         return
     lane = lane_of(st, sc, option, ev.identity[copy])
-    join_queue(ev, duplicate(ev, copy, option, lane, attempt), now_s)
+    twin = duplicate(ev, copy, option, lane, attempt)
+    st.held.redundant[klass, DUPLICATES] += 1
+    if st.rules.hedge_replaces[klass]:
+        _take_place(ev, copy, twin)
+        withdraw(cat, st, ev, copy, now_s, end_s)
+    join_queue(ev, twin, now_s)
     send(cat, st, ev, lane, now_s, end_s)
+
+
+@kernel
+def _take_place(ev: Events, copy: int, twin: int) -> None:
+    """Lets a duplicate stand for its request, in its group too, in place of the first copy."""
+    ev.twin[copy] = ev.twin[twin] = -1
+    ev.order[ev.place[copy]] = twin
+    if ev.ring[copy] >= 0:
+        before = copy
+        while ev.ring[before] != copy:
+            before = ev.ring[before]
+        ev.ring[before], ev.ring[twin] = twin, ev.ring[copy]
+        ev.ring[copy] = -1

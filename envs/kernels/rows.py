@@ -72,6 +72,7 @@ def _held(held: Held, n: int) -> Held:
         held.loose[n : n + 1],
         held.pairs[n : n + 1],
         held.escalated[n : n + 1],
+        held.redundant[n],
     )
 
 
@@ -91,11 +92,13 @@ def _rules(rules: Rules, n: int) -> Rules:
         rules.overflow_after_s[n],
         rules.overflow_fraction[n],
         rules.hedge_after_s[n],
+        rules.hedge_replaces[n],
         rules.cascade_variant[n],
         rules.cascade_threshold[n],
         rules.cascade_concurrent[n],
         rules.collage_variant[n],
         rules.collage_after_s[n],
+        rules.collage_passes[n],
         rules.path_accuracy[n],
         rules.shed_limit[n],
         rules.batch_size[n],

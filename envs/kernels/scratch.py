@@ -132,10 +132,10 @@ class Scratch(NamedTuple):
     kernel: int  # AUTO, FAST or EVENT
 
 
-def new_events(shape: tuple[int, int, int], sizes: Sizes, most_arrivals: int, most_copies: int = 3) -> Events:
+def new_events(shape: tuple[int, int, int], sizes: Sizes, most_arrivals: int, most_copies: int = 4) -> Events:
     """Work space of the event kernel for up to `most_copies` of a request; else as for `new_scratch`.
 
-    Without workflows these are three: in two steps of a cascade, and a duplicate in one of them.
+    Without workflows these are four at most: the request, a duplicate, and two passes of a group of its own.
     """
     (v, p, c), (m, k, e, q, r) = shape, sizes
     lanes, j = v * p * r, most_copies * (most_arrivals + q) + 1

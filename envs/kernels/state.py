@@ -28,6 +28,9 @@ further step would have followed, had it an option.
 """
 
 STEP_BITS = (1 << RANK_BITS) - 1
+DUPLICATES, PASSES, BY_COLLAGE = range(3)
+"""Counts of redundancy: copies sent beside or in place of the first, passes of collages, answers that these gave."""
+
 GROUPED, COLLAGE, SERVED, THERE = (1 << bit for bit in range(RANK_BITS, RANK_BITS + 4))
 """Marks of a copy beside its steps: it is in a group; it is no request but the collage of its group; it is in service
 at the end of the tick; what it waited for has come (the end of a collage's pass, or of a message's way).
@@ -110,6 +113,7 @@ class Held(NamedTuple):
     loose: I32  # (N,) first of the copies that neither wait nor are in service
     pairs: I32  # (N,) copies beyond one for each request
     escalated: I32  # (N,) copies beyond the first step of a cascade, at the end of the last tick
+    redundant: I64  # (N, C, 3) what was sent beside the first copies so far, see DUPLICATES
 
 
 class Queue(NamedTuple):
@@ -130,11 +134,13 @@ class Rules(NamedTuple):
     overflow_after_s: F64  # (N, C)
     overflow_fraction: F64  # (N, C)
     hedge_after_s: F64  # (N, C)
+    hedge_replaces: Bool  # (N, C)
     cascade_variant: I64  # (N, C, S) S steps of a cascade
     cascade_threshold: F64  # (N, C, S - 1)
     cascade_concurrent: Bool  # (N, C)
     collage_variant: I64  # (N, C)
     collage_after_s: F64  # (N, C)
+    collage_passes: I64  # (N, C)
     path_accuracy: (
         F64  # (N, C, PATHS) expected of an answer by its path; the first is negative where they are to be found
     )
@@ -231,6 +237,7 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: Sizes, has_work
             loose=np.full(n, -1, np.int32),
             pairs=np.zeros(n, np.int32),
             escalated=np.zeros(n, np.int32),
+            redundant=np.zeros((n, c, 3), np.int64),
         ),
         Queue(
             head=np.full((n, o * r), -1, np.int32),
@@ -242,11 +249,13 @@ def new_state(num_envs: int, shape: tuple[int, int, int], sizes: Sizes, has_work
             overflow_after_s=np.zeros((n, c)),
             overflow_fraction=np.zeros((n, c)),
             hedge_after_s=np.full((n, c), np.inf),
+            hedge_replaces=np.zeros((n, c), np.bool_),
             cascade_variant=np.full((n, c, CASCADE_STEPS), -1, np.int64),
             cascade_threshold=np.zeros((n, c, CASCADE_STEPS - 1)),
             cascade_concurrent=np.zeros((n, c), np.bool_),
             collage_variant=np.full((n, c), -1, np.int64),
             collage_after_s=np.full((n, c), np.inf),
+            collage_passes=np.ones((n, c), np.int64),
             path_accuracy=np.full((n, c, PATHS), -1.0),
             shed_limit=np.full((n, c), np.iinfo(np.int64).max),
             batch_size=np.ones((n, o), np.int64),

@@ -14,6 +14,7 @@ from controller.arrays import EGRESS, F64, PREEMPTION_WASTE, SHAPE_CELLS
 from controller.compile import Setting
 from controller.errors import ScenarioError
 from controller.kernels.guard import guard
+from controller.keyed_random import OPTION, stream_key, uniform
 from controller.plan import Reason
 from tests.simulated import (
     TICK_S,
@@ -104,6 +105,80 @@ def test_a_collage_that_straggles_itself_is_withdrawn_when_its_last_request_is_a
     seen = world.tick()
     assert latencies(world) == [latency.bucket_of(2.0)]
     assert seen.busy_s[0, [SMALL, LARGE], OD] == pytest.approx([2.0, 2.0])
+
+
+def two_workers(after_s: float, pass_s: float, other_s: float, own_s: float = 5.0, **changes: Any) -> World:
+    """The same with passes at two options, of different speed; which one is drawn first does not matter."""
+    world = lone_request(own_s, pass_s, after_s, cells=1, **changes)
+    world.setting.catalog.service_s[LARGE, SPOT_A] = other_s
+    world.start({(SMALL, OD): 1, (LARGE, OD): 1, (LARGE, SPOT_A): 1}, [one_request(5.0)[0]])
+    world.shares[:, :, LARGE, [OD, SPOT_A]] = 0.25
+    world.plan.collage_passes[:] = 2
+    return world
+
+
+@pytest.mark.parametrize(("pass_s", "other_s"), [(3.0, 0.6), (0.6, 3.0)])
+def test_of_two_passes_the_first_counts_and_the_other_is_withdrawn(pass_s: float, other_s: float) -> None:
+    world = two_workers(0.3, pass_s, other_s)
+    seen = world.tick()
+    assert (latencies(world), seen.answered.sum()) == ([latency.bucket_of(0.6)], 1)
+    assert seen.busy_s[0, LARGE, [OD, SPOT_A]] == pytest.approx([0.6, 0.6])
+    held = world.simulator.state.held
+    assert (held.taken[0], held.pairs[0], seen.accuracy_sum.sum()) == (0, 0, pytest.approx(ACCURACY[LARGE]))
+    assert held.redundant.sum(axis=(0, 1)).tolist() == [0, 2, 1]
+
+
+def test_both_passes_are_withdrawn_with_the_last_request_of_their_group() -> None:
+    world = two_workers(1.0, 3.0, 4.0, own_s=2.0)
+    seen = world.tick()
+    assert latencies(world) == [latency.bucket_of(2.0)]
+    assert seen.busy_s[0, LARGE, [OD, SPOT_A]] == pytest.approx([2.0, 2.0])
+    assert world.simulator.state.held.taken[0] == 0
+
+
+def test_two_passes_live_on_across_ticks_and_one_goes_on_where_the_other_is_lost() -> None:
+    world = two_workers(1.0, 24.0, 34.0, own_s=60.0)
+    world.tick()
+    assert (world.simulator.state.held.pairs[0], world.simulator.in_service().sum()) == (2, 1)
+    world.tick(2)
+    assert latencies(world) == [latency.bucket_of(24.0)]
+    assert world.simulator.state.held.taken[0] == 0
+    lost = lone_request(60.0, 24.0, 1.0, cells=1, spot_share=NO_SPOT_A)
+    lost.setting.catalog.service_s[LARGE, SPOT_A] = 12.0
+    lost.start({(SMALL, OD): 1, (LARGE, OD): 1, (LARGE, SPOT_A): 1}, [one_request(5.0)[0]])
+    lost.shares[:, :, LARGE, [OD, SPOT_A]] = 0.25
+    lost.plan.collage_passes[:] = 2
+    seen = lost.tick()
+    assert (seen.preempted[0, SPOT_A], lost.simulator.state.held.pairs[0]) == (1, 1)
+    lost.tick(2)
+    assert latencies(lost) == [latency.bucket_of(24.0)]
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_a_request_whose_collage_straggles_too_is_sent_anew_and_its_first_copy_withdrawn(cells: int) -> None:
+    world = lone_request(own_s=8.0, pass_s=9.0, after_s=0.5, cells=cells)
+    world.setting.catalog.service_s[SMALL, SPOT_A] = 0.4
+    seed = first_at(world, (SMALL, OD), (SMALL, SPOT_A))
+    world.plan.hedge_after_s[:], world.plan.hedge_replaces[:] = 1.0, True
+    world.start({(SMALL, OD): 1, (SMALL, SPOT_A): 1, (LARGE, OD): 1}, [seed])
+    seen = world.tick()
+    assert latencies(world) == [latency.bucket_of(1.4)]
+    assert seen.busy_s[0, SMALL, [OD, SPOT_A]] == pytest.approx([1.0, 0.4])
+    assert seen.busy_s[0, LARGE, OD] == pytest.approx(1.4 if cells == 1 else 0.9)
+    assert (seen.accuracy_sum.sum(), world.simulator.state.held.taken[0]) == (pytest.approx(ACCURACY[SMALL]), 0)
+    assert world.simulator.state.held.redundant.sum(axis=(0, 1)).tolist() == [1, 1, 0]
+
+
+def first_at(world: World, first: tuple[int, int], other: tuple[int, int]) -> int:
+    """Seed of one request that is sent to `first` at arrival; both options share the traffic, and collages the rest."""
+    world.shares[:] = 0.0
+    world.shares[:, :, [first[0], other[0]], [first[1], other[1]]] = 0.25
+    world.shares[:, :, LARGE, OD] = 0.5
+    for latest_s in (5.0, 4.0, 3.0, 2.0, 1.0):
+        seed = one_request(latest_s)[0]
+        if uniform(stream_key(seed, OPTION), 0, 0) < 0.5:
+            return seed
+    raise AssertionError
 
 
 def test_an_open_group_lives_on_across_ticks() -> None:
@@ -327,6 +402,10 @@ def test_the_guard_leaves_a_valid_collage_and_clears_what_cannot_be_followed() -
         ({"collage_after_s": np.nan}, False),
         ({"collage_after_s": -1.0}, False),
         ({"hedge_after_s": 0.2}, False),
+        ({"hedge_after_s": 0.2, "hedge_replaces": True}, True),
+        ({"collage_passes": 2}, True),
+        ({"collage_passes": 3}, False),
+        ({"collage_passes": 0}, False),
         ({"cascade_variant": np.array([SMALL, MEDIUM, -1])}, False),
         ({"collage_variant": -1}, False),
     ]

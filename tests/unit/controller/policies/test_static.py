@@ -46,6 +46,16 @@ def test_each_class_gets_the_redundancy_written_for_it() -> None:
     assert plan.cascade_concurrent[:, RELAXED].all()
 
 
+def test_a_request_can_be_sent_anew_alone_or_beside_a_collage_that_two_workers_make() -> None:
+    plan = plan_of(
+        strict={"collage": {"variant": "large", "after_s": 0.4, "passes": 2}, "resend_after_s": 0.6},
+        relaxed={"resend_after_s": 2.0},
+    )
+    assert plan.hedge_after_s[0].tolist() == [0.6, 2.0]
+    assert plan.hedge_replaces.all()
+    assert plan.collage_passes[0].tolist() == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("redundancy", "message"),
     [
@@ -73,6 +83,10 @@ def test_each_class_gets_the_redundancy_written_for_it() -> None:
         (
             {"strict": {"hedge_after_s": 0.1, "collage": {"variant": "large", "after_s": 0.1}}},
             r"collage: expected neither hedge_after_s nor cascade beside it",
+        ),
+        (
+            {"strict": {"hedge_after_s": 0.1, "resend_after_s": 0.1}},
+            r"resend_after_s: expected no hedge_after_s beside it, got 0\.1",
         ),
     ],
 )
