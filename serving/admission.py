@@ -61,7 +61,8 @@ class Admission:
 
     def retry_after_s(self, request_class: int, rules: Rules) -> float:
         """When a refused caller may come again: after the shortest predicted wait of its class."""
-        options = np.flatnonzero(rules.shares[request_class])
+        is_own = ~self._tables.collage[request_class]
+        options = np.flatnonzero(rules.shares[request_class] * is_own)
         waits = [w for w in (self._predicted_wait_s(int(o), rules) for o in options) if w < float("inf")]
         return min(waits, default=1.0)
 

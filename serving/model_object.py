@@ -18,6 +18,12 @@ class ModelAnswer(NamedTuple):
     confidence: float | None = None  # 0..1; None where the model tells none
 
 
+class Cells(NamedTuple):
+    """Input of a model with several cells, for one pass: as many inputs as it has cells, or fewer."""
+
+    inputs: list[Any]
+
+
 def made(found: Any) -> Model:
     """The model: the object itself, or what it makes where it is a class or a function without parameters.
 
@@ -64,14 +70,28 @@ def answers_of(model: Model, batch: list[Any]) -> list[ModelAnswer]:
     It does where it has a method `with_confidence`, which takes a batch and returns its outputs and as many numbers
     within 0..1.
 
+    A model with several cells gets a batch of lists of inputs, one for each pass, and returns a list of outputs, and of
+    confidences, for each; the output of a pass is then the answers of its cells.
+
     Raises:
         ValueError: The model returned another number of outputs or confidences than it got inputs, or one out of range.
     """
+    if batch and isinstance(batch[0], Cells):
+        return _answers_of_passes(model, [cells.inputs for cells in batch])
     tells = getattr(model, "with_confidence", None)
     if tells is None:
         return paired(run_model(model, batch), None, len(batch))
     outputs, confidences = tells(batch)
     return paired(list(outputs), list(confidences), len(batch))
+
+
+def _answers_of_passes(model: Model, passes: list[list[Any]]) -> list[ModelAnswer]:
+    tells = getattr(model, "with_confidence", None)
+    outputs, confidences = tells(passes) if tells is not None else (run_model(model, passes), [None] * len(passes))
+    if len(outputs) != len(passes) or len(confidences) != len(passes):
+        raise ValueError(f"model: expected outputs of {len(passes)} passes, got {len(outputs)}")
+    rows = zip(outputs, confidences, passes, strict=True)
+    return [ModelAnswer(paired(list(row), told, len(inputs))) for row, told, inputs in rows]
 
 
 def paired(outputs: Sequence[Any], confidences: Sequence[float] | None, count: int) -> list[ModelAnswer]:

@@ -2,9 +2,11 @@
 
 A request is assigned to an option at arrival by the split of its class and waits in that option's FIFO, shared by all
 classes. A batch leaves when a replica has a free credit and either the batch is full or its oldest request has waited
-long enough. All choices at arrival (option, overflow, shedding), hedging and retries are functions of
-`controller.routing` on draws keyed by the request, so the simulator makes the same ones; what an answer of a cascade
-leads to, `serving.cascade` says. Requests are conserved: arrived = answered + failed + shed + waiting + in service.
+long enough.
+All choices at arrival (option, overflow, shedding), hedging and retries are functions of `controller.routing` on draws
+keyed by the request, so the simulator makes the same ones; what an answer of a cascade leads to, `serving.cascade`
+says; what becomes of a group that shares a collage, `serving.collages`. Requests are conserved: arrived = answered +
+failed + shed + waiting + in service.
 """
 
 from __future__ import annotations
@@ -12,42 +14,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.redundancy import STEP_ATTEMPTS
+from controller.redundancy import COLLAGE_ATTEMPT, STEP_ATTEMPTS
 from controller.routing import hedges_at_s, may_retry
 from serving.admission import Admission
 from serving.cascade import Worth, verdict
+from serving.collages import Collages
+from serving.copies import TIME_SLACK_S, CopyCore
 from serving.due import Due
-from serving.in_service import InService
 from serving.model_object import ModelAnswer
-from serving.option_queue import OptionQueue
-from serving.reading import reading
-from serving.requests import Answer, Cancel, Copy, Dispatch, Effect, Outcome, Reply, Request, Send, Stage
-from serving.rules import RouterTables, Rules, initial_rules
+from serving.requests import Answer, Copy, Dispatch, Effect, Group, Outcome, Reply, Request, Stage
+from serving.rules import RouterTables, Rules
 from serving.serverless import ServerlessPool
 from serving.split import Split
-from serving.tally import RouterStats, Tally
 
 MAX_ATTEMPTS = 4
 """Retries of one request; a request that loses its replica more often than this is failed. The simulator's value."""
 
-_TIME_SLACK_S = 1e-9
-# A timer that fires a rounding error early must still find its deadline or batch due, or the shell would spin.
 
-
-class RouterCore:
+class RouterCore(CopyCore):
     """Queues, credits, deadlines and counters of one router."""
 
     def __init__(self, tables: RouterTables, serverless: Mapping[int, ServerlessPool], seed: int) -> None:
-        self.tables = tables
-        self.serverless = serverless
-        self.rules: Rules = initial_rules(tables)
-        self.tally = Tally((len(tables.class_names), tables.num_options, tables.num_pools), bin_s=tables.bin_s)
-        self.waiting, self.in_service = ([0] * len(tables.class_names) for _ in range(2))
-        self.queues = [OptionQueue() for _ in range(tables.num_options)]
-        self._deadlines, self._hedges = Due(), Due()
-        self._service = InService(tables, self.queues, serverless, self.tally, seed)
-        self._effects: list[Effect] = []
+        super().__init__(tables, serverless, seed)
+        self._deadlines, self._hedges = (Due[Request]() for _ in range(2))
         self._split = Split(tables, seed)
+        self._collages = Collages(tables, self._split)
         self._admission = Admission(tables, self.queues, serverless, self._split, self.tally, seed)
         self._worth = Worth(tables.answers, tables.accuracy)
         self._derive()
@@ -78,6 +69,8 @@ class RouterCore:
         if request.outcome is None:
             self._watch(request, now_s)
             self._start_second(request, now_s)
+        if request.outcome is None:
+            self._send_passes(self._collages.join(request, now_s), now_s)
         return request, self._take()
 
     def _start_second(self, request: Request, now_s: float) -> None:
@@ -101,6 +94,9 @@ class RouterCore:
             if copy.stage is not Stage.IN_SERVICE:
                 continue  # its request was answered, or went on to another step, by another copy
             copy.stage = Stage.GONE
+            if copy.request.is_pass:
+                self._passed(copy, given, now_s)
+                continue
             copy.request.answers.append(Answer(copy.option, *given))
             step = self._judge(copy, now_s)
             if step >= 0:
@@ -129,6 +125,36 @@ class RouterCore:
             self.waiting[c] += 1
         return found.step
 
+    def _passed(self, copy: Copy, given: ModelAnswer, now_s: float) -> None:
+        """A pass over a collage has ended; what another worker makes of the same one is taken back."""
+        group = self._collages.there(copy.request, copy.option, given.output)
+        for other in group.passes:
+            self._withdraw(other, now_s)
+        self._answer_stragglers(group, now_s)
+
+    def _answer_stragglers(self, group: Group, now_s: float) -> None:
+        """Answers from a collage who waits too long by now; what else of these requests is under way is taken back."""
+        for request, answer in self._collages.stragglers(group, now_s + TIME_SLACK_S):
+            c = request.request_class
+            if not request.is_in_service:
+                self.waiting[c] -= 1
+                self.in_service[c] += 1
+            self.tally.egress_usd += float(self.tables.egress_usd[c, answer.option])
+            self.tally.from_collage += 1
+            request.answers.append(answer)
+            self._answer(Copy(request, COLLAGE_ATTEMPT, answer.option, now_s, Stage.GONE), answer, now_s)
+
+    def _send_passes(self, group: Group | None, now_s: float) -> None:
+        """Sends the collage of a group."""
+        for request, option, attempt in [] if group is None else self._collages.passes(group):
+            self.tally.passes += 1
+            self._go_to(request, option, attempt, now_s)
+
+    def _leave_group(self, request: Request, now_s: float) -> None:
+        """A request that is answered or given up leaves its group, whose passes go with the last one."""
+        for needless in self._collages.leave(request):
+            self._withdraw(needless, now_s)
+
     def _go_on(self, request: Request, step: int, now_s: float) -> None:
         """A request goes to the next step of its cascade, unless its deadline has passed meanwhile."""
         c = request.request_class
@@ -156,6 +182,9 @@ class RouterCore:
                 continue
             copy.stage = Stage.GONE
             request = copy.request
+            if request.is_pass:  # not sent again: its requests are under way on their own
+                self._collages.lost(request)
+                continue
             if request.is_in_service:
                 continue
             self.in_service[request.request_class] -= 1
@@ -173,12 +202,17 @@ class RouterCore:
         return self._take()
 
     def advance(self, now_s: float) -> list[Effect]:
-        """Time has passed: deadlines, hedges and batch waits that are due take effect."""
-        due_s = now_s + _TIME_SLACK_S
+        """Time has passed: deadlines, hedges, stragglers and batch waits that are due take effect."""
+        due_s = now_s + TIME_SLACK_S
         for request in self._deadlines.until(due_s):
             self._deadline(request, now_s)
         for request in self._hedges.until(due_s):
             self._hedge(request, now_s)
+        for group in self._collages.due(due_s):
+            if group.is_there:
+                self._answer_stragglers(group, now_s)
+            else:
+                self._send_passes(group, now_s)
         for option in range(self.tables.num_options):
             self._pump(option, now_s)
         return self._take()
@@ -202,18 +236,12 @@ class RouterCore:
 
     def next_event_s(self) -> float:
         """Earliest time at which `advance` has something to do; infinite for never."""
-        at_s = min(self._deadlines.next_s, self._hedges.next_s)
+        at_s = min(self._deadlines.next_s, self._hedges.next_s, self._collages.next_s)
         for option, queue in enumerate(self.queues):
             head = queue.head() if queue.has_room else None
             if head is not None:
                 at_s = min(at_s, head.queued_at_s + float(self.rules.batch_wait_s[option]))
         return at_s
-
-    def stats(self, now_s: float) -> RouterStats:
-        """A reading of all counters and of what holds now."""
-        self._service.integrate(now_s)
-        held = (self.waiting, self.in_service)
-        return reading(self.tally, self.serverless, self.queues, *held, self.rules.sequence, now_s)
 
     # Steps
 
@@ -222,6 +250,7 @@ class RouterCore:
         for queue, num_credits in zip(self.queues, rules.serving * tables.concurrency, strict=True):
             queue.credits = int(num_credits)
         self._split.follow(rules)
+        self._collages.follow(rules)
 
     def _again(self, lost: Copy, now_s: float) -> None:
         """A request that lost its replica is queued again: there, unless nothing serves there but elsewhere.
@@ -254,27 +283,6 @@ class RouterCore:
             self._enqueue(request, option, attempt, now_s)
             self._pump(option, now_s)
 
-    def _enqueue(self, request: Request, option: int, attempt: int, since_s: float) -> None:
-        """Queues a copy in order of arrival; `since_s` is when its wait for a batch began."""
-        copy = Copy(request, attempt, option, since_s)
-        if not request.is_held:
-            self.waiting[request.request_class] += 1
-        request.copies.append(copy)
-        self.queues[option].push(copy)
-
-    def _pump(self, option: int, now_s: float) -> None:
-        """Sends what may leave an option's queue now."""
-        queue = self.queues[option]
-        size = int(self.rules.batch_size[option])
-        while queue.has_room:
-            head = queue.head()
-            if head is None:
-                return
-            due_s = head.queued_at_s + float(self.rules.batch_wait_s[option])
-            if queue.waiting < size and now_s + _TIME_SLACK_S < due_s:
-                return
-            self._sent(self._service.send(option, queue.take(size), now_s))
-
     def _call(self, request: Request, option: int, attempt: int, now_s: float) -> None:
         """One call to a serverless pool; a request that is refused there fails, unless another copy of it goes on."""
         copy = Copy(request, attempt, option, now_s)
@@ -284,15 +292,6 @@ class RouterCore:
             request.copies.append(copy)
         elif not request.is_held:
             self._refuse(request, Outcome.REFUSED, now_s)
-
-    def _sent(self, dispatch: Dispatch) -> None:
-        for copy in dispatch.copies:
-            request, c = copy.request, copy.request.request_class
-            if not request.is_in_service:
-                self.waiting[c] -= request.is_held
-                self.in_service[c] += 1
-            copy.stage, copy.dispatch = Stage.IN_SERVICE, dispatch
-        self._effects.append(Send(dispatch))
 
     def _answer(self, copy: Copy, final: Answer, now_s: float) -> None:
         """A request is answered: its latest copy made an answer final, its own or an earlier one."""
@@ -309,19 +308,16 @@ class RouterCore:
         if at_s > request.deadline_s:
             self._miss(request)
         self._withdraw(request, now_s)
+        self._leave_group(request, now_s)
         tried = tuple(answer.option for answer in request.answers)
         outcome, told = Outcome.ANSWERED, (final.option, final.output)
         self._effects.append(Reply(request, outcome, at_s, *told, confidence=final.confidence, tried=tried))
-
-    def _miss(self, request: Request) -> None:
-        if not request.is_missed:
-            request.is_missed = True
-            self.tally.missed[request.request_class] += 1
 
     def _refuse(self, request: Request, outcome: Outcome, now_s: float) -> None:
         request.outcome = outcome
         self.tally.shed[request.request_class] += 1
         self._miss(request)
+        self._leave_group(request, now_s)
         retry_after_s = self._admission.retry_after_s(request.request_class, self.rules)
         self._effects.append(Reply(request, outcome, now_s, retry_after_s=retry_after_s))
 
@@ -329,6 +325,7 @@ class RouterCore:
         request.outcome = outcome
         self.tally.failed[request.request_class] += 1
         self._miss(request)
+        self._leave_group(request, now_s)
         self._effects.append(Reply(request, outcome, now_s))
 
     def _deadline(self, request: Request, now_s: float) -> None:
@@ -346,7 +343,7 @@ class RouterCore:
             self._fail(request, Outcome.EXPIRED, now_s)
 
     def _hedge(self, request: Request, now_s: float) -> None:
-        """Queues a duplicate, at another option where the split has one."""
+        """Queues a duplicate, at another option where the split has one; it may take the place of the first copy."""
         if request.outcome is not None or request.is_hedged or len(request.held) != 1:
             return
         (first,) = request.held
@@ -358,21 +355,12 @@ class RouterCore:
             return
         request.is_hedged = True
         self.tally.hedged += 1
+        if self.rules.hedge_replaces[request.request_class]:
+            counts = self.in_service if request.is_in_service else self.waiting
+            counts[request.request_class] -= 1
+            self._withdraw(request, now_s)
         self._enqueue(request, option, attempt, now_s)
         self._pump(option, now_s)
-
-    def _withdraw(self, request: Request, now_s: float) -> None:
-        """Takes back the other copies of a request; a batch that nobody needs any more is cancelled."""
-        for copy in request.held:
-            dispatch = copy.dispatch
-            if dispatch is None:
-                self.queues[copy.option].withdraw(copy)
-                continue
-            copy.stage = Stage.GONE
-            is_needed = any(other.stage is Stage.IN_SERVICE for other in dispatch.copies)
-            if not is_needed and self._service.leave(dispatch, now_s):
-                self._effects.append(Cancel(dispatch))
-                self._pump(dispatch.option, now_s)
 
     def _move_queue(self, option: int, now_s: float) -> None:
         """Sends the queue of an option that serves no more to where the present split sends its requests.
@@ -383,6 +371,9 @@ class RouterCore:
         stays = self.rules.target[option] > 0
         for copy in queue.take(queue.waiting):
             request = copy.request
+            if request.is_pass:
+                self._move_pass(copy)
+                continue
             target = self._split.again(request.identity, request.request_class, option, self.rules.sequence + 1)
             copy.option = option if target < 0 or (stays and not self._split.answers(target)) else target
             if not self.tables.is_serverless[copy.option]:
@@ -394,6 +385,14 @@ class RouterCore:
                 self._watch(request, now_s)
                 self._call(request, copy.option, request.next_attempt(copy), now_s)
 
-    def _take(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+    def _move_pass(self, copy: Copy) -> None:
+        """Sends a queued pass to where collages of its class go now; nobody waits for one that goes nowhere."""
+        request, stays = copy.request, self.rules.target[copy.option] > 0
+        target = self._split.collage(request.identity, request.request_class)
+        if target >= 0 and (self._split.answers(target) or not stays):
+            copy.option = target
+        elif not stays:
+            copy.stage = Stage.GONE
+            self._collages.lost(request)
+            return
+        self.queues[copy.option].push(copy)

@@ -34,7 +34,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one step of a cascade, or the only one there is, answered."""
+    """What one step of a cascade, or the only one there is, answered; or a cell of a collage."""
 
     option: int
     output: Any
@@ -64,6 +64,8 @@ class Request:
     payload: Any
     is_missed: bool = False
     is_hedged: bool = False
+    group: Group | None = None  # that shares a collage
+    is_pass: bool = False  # over the collage of its group: no caller waits for it by itself
     token: str = ""  # by which a caller tells the right answer of a request of a tier; empty for others
     outcome: Outcome | None = None
     copies: list[Copy] = field(default_factory=list)
@@ -93,6 +95,35 @@ class Request:
     def is_in_service(self) -> bool:
         """Whether a copy of it is in service."""
         return any(copy.stage is Stage.IN_SERVICE for copy in self.copies)
+
+
+@dataclass(eq=False)
+class Group:
+    """Requests that share a collage.
+
+    Attributes:
+        first: The request that opened it.
+        requests: Those not answered or given up, in order of arrival.
+        cells: Those in the collage, once it is sent.
+        passes: Over it, on their way.
+        answers: By request, once a pass has ended.
+    """
+
+    first: Request
+    requests: list[Request]
+    cells: tuple[Request, ...] = ()
+    passes: list[Request] = field(default_factory=list)
+    answers: dict[Request, Answer] | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a pass has ended."""
+        return self.answers is not None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether nobody joins any more."""
+        return bool(self.cells)
 
 
 @dataclass(eq=False)

@@ -39,8 +39,10 @@ class RouterTables:
     slo_s: F64  # (C,)
     drop_at_deadline: Bool  # (C,)
     queue_limit: I64  # (C,)
-    allowed: Bool  # (C, O)
+    allowed: Bool  # (C, O) of requests by themselves
     may_answer: Bool  # (C, O) the same without tiers: what audits them, and answers in place of one that was demoted
+    collage: Bool  # (C, O) of passes over collages
+    cells: I64  # (V,) requests that one pass answers
     network_s: F64  # (C, O)
     egress_usd: F64  # (C, O)
     service_s: F64  # (O, B+1) mean seconds of one batch
@@ -126,6 +128,8 @@ def router_tables(setting: Setting) -> RouterTables:
         queue_limit=workload.queue_limit,
         allowed=workload.allowed.reshape(num_classes, num_options),
         may_answer=may_answer.reshape(num_classes, num_options),
+        collage=workload.collage.reshape(num_classes, num_options),
+        cells=catalog.cells,
         network_s=workload.network_s.reshape(num_classes, num_options),
         egress_usd=workload.egress_usd.reshape(num_classes, num_options),
         service_s=catalog.service_s.reshape(num_options, -1),
@@ -162,9 +166,13 @@ class Rules:
     overflow_after_s: F64  # (C,)
     overflow_fraction: F64  # (C,)
     hedge_after_s: F64  # (C,)
+    hedge_replaces: Bool  # (C,) the duplicate takes the place of the first copy
     cascade_variant: I64  # (C, CASCADE_STEPS); -1 is no further step
     cascade_threshold: F64  # (C, CASCADE_STEPS - 1)
     cascade_concurrent: Bool  # (C,)
+    collage_variant: I64  # (C,) -1 for none
+    collage_after_s: F64  # (C,)
+    collage_passes: I64  # (C,)
     shed_limit: I64  # (C,)
     batch_size: I64  # (O,)
     batch_wait_s: F64  # (O,)
@@ -172,16 +180,6 @@ class Rules:
     target: I64  # (O,) replicas that exist or are wanted
     provisioned: I64  # (O,) serverless environments reserved
     demotions: tuple[Demotion, ...] = ()  # that a router told of, so that one started anew knows of them
-
-
-def check_served(plan: PlanArrays) -> None:
-    """Refuses a plan that asks for what routers do not do yet.
-
-    Raises:
-        UsageError: A class has collages.
-    """
-    if (plan.collage_variant >= 0).any():
-        raise UsageError("plan.collage_variant: expected no collage in a live run, which cannot serve one yet")
 
 
 def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: RouterTables, sequence: int) -> Rules:
@@ -194,11 +192,7 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
         target: Replicas that exist or are wanted, (V, P).
         tables: Of the same setting.
         sequence: Number of the decision; a router ignores rules older than what it has.
-
-    Raises:
-        UsageError: The plan asks for what routers do not do yet.
     """
-    check_served(plan)
     flat = tables.num_options
     is_serverless = tables.is_serverless
     num_classes = len(tables.class_names)
@@ -210,9 +204,13 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
         overflow_after_s=np.array(plan.overflow_after_s[0], np.float64),
         overflow_fraction=np.array(plan.overflow_fraction[0], np.float64),
         hedge_after_s=np.array(plan.hedge_after_s[0], np.float64),
+        hedge_replaces=np.array(plan.hedge_replaces[0], np.bool_),
         cascade_variant=np.array(plan.cascade_variant[0], np.int64),
         cascade_threshold=np.array(plan.cascade_threshold[0], np.float64),
         cascade_concurrent=np.array(plan.cascade_concurrent[0], np.bool_),
+        collage_variant=np.array(plan.collage_variant[0], np.int64),
+        collage_after_s=np.array(plan.collage_after_s[0], np.float64),
+        collage_passes=np.array(plan.collage_passes[0], np.int64),
         shed_limit=np.array(plan.shed_limit[0], np.int64),
         batch_size=np.clip(np.array(plan.batch_size[0], np.int64).reshape(flat), 1, np.maximum(tables.batch_max, 1)),
         batch_wait_s=np.array(plan.batch_wait_s[0], np.float64).reshape(flat),
@@ -223,7 +221,7 @@ def rules_of(plan: PlanArrays, shares: F64, serving: I64, target: I64, tables: R
 
 
 def initial_rules(tables: RouterTables) -> Rules:
-    """Rules before the first decision: nothing serves, no overflow, hedge or cascade, queues as the classes allow."""
+    """Rules before the first decision: nothing serves, no overflow or redundancy, queues as the classes allow."""
     num_classes, flat = len(tables.class_names), tables.num_options
     zeros = np.zeros(flat, np.int64)
     return Rules(
@@ -232,9 +230,13 @@ def initial_rules(tables: RouterTables) -> Rules:
         overflow_after_s=np.zeros(num_classes),
         overflow_fraction=np.zeros(num_classes),
         hedge_after_s=np.full(num_classes, np.inf),
+        hedge_replaces=np.zeros(num_classes, np.bool_),
         cascade_variant=np.full((num_classes, CASCADE_STEPS), -1, np.int64),
         cascade_threshold=np.zeros((num_classes, CASCADE_STEPS - 1)),
         cascade_concurrent=np.zeros(num_classes, np.bool_),
+        collage_variant=np.full(num_classes, -1, np.int64),
+        collage_after_s=np.full(num_classes, np.inf),
+        collage_passes=np.ones(num_classes, np.int64),
         shed_limit=tables.queue_limit.copy(),
         batch_size=np.ones(flat, np.int64),
         batch_wait_s=np.zeros(flat),

@@ -18,7 +18,7 @@ from serving.attached_call import AttachedOption
 from serving.audited import AuditedCore
 from serving.aws.function_targets import FunctionTargets
 from serving.bring_your_own import ModelSpec
-from serving.model_object import ModelAnswer
+from serving.model_object import Cells, ModelAnswer, paired
 from serving.ray_compat import is_model_fault
 from serving.requests import Cancel, Dispatch, Effect, Outcome, Reply, Request, Send
 from serving.rules import Demotion, RouterTables, Rules
@@ -255,8 +255,10 @@ class RouterShell:
         if attached is not None:
             # Late answers are still answers; what takes this long after the last deadline will not come.
             until_s = max(copy.request.deadline_s for copy in dispatch.copies)
-            outputs = await attached.infer(dispatch.payloads, max(0.0, until_s - self.now_s()) + _STUCK_S)
-            return [ModelAnswer(output) for output in outputs]
+            payloads = [p.inputs if isinstance(p, Cells) else p for p in dispatch.payloads]
+            outputs = await attached.infer(payloads, max(0.0, until_s - self.now_s()) + _STUCK_S)
+            pairs = zip(dispatch.payloads, outputs, strict=True)
+            return [ModelAnswer(paired(out, None, len(p.inputs)) if isinstance(p, Cells) else out) for p, out in pairs]
         if dispatch.environment is not None and self._functions is not None:
             return await self._functions.infer(dispatch, self.now_s)
         # The hop to the replica and back is part of the emulated service time, so that a credit is held for just that

@@ -11,6 +11,7 @@ import numpy as np
 
 from controller.arrays import F64
 from controller.keyed_random import ANSWER, HEDGE, OPTION, stream_key, uniform
+from controller.redundancy import SECOND_PASS_ATTEMPT
 from controller.routing import pick_option, pick_other
 from serving.cascade import Cascade
 from serving.rules import RouterTables, Rules
@@ -32,6 +33,7 @@ class Split:
         self._keys = {stream: stream_key(seed, stream) for stream in (OPTION, HEDGE, ANSWER)}
         num_classes = len(tables.class_names)
         self._cumulative = np.zeros((num_classes, tables.num_options))
+        self._collages = np.zeros_like(self._cumulative)
         self._of_steps: list[F64] = []  # by class: (S, P) running sums over the options of each step's variant
         self._answers = np.zeros(tables.num_options, np.bool_)
         self.cascades: list[Cascade] = []
@@ -39,7 +41,11 @@ class Split:
     def follow(self, rules: Rules) -> None:
         """Takes the shares and cascades of new rules."""
         self._answers = self._tables.is_serverless | (rules.serving > 0)
-        shares: F64 = rules.shares.copy()
+        # The shares of a class's collages stand beside those of its requests, which no collage takes.
+        shares: F64 = np.where(self._tables.collage, 0.0, rules.shares)
+        of_variant = np.arange(self._tables.num_options) // self._tables.num_pools
+        is_chosen = self._tables.collage & (of_variant == rules.collage_variant[:, None])
+        self._collages = np.cumsum(np.where(is_chosen, rules.shares, 0.0), axis=1)
         num_pools = self._tables.num_pools
         self.cascades, self._of_steps = [], []
         for c, row in enumerate(shares):
@@ -103,6 +109,21 @@ class Split:
             turn: 0 at arrival; another number draws anew.
         """
         return pick_option(self._cumulative[request_class], uniform(self._keys[OPTION], identity, turn))
+
+    def collage(self, identity: int, request_class: int) -> int:
+        """Option of the pass over a group's collage; -1 where its class has none.
+
+        Args:
+            identity: Of the request that opened the group.
+            request_class: Row.
+        """
+        return pick_option(self._collages[request_class], uniform(self._keys[HEDGE], identity, 0))
+
+    def other_collage(self, identity: int, request_class: int, first: int) -> int:
+        """Option of the pass that a second worker makes, `first` being the first one's; as `pick_other` says."""
+        return pick_other(
+            self._collages[request_class], first, uniform(self._keys[HEDGE], identity, SECOND_PASS_ATTEMPT)
+        )
 
     def of_step(self, identity: int, request_class: int, step: int) -> int:
         """Option of a step of a cascade that has some; a request has one draw for each step."""

@@ -36,6 +36,8 @@ class Tally:
     egress_usd: float = 0.0
     retried: int = 0
     hedged: int = 0
+    passes: int = 0  # over collages, sent
+    from_collage: int = 0  # answers
     overflowed: I64 = field(init=False)  # (C,)
     busy_s: F64 = field(init=False)  # (O,) credit-seconds
     answers: I64 = field(init=False)  # (C, O)

@@ -21,7 +21,6 @@ from controller.trust.mode import Mode
 from controller.trust.store import PolicyStore
 from controller.trust.supervisor import Supervisor
 from serving.admin import AdminApi, AdminServer, Hook
-from serving.rules import check_served
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,8 @@ class Trusted:
             entry,
             mode=spec.mode,
             config=spec.config,
-            check=check_served,
         )
-        self.desk = ControlDesk(setting, self.supervisor, store, check_served, original=spec.original)
+        self.desk = ControlDesk(setting, self.supervisor, store, original=spec.original)
 
     def resume(
         self, journal: Journal, state: Mapping[str, Any] | None, memory: Memory | None

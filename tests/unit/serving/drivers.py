@@ -68,8 +68,13 @@ class Driver:
     def answers(self, dispatch):
         """Each output tells the option; how sure the models are is told by variant, or by a function of a request."""
         told = self.confidence.get(dispatch.option // self.core.tables.num_pools)
+
+        def one(request):
+            return ModelAnswer(dispatch.option, told(request) if callable(told) else told)
+
         return [
-            ModelAnswer(dispatch.option, told(copy.request) if callable(told) else told) for copy in dispatch.copies
+            ModelAnswer([one(cell) for cell in copy.request.group.cells]) if copy.request.is_pass else one(copy.request)
+            for copy in dispatch.copies
         ]
 
     def lose(self, dispatch):
