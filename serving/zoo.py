@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from controller.errors import RunError
 from controller.kernel_cache import cache_root
 from serving import digit_model
-from serving.digit_model import LARGEST_PIXEL, PIXELS, resize_matrix
+from serving.digit_model import LARGEST_PIXEL, resize_matrix
 
 DIGITS = 10
+SIDE = 8
+"""Pixels of an image's edge."""
 HELD_OUT = 360
 """Images kept for measuring, of 1797; one standard error of an accuracy near 0.95 is 1.1 points."""
 
@@ -129,13 +131,13 @@ def classifier(name: str, weights: bytes) -> digit_model.Classifier:
     return digit_model.Classifier(LADDER[name].side, weights)
 
 
-def input_fault(value: object) -> str:
-    """Why a value is not an image of the ladder; empty where it is one."""
-    if not isinstance(value, list) or len(value) != PIXELS:
-        return f"expected a list of {PIXELS} numbers (8 x 8 pixels, row by row)"
+def input_fault(value: object, side: int = SIDE, largest: float = LARGEST_PIXEL) -> str:
+    """Why a value is not an image of `side` x `side` pixels, the ladder's unless told; empty where it is one."""
+    if not isinstance(value, list) or len(value) != side * side:
+        return f"expected a list of {side * side} numbers ({side} x {side} pixels, row by row)"
     for i, pixel in enumerate(value):
-        if isinstance(pixel, bool) or not isinstance(pixel, int | float) or not 0 <= pixel <= LARGEST_PIXEL:
-            return f"[{i}]: expected a number in 0..{LARGEST_PIXEL:g}, got {str(pixel)[:40]!r}"
+        if isinstance(pixel, bool) or not isinstance(pixel, int | float) or not 0 <= pixel <= largest:
+            return f"[{i}]: expected a number in 0..{largest:g}, got {str(pixel)[:40]!r}"
     return ""
 
 

@@ -139,7 +139,7 @@ def test_ladder_is_as_sure_as_it_is_right(ladder):
     assert is_right[confidence >= half].mean() > is_right[confidence < half].mean() + 0.1
 
 
-@pytest.mark.parametrize("reference", ["nowhere:f", "serving.zoo:PIXELS", "serving.zoo:nothing", "serving.zoo"])
+@pytest.mark.parametrize("reference", ["nowhere:f", "serving.zoo:DIGITS", "serving.zoo:nothing", "serving.zoo"])
 def test_reference_that_names_no_callable_is_refused(reference):
     with pytest.raises(ConfigError, match="models.mine"):
         ModelSpec("mine", reference=reference).load()
