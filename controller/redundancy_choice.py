@@ -5,14 +5,16 @@ the first of what was sent for it, so with T the age at which a mode acts, r the
 group, the share without an answer at age t is S(t) before T and from T on
 
     none          S(t)
+    re-send       S(T) S(t - T)            the first copy is withdrawn
     hedge         S(t) S(t - T)            T = 0: full replication
-    collage       S(t) S(t / r)
+    collage       S(t) S(t / r)            of two workers S(t) S(t / r)^2
 
 and the misses are that share at the SLO. What is withdrawn stops, so the expected seconds that workers run for a
 request are areas under these curves: the first one runs for the area of the share without an answer; a duplicate for
 the same from T on; a pass, shared by k, for the area of S(t / r) (1 - (1 - S(t))^k), until it is there or none of the
-group waits for it. With L the latency of a request and L' that of a pass at ratio 1, both of S, the collage answers the
-share P(L > max(T, r L')), and each of these answers costs the accuracy that a collage has less:
+group waits for it, and two of them for twice that of their first. With L the latency of a request and L' that of a
+pass (of the first of two) at ratio 1, each of S, the collage answers the share P(L > max(T, r L')), and each of these
+answers costs the accuracy that a collage has less:
 
     cost = price of a second x seconds + value of a miss x misses + value of a wrong answer x those more
 
@@ -37,6 +39,7 @@ class Mode(StrEnum):
     """A way to be redundant."""
 
     NONE = "none"
+    RESEND = "re-send"
     HEDGE = "hedge"
     REPLICATE = "replicate"
     COLLAGE = "collage"
@@ -86,6 +89,9 @@ class Way:
         busy_s: Seconds that workers run.
         by_collage: Share answered from the collage.
         cost_usd: All of it.
+        passes: Workers that make a pass.
+        late: Share without an own answer at the age at which it acts.
+        busy_ratio: Seconds that workers run, over those without redundancy.
     """
 
     mode: Mode
@@ -95,6 +101,9 @@ class Way:
     busy_s: float
     by_collage: float
     cost_usd: float
+    passes: int = 1
+    late: float = 0.0
+    busy_ratio: float = 1.0
 
 
 def best_way(
@@ -151,12 +160,21 @@ def _ways(ordered: F64, stakes: Stakes, offers: Sequence[CollageOffer], ages_s: 
         busy_s: float,
         by_collage: float = 0.0,
         offer: CollageOffer | None = None,
+        passes: int = 1,
     ) -> Way:
         wrong = by_collage * (0.0 if offer is None else offer.accuracy_loss)
         cost = stakes.usd_per_s * busy_s + stakes.usd_per_miss * missed + stakes.usd_per_wrong * wrong
-        return Way(mode, after_s, offer, missed, busy_s, by_collage, cost)
+        late = float(survival(ordered, np.array(after_s)))
+        return Way(mode, after_s, offer, missed, busy_s, by_collage, cost, passes, late, busy_s / own_s)
 
-    yield way(Mode.NONE, float("inf"), own_at_slo, float(own.sum()) * step)
+    own_s = float(own.sum()) * step
+    yield way(Mode.NONE, float("inf"), own_at_slo, own_s)
+    for after_s in reversed(ages_s):
+        late = float(survival(ordered, np.array(after_s)))
+        # A copy in its place may take longer than the longest latency from its own beginning on.
+        again_s = late * float(ordered.mean())
+        missed = late * float(survival(ordered, np.array(stakes.slo_s - after_s)))
+        yield way(Mode.RESEND, after_s, missed, float(own[at < after_s].sum()) * step + again_s)
     for after_s in (*reversed(ages_s), 0.0):
         again = np.where(at >= after_s, survival(ordered, at - after_s), 1.0)
         open_ = own * again
@@ -166,13 +184,18 @@ def _ways(ordered: F64, stakes: Stakes, offers: Sequence[CollageOffer], ages_s: 
         yield way(mode, after_s, own_at_slo * late, float(open_.sum()) * step + copy_s)
     for offer in offers:
         ratio = offer.pass_ratio
-        not_there = survival(ordered, at / ratio)
-        pass_s = float((not_there * (1.0 - (1.0 - own) ** offer.cells)).sum()) * step / offer.cells
-        late = float(survival(ordered, np.array(stakes.slo_s / ratio)))
-        for after_s in reversed(ages_s):
-            open_ = own * np.where(at >= after_s, not_there, 1.0)
-            by_collage = float(survival(ordered, np.maximum(ratio * ordered, after_s)).mean())
-            yield way(Mode.COLLAGE, after_s, own_at_slo * late, float(open_.sum()) * step + pass_s, by_collage, offer)
+        for passes in (1, 2):
+            not_there = survival(ordered, at / ratio) ** passes
+            # Chance that the first of the passes is the one of each latency.
+            longer = 1.0 - np.arange(len(ordered) + 1) / len(ordered)
+            chance = longer[:-1] ** passes - longer[1:] ** passes
+            waited = not_there * (1.0 - (1.0 - own) ** offer.cells)
+            pass_s = passes * float(waited.sum()) * step / offer.cells
+            missed = own_at_slo * float(survival(ordered, np.array(stakes.slo_s / ratio))) ** passes
+            for after_s in reversed(ages_s):
+                busy_s = float((own * np.where(at >= after_s, not_there, 1.0)).sum()) * step + pass_s
+                by_collage = float(survival(ordered, np.maximum(ratio * ordered, after_s)) @ chance)
+                yield way(Mode.COLLAGE, after_s, missed, busy_s, by_collage, offer, passes)
 
 
 def _check(latency_s: F64, stakes: Stakes, offers: Sequence[CollageOffer]) -> None:

@@ -77,6 +77,7 @@ ATTAINMENT: dict[str, Dial] = {
     "infaas": Dial(setting="load_threshold", factors=_LOAD),
     "ribbon": Dial(setting="capacity", factors=_CAPACITY),
     "hpa": Dial(setting="target_utilisation", factors=_LOAD),
+    "redundant": Dial(setting="miss_value", factors=(0.03, 0.1, 0.3, 3.0, 10.0, 30.0)),
     "ray_serve": Dial(setting="target_ongoing_requests", factors=_LOAD),
 }
 """Kind to the dial of attainment; a kind that is not listed has `DEFAULT_ATTAINMENT`, where it has such a setting."""

@@ -10,7 +10,7 @@ from controller.arrays import BILL_TERMS
 from experiments.outcome import Evaluation
 from experiments.page import page, table, write_page
 from experiments.results import ResultRow
-from experiments.summary import SummaryLine, solver_lines, summarise, summary_cells
+from experiments.summary import SummaryLine, redundancy_lines, solver_lines, summarise, summary_cells
 
 _PARETO_NOTE = (
     "Mean over days; bars are the standard deviation between days. Policies on the dashed line are beaten in cost and "
@@ -56,7 +56,7 @@ def _scenario(name: str, rows: Sequence[ResultRow], result: Evaluation) -> list[
     scale = result.scales.get(name)
     scaled = "" if scale is None else f" scaled by {scale:.4g}"
     parts = [f"<h2>Scenario {escape(name)}</h2>", f"<p>Trace {escape(trace)}{scaled}.</p>", _summary(lines)]
-    parts += [f"<p>{escape(line)}</p>" for line in solver_lines(rows)]
+    parts += [f"<p>{escape(line)}</p>" for line in (*solver_lines(rows), *redundancy_lines(rows))]
     # matplotlib takes half a second, and a report may be of no use to who imports this module.
     from experiments.figures import pareto_svg, timeline_svg
 

@@ -29,6 +29,7 @@ from controller.config import StrictModel
 from controller.errors import ConfigError
 from controller.latency import quantile
 from controller.plan import Reason
+from experiments.redundancy_shares import RedundancyShares
 
 FLAP_WINDOW_S = 1800.0
 """Two opposite changes further apart follow the day, not a nervous policy."""
@@ -57,6 +58,9 @@ class ResultRow(StrictModel):
     decide_ms_p99: float | None = Field(default=None, ge=0)
     solver: dict[str, int] | None = Field(
         default=None, description="programs solved, and how many ended otherwise; none where nothing is solved"
+    )
+    redundancy: dict[str, float] | None = Field(
+        default=None, description="share of requests by mode, and what was sent beyond first copies; none without any"
     )
     cost_usd_by_term: dict[str, float]
     attainment_by_class: dict[str, float]
@@ -87,12 +91,14 @@ class Tally:
         self.ruled: I64 = np.zeros(num_envs, np.int64)
         self.flaps: I64 = np.zeros(num_envs, np.int64)
         self.solver: list[dict[str, int]] | None = None  # of a policy that solves programs, by env
+        self.redundancy = RedundancyShares(num_envs)
         self._replicas: I64 | None = None
         self._direction: I64 = np.zeros((num_envs, num_variants, num_pools), np.int64)
         self._changed_s: F64 = np.full((num_envs, num_variants, num_pools), -np.inf)
 
     def decided(self, plan: PlanArrays) -> None:
         """Adds the plan of the tick that begins."""
+        self.redundancy.decided(plan)
         self.ruled += (plan.reasons & int(Reason.FALLBACK_RULE)) != 0
         now_s = self.ticks * self._setting.scenario.control.tick_s
         if self._replicas is not None:
@@ -106,6 +112,7 @@ class Tally:
 
     def observed(self, window: ObservationArrays) -> None:
         """Adds the window that ended."""
+        self.redundancy.observed(window)
         self.ticks += 1
         self.arrivals += window.arrivals
         self.answered += window.answered
@@ -143,6 +150,7 @@ class Tally:
             rule_share=float(self.ruled[env]) / max(self.ticks, 1),
             decide_ms_p99=decide_ms_p99,
             solver=None if self.solver is None else self.solver[env],
+            redundancy=self.redundancy.shares(env),
             cost_usd_by_term=dict(zip(BILL_TERMS, self.spend_usd[env].tolist(), strict=True)),
             attainment_by_class={
                 name: _attainment(int(n), int(m)) for name, n, m in zip(names, arrivals, misses, strict=True)
@@ -204,7 +212,7 @@ def _tidy(row: dict[str, Any]) -> list[list[Any]]:
     naming = [row[name] for name in _NAMING]
     lines = []
     for metric, value in row.items():
-        if metric in _NAMING or (metric == "solver" and value is None):
+        if metric in _NAMING or (metric in ("solver", "redundancy") and value is None):
             continue
         for key, number in value.items() if isinstance(value, dict) else [("", value)]:
             lines.append([*naming, metric, key, "" if number is None else repr(number)])

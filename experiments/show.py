@@ -19,7 +19,7 @@ from controller.replay import replay_journal
 from experiments.outcome import Evaluation
 from experiments.results import ResultRow
 from experiments.simulate import Simulation
-from experiments.summary import solver_lines, summarise, summary_table
+from experiments.summary import redundancy_lines, solver_lines, summarise, summary_table
 
 if TYPE_CHECKING:
     from experiments.leaderboard import LeaderboardRow
@@ -43,7 +43,7 @@ def show_rows(rows: Sequence[ResultRow]) -> None:
         first = of_scenario[0]
         title = f"{scenario}: {first.days} day(s) x {first.seeds} seed(s), mean ± standard deviation between days"
         console.print(summary_table(of_scenario, title))
-    for line in solver_lines(rows):
+    for line in (*solver_lines(rows), *redundancy_lines(rows)):
         click.echo(line)
 
 

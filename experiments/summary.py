@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from experiments.redundancy_shares import BY_COLLAGE, EXTRA, MODES
 from experiments.results import ResultRow
 
 if TYPE_CHECKING:
@@ -209,4 +210,20 @@ def solver_lines(rows: Sequence[ResultRow]) -> list[str]:
                 f"limit ({counts['rounded']:,} then rounded up from the relaxation), {counts['infeasible']:,} without "
                 f"a solution, {counts['failed']:,} failed"
             )
+    return lines
+
+
+def redundancy_lines(rows: Sequence[ResultRow]) -> list[str]:
+    """What the redundancy of each policy that had some came to, in words; days count alike."""
+    lines = []
+    for policy in dict.fromkeys(row.policy for row in rows):
+        found = [row.redundancy or {"none": 1.0} for row in rows if row.policy == policy]
+        if all(one == {"none": 1.0} for one in found):
+            continue
+        mean = {name: sum(one.get(name, 0.0) for one in found) / len(found) for name in (*MODES, EXTRA, BY_COLLAGE)}
+        shares = ", ".join(f"{name} {mean[name]:.1%}" for name in MODES if mean[name] > 0.0)
+        lines.append(
+            f"{policy}: redundancy by share of requests: {shares}; {mean[EXTRA]:.3f} more copies and passes for each "
+            f"request; {mean[BY_COLLAGE]:.2%} of the answers from a collage"
+        )
     return lines

@@ -16,6 +16,7 @@ from controller.validation import did_you_mean
 
 POLICIES = {
     "mpc": "controller.policies.predictive:MpcPolicy",
+    "redundant": "controller.policies.redundant:RedundantPolicy",
     "static": "controller.policies.static:StaticPolicy",
     "reactive": "controller.policies.rules:ReactivePolicy",
     "util_aware": "controller.policies.rules:UtilAwarePolicy",

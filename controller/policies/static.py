@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from controller.arrays import CASCADE_STEPS, F64, ObservationArrays, PlanArrays, empty_plan
+from controller.class_latency import class_latency_s, machine_weights
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.errors import ConfigError, mismatch
@@ -41,11 +42,17 @@ class CascadeSettings(StrictModel):
         return self
 
 
+_AGES = ("hedge_after_s", "hedge_after_percentile", "resend_after_s")
+
+
 class RedundancySettings(StrictModel):
     """How requests of a class are answered by more than one replica: in one way at most."""
 
     hedge_after_s: float | None = Field(
         default=None, ge=0.0, description="age at which a duplicate is sent; 0: all requests are replicated"
+    )
+    hedge_after_percentile: float | None = Field(
+        default=None, gt=0.0, lt=100.0, description="the same, of the latency of the machines planned for the class"
     )
     resend_after_s: float | None = Field(
         default=None, gt=0.0, description="age at which a request is withdrawn and sent anew; beside a collage too"
@@ -58,8 +65,11 @@ class RedundancySettings(StrictModel):
         ways = [name for name in ("hedge_after_s", "cascade", "collage") if getattr(self, name) is not None]
         if "collage" in ways and len(ways) > 1:
             raise ValueError(mismatch("collage", "neither hedge_after_s nor cascade beside it", ", ".join(ways)))
-        if self.hedge_after_s is not None and self.resend_after_s is not None:
-            raise ValueError(mismatch("resend_after_s", "no hedge_after_s beside it", self.resend_after_s))
+        sent = [name for name in _AGES if getattr(self, name) is not None]
+        if len(sent) > 1:
+            raise ValueError(mismatch(sent[-1], f"no {sent[0]} beside it", getattr(self, sent[-1])))
+        if "collage" in ways and self.hedge_after_percentile is not None:
+            raise ValueError(mismatch("collage", "no hedge_after_percentile beside it", "collage"))
         return self
 
 
@@ -69,7 +79,7 @@ class StaticSettings(FixedChoice):
     headroom: float = Field(default=1.5, ge=0.1, le=20.0, description="capacity over the scenario's mean rate")
     replicas: dict[str, int] | None = Field(default=None, description="`variant@pool` to count, instead of headroom")
     redundancy: dict[str, RedundancySettings] = Field(
-        default_factory=dict, description="by class: hedge_after_s, resend_after_s, cascade or collage"
+        default_factory=dict, description="by class: hedge_after_s (or _percentile), resend_after_s, cascade or collage"
     )
 
 
@@ -133,6 +143,8 @@ class StaticPolicy:
         names = self.setting.variant_names
         if chosen.hedge_after_s is not None:
             plan.hedge_after_s[:, c] = chosen.hedge_after_s
+        if chosen.hedge_after_percentile is not None:
+            plan.hedge_after_s[:, c] = self._percentile_s(c, chosen.hedge_after_percentile)
         if chosen.resend_after_s is not None:
             plan.hedge_after_s[:, c], plan.hedge_replaces[:, c] = chosen.resend_after_s, True
         if chosen.cascade is not None:
@@ -144,6 +156,11 @@ class StaticPolicy:
             plan.collage_variant[:, c] = names.index(chosen.collage.variant)
             plan.collage_after_s[:, c] = chosen.collage.after_s
             plan.collage_passes[:, c] = chosen.collage.passes
+
+    def _percentile_s(self, c: int, percentile: float) -> float:
+        weights = machine_weights(self.setting, c, self._fleet.astype(np.float64))
+        latency_s = class_latency_s(self.setting, c, weights)
+        return float(np.percentile(latency_s, percentile)) if len(latency_s) else float("inf")
 
     def raw_output(self) -> F64:
         """No knobs."""

@@ -50,7 +50,9 @@ def lines(latency_s: F64, networks: Sequence[Network]) -> list[list[str]]:
         [
             f"{slo_s:g}",
             f"{value:g}",
-            way.mode.value + ("" if way.offer is None else f" of {way.offer.cells}"),
+            way.mode.value
+            + ("" if way.offer is None else f" of {way.offer.cells}")
+            + (", two workers" if way.passes > 1 else ""),
             "" if way.after_s == float("inf") else f"{way.after_s:.3f}",
             f"{way.missed:.3%}",
             f"{way.busy_s / mean_s:.3f}",

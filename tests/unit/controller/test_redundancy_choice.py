@@ -25,6 +25,8 @@ def test_survival_is_the_share_that_takes_longer() -> None:
     [
         # 0.9 x 1 s + 0.1 x 5 s; the one in ten misses 3.5 s.
         (Mode.NONE, 0.1, 1.4, 0.0),
+        # In place of the first one at 2 s: answered at 3 s in nine of ten such cases, else at 7 s.
+        (Mode.RESEND, 0.01, 0.9 + 0.1 * (2 + 1.4), 0.0),
         # Sent again at 2 s: answered at 3 s in nine of ten such cases, else at 5 s, where both ran on.
         (Mode.HEDGE, 0.01, 0.9 + 0.1 * (0.9 * (3 + 1) + 0.1 * (5 + 3)), 0.0),
         # Both run until the first ends: 1 s but for one in a hundred.
@@ -59,7 +61,13 @@ def test_replication_pays_where_a_collage_is_often_wrong() -> None:
 
 def test_a_hedge_pays_where_the_slo_leaves_time_for_it_and_a_pass_is_slow() -> None:
     slow = CollageOffer(4, 5.0, 0.0)
-    assert best_way(TWO_POINTS, Stakes(3.5, 0.1, 10.0), [slow], [2.0]).mode is Mode.HEDGE
+    # Some come between the age and the SLO, which a copy in place of the first throws away.
+    latency_s = np.array([1.0] * 8 + [2.4, 5.0])
+    assert best_way(latency_s, Stakes(2.5, 1.0, 30.0), [slow], [1.2]).mode is Mode.HEDGE
+
+
+def test_re_sending_in_place_of_the_first_pays_where_who_is_late_stays_late_for_long() -> None:
+    assert best_way(TWO_POINTS, Stakes(3.5, 1.0, 1.0), [], [2.0]).mode is Mode.RESEND
 
 
 @pytest.mark.parametrize("ratio", [1.0, 2.0, 3.0])
@@ -77,6 +85,16 @@ def test_a_longer_pass_never_costs_less(ratio: float) -> None:
 def test_a_mode_acts_before_the_slo_or_not_at_all() -> None:
     found = ways(TWO_POINTS, Stakes(1.5, 1.0, 1.0), [OFFER], [1.2, 2.0])
     assert {way.after_s for way in found} == {float("inf"), 1.2, 0.0}
+
+
+def test_second_worker_makes_a_pass_as_quick_as_the_first_of_two() -> None:
+    found = ways(TWO_POINTS, Stakes(3.5, 2.0, 30.0), [OFFER], [2.0])
+    one, two = (way for way in found if way.mode is Mode.COLLAGE)
+    assert (one.passes, two.passes) == (1, 2)
+    assert two.missed == pytest.approx(0.1 * 0.01)
+    assert two.by_collage == pytest.approx(0.1 * 0.99)
+    waited_s = 2 * (1 + 0.01 * 4 * (1 - 0.9**4) / 0.1 * 0.1) / 4
+    assert two.busy_s == pytest.approx(0.9 + 0.1 * (0.99 * 2 + 0.01 * 5) + waited_s, rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,17 @@ def test_results_file_is_a_list_of_flat_rows_and_the_csv_tidy(row: ResultRow, tm
     assert [ResultRow.model_validate(value) for value in values] == [row, row]
     assert set(values[0]) == {
         *("policy", "scenario", "trace", "day", "seed", "cost_usd", "attainment", "accuracy", "floor_breaches"),
-        *("requests", "misses", "shed", "flaps_per_hour", "preemptions", "rule_share", "decide_ms_p99", "solver"),
+        *(
+            "requests",
+            "misses",
+            "shed",
+            "flaps_per_hour",
+            "preemptions",
+            "rule_share",
+            "decide_ms_p99",
+            "solver",
+            "redundancy",
+        ),
         *("cost_usd_by_term", "attainment_by_class", "accuracy_by_class", "p50_s", "p95_s", "p99_s"),
     }
     with as_csv.open() as stream:

@@ -124,5 +124,5 @@ def test_study_writes_tables_plots_and_page(found, tmp_path, capsys, monkeypatch
 def test_rule_is_asked_for_every_slo_and_value_of_a_miss(found) -> None:
     assert len(found.choices) == 12
     ways = {line[2].split()[0] for line in found.choices}
-    assert ways <= {"none", "hedge", "replicate", "collage"}
+    assert ways <= {"none", "re-send", "hedge", "replicate", "collage"}
     assert len(ways) > 1
