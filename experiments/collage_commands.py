@@ -53,16 +53,18 @@ def train(task: str, sides: str, seeds: int, out: Path, anew: bool) -> int:
 
 @click.command("collage")
 @click.option("--check", is_flag=True, help="Train digits anew; exit with 1 where a value falls short of its bar.")
-@click.option("--full", is_flag=True, help="Train Fashion-MNIST too, and keep what is measured.")
+@click.option("--full", is_flag=True, help="Train Fashion-MNIST's networks too, for 3 seeds; keep what is measured.")
+@click.option("--live", is_flag=True, help="Run the modes on a local Ray Serve too; --check always does.")
 @click.option("--out", default="runs/experiment/collage", show_default=True, metavar="DIR", help="Folder of results.")
-def study(check: bool, full: bool, out: str) -> int:
+def study(check: bool, full: bool, live: bool, out: str) -> int:
     """Hold collages to re-sending, hedges and replication, on measured latencies of workers.
 
     Groups of 9, 16 and 25 requests whose latencies are drawn from the measured file, each by itself and in blocks;
     every mode of redundancy on the same draws, by pass ratio; an event-by-event replay under the rules' own code; the
-    modes of the plan in the simulated world; and the accuracy of collage networks of digits (trained anew with --check)
-    and of Fashion-MNIST (as it was measured; with --full anew, in half an hour). Some six minutes on two cores; needs
-    $PROVISOR_DATA.
+    modes of the plan in the simulated world, where policies choose among them on a day of DIR/workers.yaml; real
+    networks on a local Ray Serve whose workers straggle as measured (--live); and the accuracy of collage networks of
+    digits (trained anew with --check) and of Fashion-MNIST (as it was measured; with --full now, in half an hour for
+    each seed that is not in the cache folder). Some ten minutes on two cores; needs $PROVISOR_DATA.
 
     \b
     Example:
@@ -72,5 +74,12 @@ def study(check: bool, full: bool, out: str) -> int:
     from experiments.collage.run import run_collage
 
     root = Path(expand_path(f"${DATA_VARIABLE}", DATA_VARIABLE))
-    holds = run_collage(Path(out), root, lambda line: click.echo(line, err=True), is_full=full, is_anew=check or full)
+    holds = run_collage(
+        Path(out),
+        root,
+        lambda line: click.echo(line, err=True),
+        is_full=full,
+        is_anew=check,
+        is_live=live or check,
+    )
     return EXIT_DONE if holds or not check else EXIT_FAILED

@@ -14,6 +14,8 @@ from controller.arrays import F64
 from experiments.checks import Check, show_checks, write_checks
 from experiments.collage import choices, kept
 from experiments.collage.draws import read_latency_s
+from experiments.collage.evaluated import evaluate_policies
+from experiments.collage.live import LIVE_TITLES, LiveExtent, LiveFound, live_checks, live_lines, run_live
 from experiments.collage.networks import TITLES, Network, lines, train_task
 from experiments.collage.show import show_table
 from experiments.collage.simulated import Agreed, agreements, simulated_checks
@@ -53,6 +55,9 @@ class Found:
         kept: Where those come from that were not trained now; empty where all were.
         choices: Lines of the table of the rule's choices.
         simulated: Modes in the simulated world.
+        evaluated: Lines of the table of policies on a simulated day of the workers.
+        shares: How redundant these were, in words.
+        live: Modes on a local Ray Serve; None where they were not run.
     """
 
     extent: Extent
@@ -63,6 +68,9 @@ class Found:
     kept: str
     choices: list[list[str]]
     simulated: tuple[Agreed, ...] = ()
+    evaluated: tuple[dict[str, str], ...] = ()
+    shares: tuple[str, ...] = ()
+    live: LiveFound | None = None
 
 
 def measured_networks(say: Callable[[str], None], *, is_full: bool, is_anew: bool) -> tuple[list[Network], str]:
@@ -70,14 +78,15 @@ def measured_networks(say: Callable[[str], None], *, is_full: bool, is_anew: boo
 
     Args:
         say: Prints a line of progress.
-        is_full: Train those of Fashion-MNIST too, and keep what is measured.
+        is_full: Train those of Fashion-MNIST too, as far as their weights are not in the cache folder, and keep what is
+            measured.
         is_anew: Train those of digits even where their weights are in the cache folder.
     """
     networks = train_task("digits", say, is_anew=is_anew)
     if not is_full:
         title, others = kept.kept()
         return [*networks, *others], title
-    others = train_task("fashion", say, is_anew=is_anew)
+    others = train_task("fashion", say)
     kept.keep(others)
     return [*networks, *others], ""
 
@@ -106,10 +115,13 @@ def checks_of(found: Found) -> list[Check]:
         *accuracy_checks(found.networks, found.rows),
         *agreement_checks(found.agreement),
         *simulated_checks(found.simulated),
+        *(live_checks(found.live) if found.live is not None else ()),
     ]
 
 
-def run_collage(directory: Path, root: Path, say: Callable[[str], None], *, is_full: bool, is_anew: bool) -> bool:
+def run_collage(
+    directory: Path, root: Path, say: Callable[[str], None], *, is_full: bool, is_anew: bool, is_live: bool
+) -> bool:
     """Measures, writes tables, plots and page, and prints values beside bars and findings.
 
     Args:
@@ -118,6 +130,7 @@ def run_collage(directory: Path, root: Path, say: Callable[[str], None], *, is_f
         say: Prints a line of progress.
         is_full: As for `measured_networks`.
         is_anew: Likewise.
+        is_live: Run the modes on a local Ray Serve too.
 
     Returns:
         Whether every value holds.
@@ -126,8 +139,13 @@ def run_collage(directory: Path, root: Path, say: Callable[[str], None], *, is_f
     extent = Extent()
     found = study(latency_s, extent, *measured_networks(say, is_full=is_full, is_anew=is_anew), say)
     say("the same modes in the simulated world")
-    simulated = tuple(agreements(latency_s, extent.sizes[0], extent.after_s, extent.seed))
-    return write_and_show(replace(found, simulated=simulated), directory)
+    found = replace(found, simulated=tuple(agreements(latency_s, extent.sizes[0], extent.after_s, extent.seed)))
+    say("policies on a simulated day of the workers")
+    evaluated, shares = evaluate_policies(directory, latency_s, extent.sizes[0], found.networks)
+    found = replace(found, evaluated=evaluated, shares=shares)
+    if is_live:
+        found = replace(found, live=run_live(latency_s, LiveExtent(after_s=extent.after_s), say))
+    return write_and_show(found, directory)
 
 
 def write_and_show(found: Found, directory: Path) -> bool:
@@ -149,11 +167,24 @@ def write_and_show(found: Found, directory: Path) -> bool:
         show_table(f"k = {k}", ROW_TITLES, row_lines(found, k))
         show_table(f"k = {k}, arrivals one by one", SPARSE_TITLES, sparse_lines(found, k))
     show_table("what the rule chooses, digits", choices.TITLES, found.choices)
+    if found.evaluated:
+        show_table("policies on a simulated day", *_evaluated_table(found))
+    if found.live is not None:
+        show_table(_live_title(found.live), LIVE_TITLES, live_lines(found.live))
+    said += found.shares
     for line in said:
         click.echo(line)
     holds = show_checks("collages", checks)
     click.echo(f"written: {report}")
     return holds
+
+
+def _evaluated_table(found: Found) -> tuple[list[str], list[list[str]]]:
+    return list(found.evaluated[0]), [list(line.values()) for line in found.evaluated]
+
+
+def _live_title(live: LiveFound) -> str:
+    return f"live, groups of {live.cells} at once, pass ratio {live.pass_ratio:.2f}"
 
 
 ROW_TITLES = (
@@ -225,6 +256,16 @@ def sparse_lines(found: Found, k: int) -> list[list[str]]:
     ]
 
 
+def _more_of_page(found: Found) -> list[str]:
+    parts = []
+    if found.evaluated:
+        parts += ["<h2>Policies on a simulated day</h2>", table(*_evaluated_table(found))]
+        parts += [f"<p>{line}.</p>" for line in found.shares]
+    if found.live is not None:
+        parts += [f"<h2>{_live_title(found.live).capitalize()}</h2>", table(LIVE_TITLES, live_lines(found.live))]
+    return parts
+
+
 def _page(found: Found, checks: Sequence[Check], said: Sequence[str], plots: Sequence[tuple[str, str]]) -> str:
     verdicts = [[one.what, one.measured, one.bar, "holds" if one.holds else "falls short"] for one in checks]
     extent = found.extent
@@ -240,6 +281,7 @@ def _page(found: Found, checks: Sequence[Check], said: Sequence[str], plots: Seq
         *(f"<p>{line}.</p>" for line in said),
         "<h2>What the rule chooses, digits</h2>",
         table(choices.TITLES, found.choices),
+        *_more_of_page(found),
         "<h2>Networks</h2>",
         table(TITLES, lines(found.networks)),
     ]

@@ -14,16 +14,15 @@ import numpy as np
 
 from controller import latency
 from controller.arrays import F64, I64, SHAPE_CELLS
-from controller.catalog import Catalog
-from controller.compile import Setting, compile_scenario
+from controller.compile import Setting
 from controller.config import parse_config
 from controller.loop import DecisionLoop
 from controller.policies.static import StaticPolicy, StaticSettings
-from controller.scenario import Scenario
 from experiments.checks import Check, at_most
 from experiments.collage.draws import Draws
 from experiments.collage.modes import resend, unaided
 from experiments.collage.replay import Rules, replay
+from experiments.collage.workers import Workers, workers_setting
 
 RATE_RPS = 100.0
 _ROOM = 3.0
@@ -70,7 +69,7 @@ def agreements(latency_s: F64, cells: int, after_s: float, seed: int = 0, ticks:
         seed: Of both worlds.
         ticks: Of ten seconds, in each of the simulated envs.
     """
-    setting = _setting(latency_s, cells)
+    setting = workers_setting(latency_s, Workers(RATE_RPS, cells, _PASS_RATIO))
     count = int(_ENVS * ticks * RATE_RPS * 10.0)
     rng = np.random.default_rng(seed)
     own_s, copies_s, passes_s = (rng.choice(latency_s, count) for _ in range(3))
@@ -139,85 +138,3 @@ def _histogram(setting: Setting, redundancy: dict[str, Any], seed: int, ticks: i
         observation = simulator.advance()
     total: I64 = simulator.totals.latency.sum(axis=(0, 1))
     return total
-
-
-def _setting(latency_s: F64, cells: int) -> Setting:
-    """Two variants on one pool, whose service times are the measured ones."""
-    probabilities = np.linspace(0.0, 1.0, SHAPE_CELLS + 1)
-    table = np.quantile(latency_s, probabilities)
-    mean_s = float((table[1:] + table[:-1]).mean() / 2.0)
-    shape = {
-        "quantiles": {float(p): float(x) for p, x in zip(probabilities, table / mean_s, strict=True)},
-        "derived": "the measured latencies",
-    }
-    variants = {"single": (1, 1.0), "collage": (cells, _PASS_RATIO)}
-    catalog = {
-        "name": "workers",
-        "sites": [{"name": "home"}],
-        "variants": [
-            {
-                "name": name,
-                "operator": "classify",
-                "accuracy": _figure(0.9),
-                "cells": of,
-                **{key: _figure(0.001) for key in ("weights_gb", "input_bytes", "output_bytes")},
-            }
-            for name, (of, _) in variants.items()
-        ],
-        "pools": [
-            {
-                "name": "box",
-                "site": "home",
-                "instance_type": "box",
-                "market": "on_demand",
-                "price_usd_per_hour": _figure(1.0),
-                "quota": 1000,
-                "vcpus": _figure(1),
-                "memory_gb": _figure(1),
-                **{key: _figure(0) for key in ("launch_s", "min_billing_s", "release_lag_s")},
-            }
-        ],
-        "profiles": [
-            {
-                "variant": name,
-                "pool": "box",
-                "service_intercept_s": _figure(0.0),
-                "service_slope_s": _figure(mean_s * ratio),
-                "service_shape": shape,
-                "batch_max": 1,
-                "concurrency": 1,
-                "load_s": _figure(0),
-                "swap_s": _figure(0),
-            }
-            for name, (_, ratio) in variants.items()
-        ],
-    }
-    scenario = {
-        "name": "workers",
-        "catalog": "workers",
-        "workload": {
-            "workflows": [{"name": "images", "operators": ["classify"]}],
-            "classes": [
-                {
-                    "name": "all",
-                    "source_site": "home",
-                    "workflow": "images",
-                    "share": 1.0,
-                    "slo_s": 10.0,
-                    "attainment_target": 0.9,
-                    "accuracy_floor": 0.5,
-                }
-            ],
-        },
-        "mean_rps": RATE_RPS,
-        "trace": {"kind": "generated", "days": 3},
-        "splits": {"train": [1, 1], "validation": [2, 2], "test": [3, 3]},
-        "simulator": {"max_instances": 1000, "max_requests_held": 4096},
-    }
-    return compile_scenario(
-        parse_config(scenario, Scenario, "scenario of workers"), parse_config(catalog, Catalog, "catalog of workers")
-    )
-
-
-def _figure(value: float) -> dict[str, Any]:
-    return {"value": value, "derived": "chosen for the comparison"}
