@@ -9,9 +9,10 @@ import pytest
 from controller.errors import ConfigError
 from experiments.collage import kept, plots
 from experiments.collage.draws import Kind
+from experiments.collage.live import LiveFound, LiveRow
 from experiments.collage.networks import Network
 from experiments.collage.run import checks_of, study, write_and_show
-from experiments.collage.study import COLLAGE, Extent, Figures, Row, find
+from experiments.collage.study import COLLAGE, NONE, Extent, Figures, Row, find
 from experiments.collage.training import BATCHES, Measured
 from experiments.collage.verdict import accuracy_checks, best_collages, findings, latency_checks, loss_of
 
@@ -110,15 +111,22 @@ def test_shipped_networks_of_fashion_can_be_read() -> None:
 
 def test_study_writes_tables_plots_and_page(found, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(plots, "KINDS", (Kind.INDEPENDENT,))  # the others' plots are of the same form, and slow
+    one = LiveRow("", 100, 0, 0, 0.03, 0.14, 0.3, 0.4, 0.11, 0.2, 0.02, 0.98)
+    live = LiveFound((replace(one, mode=NONE, p99_s=0.7), replace(one, mode=COLLAGE)), 1.2, 9)
+    found = replace(found, live=live, evaluated=({"policy": "redundant", "cost $": "9.75"},), shares=("all hedged",))
     with np.errstate(all="ignore"):  # matplotlib's own arithmetic
         holds = write_and_show(found, tmp_path)
     assert holds == all(check.holds for check in checks_of(found))
+    assert sum(check.what.startswith("live") for check in checks_of(found)) == 3
     names = {path.name for path in tmp_path.iterdir()}
     assert {"checks.json", "collage.json", "report.html", "ratios.png", "accuracy.png", "cdf_independent.png"} <= names
     values = json.loads((tmp_path / "collage.json").read_text(), parse_constant=pytest.fail)
     assert len(values["rows"]) == len(found.rows)
-    assert "<svg" in (tmp_path / "report.html").read_text()
-    assert "collages" in capsys.readouterr().out
+    report, shown = (tmp_path / "report.html").read_text(), capsys.readouterr().out
+    assert "<svg" in report
+    for text in ("collages", "9.75", "all hedged", "pass ratio 1.20"):
+        assert text in shown
+        assert text in report.lower() or text == "collages"
 
 
 def test_rule_is_asked_for_every_slo_and_value_of_a_miss(found) -> None:
