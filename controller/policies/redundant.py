@@ -34,7 +34,9 @@ class RedundantSettings(StrictModel):
     rule: str = Field(default="mpc", description="the rule that plans the fleet, of the kinds, with its own settings")
     miss_value: float = Field(default=10.0, ge=0.0, description="what a miss costs, over the rent of a request")
     wrong_value: float = Field(default=10.0, ge=0.0, description="what a wrong answer costs, over the same")
-    busy_share: float = Field(default=0.6, gt=0.0, le=1.0, description="of the time that machines of collages work")
+    busy_share: float = Field(
+        default=0.9, gt=0.0, le=1.0, description="of the time that machines of collages work at the rate planned for"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from experiments.collage.networks import Network, collages
 from experiments.collage.workers import Workers, write_workers
 
 RATE_RPS, SLO_S = 30.0, 0.5
-POLICIES = ("mpc", "redundant:miss_value=1.0", "redundant:miss_value=10.0", "redundant:miss_value=100.0")
-"""The rule, and the same with redundancy where a miss is worth as much as so many requests."""
+POLICIES = ("mpc", "redundant:miss_value=10.0", "redundant:miss_value=10.0,wrong_value=1000.0")
+"""The rule; the same with redundancy, a miss worth ten requests; the same where a wrong answer is worth a thousand."""
 
 _DAY = 3
 

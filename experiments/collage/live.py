@@ -40,8 +40,8 @@ ONE_BY_ONE = ", one by one"
 """Added to the mode of requests that arrive one by one."""
 
 _SIDE = 3
-_MACHINES = {SINGLE: 2, COLLAGE_VARIANT: 2}
-_CONCURRENCY = 32
+_MACHINES = {SINGLE: 3, COLLAGE_VARIANT: 2}
+_CONCURRENCY = 16
 # Room for every copy of several groups at once, so that no request waits for a credit.
 _START_TIMEOUT_S = 90.0
 _RATIO_BAR = 1.5

@@ -22,7 +22,7 @@ from experiments.checks import Check, at_most
 from experiments.collage.draws import Draws
 from experiments.collage.modes import resend, unaided
 from experiments.collage.replay import Rules, replay
-from experiments.collage.workers import Workers, workers_setting
+from experiments.collage.workers import COLLAGE, Workers, workers_setting
 
 RATE_RPS = 100.0
 _ROOM = 3.0
@@ -75,14 +75,28 @@ def agreements(latency_s: F64, cells: int, after_s: float, seed: int = 0, ticks:
     own_s, copies_s, passes_s = (rng.choice(latency_s, count) for _ in range(3))
     draws = Draws(own_s[:, None], copies_s[:, None], passes_s[:, None])
     arrival_s = np.cumsum(rng.exponential(1.0 / RATE_RPS, count)).tolist()
-    grouped = replay(
-        arrival_s, own_s.tolist(), copies_s.tolist(), iter((_PASS_RATIO * passes_s).tolist()), Rules(cells, after_s)
+    one, two = (
+        replay(
+            arrival_s,
+            own_s.tolist(),
+            copies_s.tolist(),
+            iter((_PASS_RATIO * passes_s).tolist()),
+            Rules(cells, after_s, passes),
+        )
+        for passes in (1, 2)
     )
+    asked = {"variant": COLLAGE, "after_s": after_s}
     for mode, redundancy, studied_s in (
         ("none", {}, unaided(draws).answer_s.ravel()),
+        (
+            "re-send, first withdrawn",
+            {"resend_after_s": after_s},
+            resend(draws, after_s, is_withdrawn=True).answer_s.ravel(),
+        ),
         ("hedge", {"hedge_after_s": after_s}, resend(draws, after_s).answer_s.ravel()),
         ("replication", {"hedge_after_s": 0.0}, resend(draws, 0.0).answer_s.ravel()),
-        ("collage", {"collage": {"variant": "collage", "after_s": after_s}}, np.array(grouped.answer_s)),
+        ("collage", {"collage": asked}, np.array(one.answer_s)),
+        ("collage, two workers", {"collage": {**asked, "passes": 2}}, np.array(two.answer_s)),
     ):
         yield _agreed(mode, _histogram(setting, redundancy, seed, ticks), studied_s)
 

@@ -76,7 +76,7 @@ def test_mode_follows_what_a_miss_and_a_wrong_answer_cost() -> None:
     assert (dear.collage_after_s < slo_s).all()
     # Machines for the passes beside the rule's: 30 requests/s of either class, each ninth sends two of 0.15 s.
     passes_s = 2 * 2 * 30.0 * max(1.0 / 9.0, 0.1) * 0.15
-    assert dear.replicas[0, LARGE].sum() == np.ceil(passes_s / 0.6)
+    assert dear.replicas[0, LARGE].sum() == np.ceil(passes_s / 0.9)
     np.testing.assert_array_equal(dear.replicas[:, :LARGE], own.replicas[:, :LARGE])
 
 
