@@ -184,7 +184,10 @@ def _evaluated_table(found: Found) -> tuple[list[str], list[list[str]]]:
 
 
 def _live_title(live: LiveFound) -> str:
-    return f"live, groups of {live.cells} at once, pass ratio {live.pass_ratio:.2f}"
+    return (
+        f"live, groups of {live.cells} at once, pass ratio {live.pass_ratio:.2f}, "
+        f"latencies stretched {live.stretch:g} times"
+    )
 
 
 ROW_TITLES = (
