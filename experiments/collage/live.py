@@ -61,7 +61,7 @@ class LiveExtent:
         stretch: What the measured latencies, and T, are multiplied by.
     """
 
-    groups: int = 30
+    groups: int = 25
     turns: int = 2
     gap_s: float = 0.6
     rate_rps: float = 15.0
