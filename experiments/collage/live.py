@@ -13,7 +13,7 @@ import asyncio
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ from controller.arrays import F64, PlanArrays, empty_actions, empty_observation
 from controller.compile import Setting
 from controller.errors import RunError
 from controller.policies.static import RedundancySettings, StaticPolicy, StaticSettings
-from experiments.checks import Check, at_least, at_most
 from experiments.collage.data import digits, split
+from experiments.collage.live_rows import LiveFound, LiveRow, row_of
 from experiments.collage.model import SINGLE as SINGLE_FORM
 from experiments.collage.networks import Network, train_task
 from experiments.collage.study import COLLAGE, COLLAGE_TWO, HEDGE, NONE, REPLICATE
@@ -45,7 +45,6 @@ _MACHINES = {SINGLE: 3, COLLAGE_VARIANT: 2}
 _CONCURRENCY = 16
 # Room for every copy of several groups at once, so that no request waits for a credit.
 _START_TIMEOUT_S = 90.0
-_RATIO_BAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -74,56 +73,6 @@ class LiveExtent:
         return self.stretch * self.after_s
 
 
-@dataclass(frozen=True)
-class LiveRow:
-    """One mode.
-
-    Attributes:
-        mode: Redundancy.
-        requests: Sent.
-        lost: Without an answer.
-        twice: Answers that the router gave beyond one for each that the client got.
-        late: Share of answers after T.
-        p50_s: Of the client's latencies; likewise below.
-        p99_s: Of these.
-        most_s: Of these.
-        extra: Copies and passes beyond the first, per request.
-        busy_s: That replicas worked, per request; what was cancelled as far as it ran.
-        by_collage: Share of answers that the collage gave.
-        right: Share of answers that are right.
-    """
-
-    mode: str
-    requests: int
-    lost: int
-    twice: int
-    late: float
-    p50_s: float
-    p99_s: float
-    most_s: float
-    extra: float
-    busy_s: float
-    by_collage: float
-    right: float
-
-
-@dataclass(frozen=True)
-class LiveFound:
-    """What a live run came to.
-
-    Attributes:
-        rows: By mode.
-        pass_ratio: Time of a pass over that of a request.
-        cells: Of the collage.
-        stretch: Of the measured latencies.
-    """
-
-    rows: tuple[LiveRow, ...]
-    pass_ratio: float
-    cells: int
-    stretch: float = 1.0
-
-
 def live_modes(after_s: float, p95_s: float) -> dict[str, dict[str, Any]]:
     """Settings of the policy `static` by mode.
 
@@ -141,52 +90,6 @@ def live_modes(after_s: float, p95_s: float) -> dict[str, dict[str, Any]]:
         COLLAGE_TWO: {"collage": {**one, "passes": 2}},
         COLLAGE_AND_RESEND: {"collage": one, "resend_after_s": 1.5 * after_s},
     }
-
-
-def live_checks(found: LiveFound) -> Iterator[Check]:
-    """Latency beside its bar, and that everybody is answered once."""
-    rows = {row.mode: row for row in found.rows}
-    ratio = rows[NONE].p99_s / rows[COLLAGE].p99_s
-    what = f"live, {rows[COLLAGE].requests} requests: client p99 without redundancy over the collage's"
-    yield at_least(what, ratio, _RATIO_BAR, "×")
-    requests = sum(row.requests for row in found.rows)
-    yield at_most(f"live, {requests} requests of all modes: lost", sum(row.lost for row in found.rows), 0)
-    yield at_most(f"live, {requests} requests of all modes: answered twice", sum(row.twice for row in found.rows), 0)
-
-
-LIVE_TITLES = (
-    "mode",
-    "requests",
-    "lost",
-    "twice",
-    "after T",
-    "p50",
-    "p99",
-    "most",
-    "extra",
-    "busy, s",
-    "by collage",
-    "right",
-)
-
-
-def live_lines(found: LiveFound) -> list[list[str]]:
-    """Of the table."""
-    return [
-        [
-            row.mode,
-            str(row.requests),
-            str(row.lost),
-            str(row.twice),
-            f"{row.late:.2%}",
-            *(f"{x:.3f}" for x in (row.p50_s, row.p99_s, row.most_s)),
-            f"{row.extra:.1%}",
-            f"{row.busy_s:.3f}",
-            f"{row.by_collage:.2%}",
-            f"{row.right:.2%}",
-        ]
-        for row in found.rows
-    ]
 
 
 def run_live(latency_s: F64, extent: LiveExtent, say: Callable[[str], None], seed: int = 0) -> LiveFound:
@@ -370,42 +273,3 @@ class LiveSession:
             if time.monotonic() > end_s:
                 raise RunError(f"live: expected {_MACHINES} within {_START_TIMEOUT_S:g} s")
             await asyncio.sleep(0.1)
-
-
-def row_of(mode: str, parts: Sequence[tuple[Any, Any]], after_s: float) -> LiveRow:
-    """Of a mode.
-
-    Args:
-        mode: Redundancy.
-        parts: What the client saw and what the router counted, by turn.
-        after_s: T.
-
-    Raises:
-        RunError: Nothing was answered.
-    """
-    latency_s = np.concatenate([record.latency_s for record, _ in parts])
-    right = np.concatenate([record.is_right for record, _ in parts])
-    got = latency_s[np.isfinite(latency_s)]
-    if not got.size:
-        raise RunError(f"live: expected answers under {mode}, got none")
-    tallies: list[Tally] = [tally for _, tally in parts]
-    answered = sum(int(tally.answered.sum()) for tally in tallies)
-    sent_again = sum(tally.hedged + tally.passes for tally in tallies)
-    busy_s = sum(float(tally.busy_s.sum()) for tally in tallies)
-    by_collage = sum(tally.from_collage for tally in tallies)
-    count = len(latency_s)
-    p50_s, p99_s, most_s = (float(x) for x in np.quantile(got, (0.5, 0.99, 1.0)))
-    return LiveRow(
-        mode,
-        count,
-        count - len(got),
-        answered - len(got),
-        float((got > after_s).mean()),
-        p50_s,
-        p99_s,
-        most_s,
-        sent_again / count,
-        busy_s / count,
-        by_collage / answered,
-        float((right == 1).sum() / len(got)),
-    )

@@ -15,7 +15,8 @@ from experiments.checks import Check, show_checks, write_checks
 from experiments.collage import choices, kept
 from experiments.collage.draws import read_latency_s
 from experiments.collage.evaluated import evaluate_policies
-from experiments.collage.live import LIVE_TITLES, LiveExtent, LiveFound, live_checks, live_lines, run_live
+from experiments.collage.live import LiveExtent, run_live
+from experiments.collage.live_rows import LIVE_TITLES, LiveFound, live_checks, live_lines
 from experiments.collage.networks import TITLES, Network, lines, train_task
 from experiments.collage.show import show_table
 from experiments.collage.simulated import Agreed, agreements, simulated_checks

@@ -8,7 +8,8 @@ import pytest
 from controller.errors import RunError
 from controller.policies.registry import PolicySpec, make_policy
 from controller.scenario import load_scenario
-from experiments.collage.live import LIVE_TITLES, LiveFound, LiveRow, live_checks, live_lines, live_modes, row_of
+from experiments.collage.live import live_modes
+from experiments.collage.live_rows import LIVE_TITLES, LiveFound, LiveRow, live_checks, live_lines, row_of
 from experiments.collage.study import COLLAGE, NONE
 from experiments.collage.workers import Workers, workers_setting, write_workers
 from serving.load import LoadRecord

@@ -9,7 +9,7 @@ import pytest
 from controller.errors import ConfigError
 from experiments.collage import kept, plots
 from experiments.collage.draws import Kind
-from experiments.collage.live import LiveFound, LiveRow
+from experiments.collage.live_rows import LiveFound, LiveRow
 from experiments.collage.networks import Network
 from experiments.collage.run import checks_of, study, write_and_show
 from experiments.collage.study import COLLAGE, NONE, Extent, Figures, Row, find
