@@ -306,6 +306,11 @@ class Simulator:
         for into, value in zip(_leaves(self._everything()), _leaves(snapshot), strict=True):
             into[...] = value
 
+    @property
+    def redundant(self) -> I64:
+        """Duplicates, passes of collages and answers that these gave so far, shape (N, C, 3)."""
+        return self.state.held.redundant
+
     def in_service(self) -> I64:
         """Requests in service by env and class, shape (N, C); one with a second copy that waits counts here alone."""
         counts: I64 = np.zeros((self.num_envs, self.setting.shape[2]), np.int64)

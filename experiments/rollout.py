@@ -221,7 +221,7 @@ def roll(
         tally.observed(seen)
         for recorder in recorders:
             recorder.observed(seen)
-    tally.redundancy.ended(simulator.state.held.redundant)
+    tally.redundancy.ended(simulator.redundant)
     bare = bare_policy(loop.policy)
     if isinstance(bare, SolvedPolicy):
         tally.solver = [bare.counts(env)._asdict() for env in range(num_envs)]

@@ -75,6 +75,7 @@ class PlainSimulator:
 
     def __init__(self, world: World, num_envs: int) -> None:
         self._world, self._num_envs = world, num_envs
+        self.redundant = np.zeros((num_envs, 2, 3), np.int64)
         self.starts: list[tuple[int, ...]] = []
 
     def reset(self, seeds: I64, start_s: F64, spot_start_s: F64, replicas: I64) -> ObservationArrays:
