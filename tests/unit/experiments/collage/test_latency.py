@@ -139,15 +139,18 @@ def test_answers_as_expected_by_the_formulas_of_the_choice() -> None:
     latency_s, k, after_s, late_s = straggling(), 4, 0.25, 0.3
     found = draw(latency_s, Kind.INDEPENDENT, k, 20_000, np.random.default_rng(2))
     expected = {
-        way.mode: way for way in ways(latency_s, Stakes(late_s, 1.0, 1.0), [CollageOffer(k, 1.5, 0.0)], [after_s])
+        (way.mode, way.passes): way
+        for way in ways(latency_s, Stakes(late_s, 1.0, 1.0), [CollageOffer(k, 1.5, 0.0)], [after_s])
     }
-    for mode, done in (
-        (Mode.NONE, unaided(found)),
-        (Mode.HEDGE, resend(found, after_s)),
-        (Mode.REPLICATE, resend(found, 0.0)),
-        (Mode.COLLAGE, collage(found, after_s, 1.5)),
+    for mode, passes, done in (
+        (Mode.NONE, 1, unaided(found)),
+        (Mode.RESEND, 1, resend(found, after_s, is_withdrawn=True)),
+        (Mode.HEDGE, 1, resend(found, after_s)),
+        (Mode.REPLICATE, 1, resend(found, 0.0)),
+        (Mode.COLLAGE, 1, collage(found, after_s, 1.5)),
+        (Mode.COLLAGE, 2, collage(found, after_s, 1.5, passes=2)),
     ):
-        way = expected[mode]
+        way = expected[mode, passes]
         # Groups are independent, so 4 standard errors of the mean over groups bound what is seen.
         for seen, told in ((done.answer_s > late_s, way.missed), (done.by_collage, way.by_collage)):
             error = 4.0 * seen.mean(axis=1).std() / 20_000**0.5 + 1e-9
