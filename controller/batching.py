@@ -101,6 +101,26 @@ def accuracy_usd(cat: CatalogArrays, wl: WorkloadArrays, usd: F64) -> F64:
     return found
 
 
+def step_overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
+    """The serverless option of each variant that takes what overflows at a later step of a cascade.
+
+    That of the cheapest call: a step's variant is not to be chosen.
+
+    Args:
+        cat: Compiled.
+        wl: Compiled; `allowed` says which calls there are.
+
+    Returns:
+        v * P + p, shape (C, V); -1 for none.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    found = np.full((num_classes, num_variants), -1)
+    for c, v in np.argwhere((wl.allowed & (cat.market == SERVERLESS)).any(axis=2)).tolist():
+        pools = np.flatnonzero(wl.allowed[c, v] & (cat.market == SERVERLESS)).tolist()
+        found[c, v] = v * num_pools + min(pools, key=lambda p: _call_usd(cat, v, p) + float(wl.egress_usd[c, v, p]))
+    return found
+
+
 def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
     """The serverless option that takes a class's overflow, v * P + p, (C,); -1 for none, or for several operators.
 
@@ -123,16 +143,17 @@ def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
         least = wl.accuracy_floor[c] - max(0.0, LARGEST_LACK * (most - wl.accuracy_floor[c]))
         keys = []
         for v, p in options.tolist():
-            call_usd = serverless_usd(
-                cat.service_s[v, p, 1],
-                cat.billing_step_s[p],
-                cat.memory_gb[p],
-                cat.usd_per_gb_s[p],
-                cat.usd_per_request[p],
-            )
+            call_usd = _call_usd(cat, v, p)
             lack = wl.accuracy_floor[c] - cat.accuracy[v]
             usd = call_usd + wl.egress_usd[c, v, p] + (price[c] * lack if lack > 0.0 or has_use_of_more else 0.0)
             is_below = cat.accuracy[v] < least
             keys.append((is_below, -cat.accuracy[v] if is_below else usd, call_usd, v * num_pools + p))
         found[c] = min(keys)[-1]
     return found
+
+
+def _call_usd(cat: CatalogArrays, v: int, p: int) -> float:
+    """Of a call of the usual length."""
+    return serverless_usd(
+        cat.service_s[v, p, 1], cat.billing_step_s[p], cat.memory_gb[p], cat.usd_per_gb_s[p], cat.usd_per_request[p]
+    )

@@ -21,7 +21,7 @@ from controller.arrays import (
     StrictLimits,
     WorkloadArrays,
 )
-from controller.batching import overflow_options
+from controller.batching import overflow_options, step_overflow_options
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
@@ -275,6 +275,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         network_s=network_s,
         egress_usd=egress_usd,
         overflow_option=np.full(len(classes), -1),
+        step_overflow=np.full(allowed.shape[:2], -1),
         num_operators=flows.num_operators,
         operator=flows.operator,
         feeds=flows.feeds,
@@ -284,7 +285,9 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         hop_s=hop_s,
         hop_usd=hop_usd,
     )
-    return workload._replace(overflow_option=overflow_options(compiled, workload))
+    return workload._replace(
+        overflow_option=overflow_options(compiled, workload), step_overflow=step_overflow_options(compiled, workload)
+    )
 
 
 def _kept_to_tiers(
@@ -293,7 +296,10 @@ def _kept_to_tiers(
     workload = within_tiers(workload, tiers)
     check_tiers(workload, compiled, tiers, classes)
     allowed = overflow_within_tiers(workload, compiled, tiers)
-    return workload._replace(overflow_option=overflow_options(compiled, workload._replace(allowed=allowed)))
+    return workload._replace(
+        overflow_option=overflow_options(compiled, workload._replace(allowed=allowed)),
+        step_overflow=step_overflow_options(compiled, workload),
+    )
 
 
 def _check_answerable(request_class: RequestClass, flow: Workflow, allowed: Bool, accuracy: F64, operator: I64) -> None:

@@ -30,7 +30,7 @@ def predicted_wait_s(queued: int, in_service: int, num_credits: int, item_s: flo
 
 
 def overflows(wait_s: float, overflow_after_s: float, overflow_fraction: float, uniform: float) -> bool:
-    """Whether an arriving request goes to serverless: its wait would be too long and its coin says so."""
+    """Whether a request that would join a queue goes to serverless: its wait were too long and its coin says so."""
     return wait_s > overflow_after_s and uniform < overflow_fraction
 
 

@@ -1,4 +1,4 @@
-"""Who takes an arriving request: the option that the split draws, serverless where that has a long queue, or nobody."""
+"""Who takes a request: the option that the split draws, serverless where its queue is long, or at arrival nobody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.tally import Tally
 
 
 class Admission:
-    """Decides at arrival.
+    """Decides at arrival, and at each later step of a cascade.
 
     Args:
         tables: Of the router.
@@ -47,11 +47,24 @@ class Admission:
         option = self._split.first(request.identity, c)
         if option < 0 or self._is_full(option, c, rules):
             return -1
-        overflow_option = int(tables.overflow_option[c])
+        return self._or_overflow(request, option, int(tables.overflow_option[c]), 0, rules, now_s)
+
+    def of_step(self, request: Request, step: int, rules: Rules, now_s: float) -> int:
+        """Option of a request for a later step of its cascade, which has some; its queue refuses nobody."""
+        c = request.request_class
+        option = self._split.of_step(request.identity, c, step)
+        takes = int(self._tables.step_overflow[c, option // self._tables.num_pools])
+        return self._or_overflow(request, option, takes, step, rules, now_s)
+
+    def _or_overflow(
+        self, request: Request, option: int, overflow_option: int, step: int, rules: Rules, now_s: float
+    ) -> int:
+        """The option, or where its queue is long the serverless one that takes overflow."""
+        tables, c = self._tables, request.request_class
         if overflow_option < 0 or tables.is_serverless[option]:
             return option
         after_s, fraction = float(rules.overflow_after_s[c]), float(rules.overflow_fraction[c])
-        coin = uniform(self._key, request.identity, 0)
+        coin = uniform(self._key, request.identity, step)
         variant, pool = divmod(overflow_option, tables.num_pools)
         may_go = self._serverless[pool].admits(variant, now_s)
         if may_go and overflows(self._predicted_wait_s(option, rules), after_s, fraction, coin):

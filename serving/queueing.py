@@ -81,7 +81,7 @@ class RouterCore(CopyCore):
         cascade = self._split.cascades[request.request_class]
         first = cascade.step_of(request.copies[0].option // self.tables.num_pools)
         if cascade.is_concurrent and first == 0 and cascade.from_step(1) == 1:
-            option = self._split.of_step(request.identity, request.request_class, 1)
+            option = self._admission.of_step(request, 1, self.rules, now_s)
             self._go_to(request, option, STEP_ATTEMPTS, now_s)
 
     def completed(self, dispatch: Dispatch, answers: Sequence[ModelAnswer], now_s: float) -> list[Effect]:
@@ -161,7 +161,8 @@ class RouterCore(CopyCore):
         if request.deadline_s <= now_s and self.tables.drop_at_deadline[c]:
             self._fail(request, Outcome.EXPIRED, now_s)
         else:
-            self._go_to(request, self._split.of_step(request.identity, c, step), STEP_ATTEMPTS * step, now_s)
+            option = self._admission.of_step(request, step, self.rules, now_s)
+            self._go_to(request, option, STEP_ATTEMPTS * step, now_s)
 
     def lost(self, dispatch: Dispatch, now_s: float, *, may_run_again: bool = True) -> list[Effect]:
         """A batch will never be answered: its replica went away, or (`may_run_again` false) its model raised."""

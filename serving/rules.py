@@ -52,6 +52,7 @@ class RouterTables:
     is_serverless: Bool  # (O,)
     emulated_speed: F64  # (O,) service speed of the local stand-in against the profile
     overflow_option: I64  # (C,) serverless option of requests that overflow; -1 for none
+    step_overflow: I64  # (C, V) likewise at a later step of a cascade, by its variant
     cold_start_s: F64  # (O,)
     cold_shape: I64  # (O,)
     shapes: F64  # (D, SHAPE_CELLS + 1)
@@ -139,6 +140,7 @@ def router_tables(setting: Setting) -> RouterTables:
         is_serverless=np.tile(catalog.market == SERVERLESS, num_variants),
         emulated_speed=np.tile(speed, num_variants),
         overflow_option=workload.overflow_option,
+        step_overflow=workload.step_overflow,
         cold_start_s=catalog.cold_start_s.reshape(num_options),
         cold_shape=catalog.cold_shape.reshape(num_options),
         shapes=catalog.shapes,

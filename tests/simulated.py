@@ -187,6 +187,7 @@ def random_setting(rng: np.random.Generator, collages: bool = False, **fixed: An
         "release_lag_s": np.full(num_pools, rng.choice([0.0, 30.0])),
         "notice_s": np.full(num_pools, rng.choice([0.0, 30.0])),
     }
+    functions = np.arange(num_variants) * num_pools + FN
     workload = {
         "drop_at_deadline": rng.random(num_classes) < 0.6,
         "slo_s": rng.choice([0.4, 1.5, 12.0], num_classes),
@@ -194,6 +195,7 @@ def random_setting(rng: np.random.Generator, collages: bool = False, **fixed: An
         "network_s": rng.random((num_classes, *by_option)) * 0.2,
         "egress_usd": rng.random((num_classes, *by_option)) * 1e-6,
         "overflow_option": np.full(num_classes, rng.choice([-1, FN, num_pools + FN])),
+        "step_overflow": np.where(rng.random((num_classes, num_variants)) < 0.5, functions, -1),
     }
     if collages:
         catalog["cells"] = np.array([1, 1, rng.choice([2, 4])])

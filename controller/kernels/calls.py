@@ -81,6 +81,33 @@ def _send_to_machines(
 
 
 @inner
+def _takes_overflow(wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, option: int) -> bool:
+    """Whether a class's requests may overflow to an option: where they arrive, or at a later step of its cascade."""
+    if plan.overflow_fraction[n, c] <= 0.0:
+        return False
+    takes = wl.overflow_option[c] == option
+    for step in range(1, plan.cascade_variant.shape[2]):
+        v = plan.cascade_variant[n, c, step]
+        takes = takes or (v >= 0 and wl.step_overflow[c, v] == option)
+    return takes
+
+
+@inner
+def _overflow_usd(cat: CatalogArrays, wl: WorkloadArrays, plan: PlanArrays, n: int, c: int, sent: float) -> float:
+    """Of a request that overflows wherever it may: on arrival, unless it was sent, and at every later step."""
+    num_pools = cat.market.shape[0]
+    option, usd = wl.overflow_option[c], 0.0
+    if option >= 0:
+        usd = max(0.0, 1.0 - sent) * call_usd(cat, option // num_pools, option % num_pools)
+    for step in range(1, plan.cascade_variant.shape[2]):
+        v = plan.cascade_variant[n, c, step]
+        option = wl.step_overflow[c, v] if v >= 0 else -1
+        if option >= 0:
+            usd += call_usd(cat, option // num_pools, option % num_pools)
+    return usd
+
+
+@inner
 def _bound_class(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -96,7 +123,7 @@ def _bound_class(
     """Lets a class call as far as `room` goes, and takes that off it: $/hour at `HOUR`, $ in all at `DAY`."""
     _, num_variants, num_pools = wl.allowed.shape
     rps = peak_rate(control, obs, n, c, RATE_TICKS)
-    option = wl.overflow_option[c] if plan.overflow_fraction[n, c] > 0.0 else -1
+    takes, may_overflow = flags(cat.usable.shape), False
     sent, sent_usd, worst_usd = 0.0, 0.0, 0.0
     for v in range(num_variants):
         for p in range(num_pools):
@@ -106,9 +133,11 @@ def _bound_class(
             sent += share
             if share > 0.0:
                 sent_usd += rps * share * call_usd(cat, v, p) * 3600.0
-            if (share > 0.0 or v * num_pools + p == option) and not is_counted[v, p]:
+            takes[v, p] = _takes_overflow(wl, plan, n, c, v * num_pools + p)
+            may_overflow = may_overflow or takes[v, p]
+            if (share > 0.0 or takes[v, p]) and not is_counted[v, p]:
                 worst_usd += worst_tick_usd(cat, control, v, p)
-    if sent <= 0.0 and option < 0:
+    if sent <= 0.0 and not may_overflow:
         return
     is_open = worst_usd <= room[DAY]
     if sent > 0.0 and not (is_open and sent_usd <= room[HOUR]):
@@ -116,8 +145,8 @@ def _bound_class(
         plan.reasons[n] |= _SERVERLESS_BUDGET
         sent, sent_usd = 0.0, 0.0
     room[HOUR] -= sent_usd
-    if option >= 0:
-        full_usd = rps * max(0.0, 1.0 - sent) * call_usd(cat, option // num_pools, option % num_pools) * 3600.0
+    if may_overflow:
+        full_usd = rps * _overflow_usd(cat, wl, plan, n, c, sent) * 3600.0
         fraction = plan.overflow_fraction[n, c]
         if not is_open:
             fraction = 0.0
@@ -131,7 +160,7 @@ def _bound_class(
         room[DAY] -= worst_usd
         for v in range(num_variants):
             for p in range(num_pools):
-                if v * num_pools + p == option or (cat.market[p] == SERVERLESS and shares[n, c, v, p] > 0.0):
+                if takes[v, p] or (cat.market[p] == SERVERLESS and shares[n, c, v, p] > 0.0):
                     is_counted[v, p] = True
 
 

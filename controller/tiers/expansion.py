@@ -175,7 +175,8 @@ def expand(setting: Setting) -> Expansion:
         allowed[row, v] &= cat.service_s[v, :, 1] + wl.network_s[of[row], v] <= slo_s[row] + 1e-12
         floor[row], floor_each[row] = cat.accuracy[v], False
         if step > 0:
-            overflow[row] = -1  # requests overflow where they arrive
+            option = int(wl.step_overflow[of[row], v])
+            overflow[row] = option if option >= 0 and allowed[row].flat[option] else -1
     by_row = {name: getattr(wl, name)[of] for name in WorkloadArrays._fields if name not in ("hop_s", "hop_usd")}
     by_row |= {"share": share / share.sum(), "slo_s": np.array(slo_s), "accuracy_floor": floor, "allowed": allowed}
     by_row |= {"overflow_option": overflow, "floor_each": floor_each}

@@ -199,9 +199,7 @@ def _arrive(
         option = first_option(st, sc, klass, identity, option)
         lane = lane_of(st, sc, option, identity)
     ev.option[copy], ev.lane[copy] = option, lane
-    num_pools = cat.market.shape[0]
-    v, p = option // num_pools, option % num_pools
-    if cat.market[p] == SERVERLESS:
+    if cat.market[option % cat.market.shape[0]] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
         return
     shed_limit = limit_of_lane(st.rules.shed_limit[klass], sc.num_lanes[option])
@@ -210,15 +208,37 @@ def _arrive(
         obs.shed[klass] += 1
         obs.missed[klass] += 1
         return
+    _wait_or_overflow(cat, wl, st, obs, sc, ev, copy, wl.overflow_option[klass], 0, now_s, start_s, end_s)
+
+
+@merged
+def _wait_or_overflow(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    st: SimState,
+    obs: ObservationArrays,
+    sc: Scratch,
+    ev: Events,
+    copy: int,
+    overflow_option: int,
+    step: int,
+    now_s: float,
+    start_s: float,
+    end_s: float,
+) -> None:
+    """A copy joins the queue of its option; where that is long, it may be called at a serverless one instead."""
+    klass, option, lane = ev.klass[copy], ev.option[copy], ev.lane[copy]
     fraction = st.rules.overflow_fraction[klass]
-    if fraction > 0.0 and wl.overflow_option[klass] >= 0:
+    if fraction > 0.0 and overflow_option >= 0:
+        num_pools = cat.market.shape[0]
+        v, p = option // num_pools, option % num_pools
         size, heap_s = ev.num_credits[lane], ev.credit_s[ev.first_credit[lane] :]
         in_use = size if heap_s[1] > now_s else count_busy(heap_s, size, now_s)
         batch = min(max(st.rules.batch_size[option], 1), cat.batch_max[v, p])
         wait_s = _predicted_wait_s(ev.waiting[lane], in_use, size, cat.service_s[v, p, batch] / batch)
-        coin = uniform(st.clock.keys[OVERFLOW], identity, 0)
+        coin = uniform(st.clock.keys[OVERFLOW], ev.identity[copy], step)
         if _overflows(wait_s, st.rules.overflow_after_s[klass], fraction, coin):
-            ev.option[copy] = wl.overflow_option[klass]
+            ev.option[copy] = overflow_option
             call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
             return
     join_queue(ev, copy, now_s)
@@ -248,8 +268,8 @@ def _start_second(
     if cat.market[option % num_pools] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, twin, now_s, start_s, end_s)
     else:
-        join_queue(ev, twin, now_s)
-        send(cat, st, ev, lane, now_s, end_s)
+        takes = wl.step_overflow[klass, option // num_pools]
+        _wait_or_overflow(cat, wl, st, obs, sc, ev, twin, takes, 1, now_s, start_s, end_s)
 
 
 @merged
@@ -340,5 +360,6 @@ def _go_on(
     elif cat.market[option % cat.market.shape[0]] == SERVERLESS:
         call(cat, wl, st, obs, sc, ev, copy, now_s, start_s, end_s)
     else:
-        join_queue(ev, copy, now_s)
-        send(cat, st, ev, ev.lane[copy], now_s, end_s)
+        v = option // cat.market.shape[0]
+        takes, step = wl.step_overflow[klass, v], step_of(st, klass, v)
+        _wait_or_overflow(cat, wl, st, obs, sc, ev, copy, takes, step, now_s, start_s, end_s)

@@ -383,7 +383,10 @@ def test_calls_are_bounded_by_what_the_hour_leaves(budget_usd_per_hour: float, s
     call_usd = np.array([0.1, 0.2, 0.4]) * 1.5 * 1.66667e-5 + 2e-7
     sent = shares[:, :, :, is_call].sum(axis=3)
     over_option = setting.workload.overflow_option // num_pools
-    may_go = rate * (1 - sent.sum(axis=2)) * plan.overflow_fraction * call_usd[over_option]
+    # A request that overflows does so on arrival and again at every later step of its cascade.
+    later = plan.cascade_variant[:, :, 1:]
+    at_steps = np.where(later >= 0, call_usd[later], 0.0).sum(axis=2)
+    may_go = rate * plan.overflow_fraction * ((1 - sent.sum(axis=2)) * call_usd[over_option] + at_steps)
     spend = 3600 * ((rate[:, :, None] * sent * call_usd).sum(axis=(1, 2)) + may_go.sum(axis=1))
     rental = plan.replicas.sum(axis=1) @ usd
     assert (rental + spend <= budget_usd_per_hour + USD).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controller.arrays import SERVERLESS
-from controller.batching import accuracy_usd, near_floor, overflow_options
+from controller.batching import accuracy_usd, near_floor, overflow_options, step_overflow_options
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
 
 
@@ -78,6 +78,24 @@ def test_without_serverless_nothing_overflows() -> None:
     setting = tiny_setting()
     allowed = setting.workload.allowed & (setting.catalog.market != SERVERLESS)
     assert overflow_options(setting.catalog, setting.workload._replace(allowed=allowed)).tolist() == [-1, -1]
+
+
+def test_a_later_step_overflows_to_the_cheapest_call_of_its_variant() -> None:
+    setting = tiny_setting()
+    num_pools = len(setting.catalog.market)
+    allowed = setting.workload.allowed.copy()
+    allowed[STRICT, LARGE, FN] = False
+    found = step_overflow_options(setting.catalog, setting.workload._replace(allowed=allowed))
+    assert found[STRICT].tolist() == [SMALL * num_pools + FN, MEDIUM * num_pools + FN, -1]
+    # A second function, which costs less per call but more of egress for the strict class.
+    market, usd = setting.catalog.market.copy(), setting.catalog.usd_per_gb_s.copy()
+    memory_gb, step_s = setting.catalog.memory_gb.copy(), setting.catalog.billing_step_s.copy()
+    market[OD], usd[OD], memory_gb[OD], step_s[OD] = SERVERLESS, usd[FN] / 2, memory_gb[FN], step_s[FN]
+    cat = setting.catalog._replace(market=market, usd_per_gb_s=usd, memory_gb=memory_gb, billing_step_s=step_s)
+    egress_usd = np.zeros(allowed.shape)
+    egress_usd[STRICT, :, OD] = 1.0
+    found = step_overflow_options(cat, setting.workload._replace(allowed=np.ones_like(allowed), egress_usd=egress_usd))
+    assert (found % num_pools).tolist() == [[FN] * 3, [OD] * 3]
 
 
 def test_accuracy_above_the_floor_is_worth_nothing_where_no_variant_is_below_it() -> None:

@@ -227,6 +227,38 @@ def test_a_function_takes_a_step() -> None:
     assert seen.invocations[0, FN] == 1
 
 
+@pytest.mark.parametrize(("is_concurrent", "begins_s"), [(False, 0.55), (True, 0.0)])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_later_step_whose_queue_is_long_overflows_to_its_variants_function(
+    is_concurrent: bool, begins_s: float, fraction: float
+) -> None:
+    takes = np.full((2, 3), -1)
+    takes[:, LARGE] = LARGE * 4 + FN
+    options = {(SMALL, OD): 0.55, (LARGE, OD): 2.1, (LARGE, FN): 2.1}
+    changes = {"step_overflow": takes, "overflow_option": np.full(2, -1)}
+    world, _ = lone_request(options, SMALL_UNSURE, {(SMALL, OD): 1}, latest_s=3.0, **changes)
+    # The machine of large is yet to start, so the wait for it has no end.
+    world.route((SMALL, OD), (LARGE, OD)).act(launch={(LARGE, OD): 1})
+    world.plan.cascade_concurrent[:] = is_concurrent
+    world.plan.overflow_fraction[:], world.plan.overflow_after_s[:] = fraction, 1.0
+    seen = world.tick()
+    assert seen.invocations[0, FN] == fraction
+    if fraction:
+        assert latencies(world) == [latency.bucket_of(begins_s + 3.0 + 2.1)]  # a cold start takes 3 s
+    else:
+        assert seen.waiting.sum() == 1
+
+
+def test_a_later_step_without_a_function_waits_in_its_queue() -> None:
+    options = {(SMALL, OD): 0.55, (LARGE, OD): 2.1}
+    changes = {"step_overflow": np.full((2, 3), -1), "overflow_option": np.full(2, SMALL * 4 + FN)}
+    world, _ = lone_request(options, SMALL_UNSURE, {(SMALL, OD): 1}, latest_s=3.0, **changes)
+    world.act(launch={(LARGE, OD): 1})
+    world.plan.overflow_fraction[:], world.plan.overflow_after_s[:] = 1.0, 1.0
+    seen = world.tick()
+    assert (seen.waiting.sum(), seen.invocations[0, FN]) == (1, 0)
+
+
 def test_a_cascade_that_ends_lets_requests_under_way_be_answered_where_they_are() -> None:
     world, _ = lone_request({(SMALL, OD): 0.55, (LARGE, OD): 14.0}, SMALL_UNSURE)
     world.tick()

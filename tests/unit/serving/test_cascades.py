@@ -176,6 +176,33 @@ def test_function_takes_a_step_and_may_refuse_it():
     assert world.core.in_service == [0, 0]
 
 
+@pytest.mark.parametrize(("is_concurrent", "begins_s"), [(False, 0.1), (True, 0.0)])
+def test_later_step_whose_queue_is_long_overflows_to_its_variants_function(is_concurrent, begins_s):
+    coming = np.zeros(6, np.int64)
+    coming[[SMALL_OD, LARGE_OD]] = 1
+    told = {"shares": shared(SMALL_OD, LARGE_OD), "target": coming} | cascade(concurrent=is_concurrent)
+    overflow = {"overflow_after_s": np.full(2, 1.0), "overflow_fraction": np.ones(2)}
+    world = world_of(UNSURE, {SMALL_OD: 1}, **told, **overflow)
+    world.arrive(RELAXED)
+    world.until(2.0)
+    # A cold start takes 0.5 s and the service 0.2 s.
+    at_s, reply = the_reply(world)
+    assert (at_s, reply.option, reply.tried) == (pytest.approx(begins_s + 0.7), LARGE_LAMBDA, (SMALL_OD, LARGE_LAMBDA))
+    assert world.core.tally.overflowed[RELAXED] == 1
+    never = world_of(UNSURE, {SMALL_OD: 1}, **told, **(overflow | {"overflow_fraction": np.zeros(2)}))
+    never.arrive(RELAXED)
+    never.until(2.0)
+    assert (never.core.queues[LARGE_OD].waiting, never.replies) == (1, [])
+
+
+def test_later_step_with_a_free_replica_does_not_overflow():
+    world = world_of(UNSURE, overflow_after_s=np.zeros(2), overflow_fraction=np.ones(2), **cascade())
+    world.arrive(RELAXED)
+    world.until(2.0)
+    assert the_reply(world)[1].tried == (SMALL_OD, LARGE_OD)
+    assert world.core.tally.overflowed.sum() == 0
+
+
 @pytest.mark.parametrize("drops", [True, False])
 def test_deadline_within_a_step_ends_the_request_there_unless_its_class_keeps_waiting(drops):
     world = world_of(UNSURE, of=setting(strict={"slo_s": 0.35, "drop_at_deadline": drops}), **cascade())

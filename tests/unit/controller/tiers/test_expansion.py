@@ -1,12 +1,14 @@
 """What a planner sees of tiers, and what becomes of its plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from controller.arrays import empty_plan
 from controller.tiers.expansion import expand
 from tests.tiered import mixed_setting
-from tests.tiny import LARGE, MEDIUM, OD, SMALL, steady_observation
+from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, steady_observation
 
 # Rows: turn, turn.2, once, once.2, alone, alone.2, plain. Work of the second steps: 0.4 and 0.55. The row `alone.2` is
 # the best version's, which is no step of the tier.
@@ -41,9 +43,22 @@ def test_time_to_wait_is_split_over_steps_in_turn_and_whole_for_steps_at_once(ex
     np.testing.assert_allclose(expansion.setting.workload.slo_s, [0.675, 0.825, 1.5, 1.5, 1.5, 1.5, 1.5])
 
 
-def test_only_requests_that_arrive_overflow(expansion):
-    assert (expansion.setting.workload.overflow_option[[1, 3, 5]] == -1).all()
-    assert (expansion.setting.workload.overflow_option[[0, 2, 4, 6]] >= 0).all()
+def test_a_step_overflows_to_its_own_variant_on_serverless(expansion):
+    takes, num_pools = expansion.setting.workload.overflow_option, expansion.setting.shape[1]
+    variants = [SMALL, LARGE, SMALL, LARGE, MEDIUM]
+    assert takes[:5].tolist() == [v * num_pools + FN for v in variants]
+    # The row of the best version, in case the tier of one version is demoted, waits for no overflow.
+    assert takes[5] == -1
+    assert takes[6] >= 0
+
+
+def test_a_step_whose_serverless_option_takes_longer_than_its_part_of_the_slo_does_not_overflow():
+    setting = mixed_setting()
+    service_s = setting.catalog.service_s.copy()
+    service_s[LARGE, FN] = 0.9
+    slow = expand(replace(setting, catalog=setting.catalog._replace(service_s=service_s)))
+    assert slow.setting.workload.overflow_option[1] == -1
+    assert slow.setting.workload.overflow_option[0] >= 0
 
 
 def test_a_step_sees_its_part_of_the_requests(expansion):
