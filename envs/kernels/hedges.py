@@ -123,5 +123,7 @@ def _take_place(ev: Events, copy: int, twin: int) -> None:
         before = copy
         while ev.ring[before] != copy:
             before = ev.ring[before]
-        ev.ring[before], ev.ring[twin] = twin, ev.ring[copy]
+        # Where its collage was lost and all others were answered, it is a ring by itself.
+        ev.ring[twin] = ev.ring[copy] if before != copy else twin
+        ev.ring[before] = twin
         ev.ring[copy] = -1

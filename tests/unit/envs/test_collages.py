@@ -31,7 +31,7 @@ from tests.simulated import (
     supply_of,
 )
 from tests.strategies import random_observation
-from tests.tiny import ACCURACY, LARGE, MEDIUM, OD, SMALL, SPOT_A
+from tests.tiny import ACCURACY, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test compiles the kernels
 
@@ -224,6 +224,18 @@ def test_a_collage_whose_replica_is_lost_is_not_sent_again() -> None:
     assert (held.taken[0], held.pairs[0], seen.waiting.sum()) == (1, 0, 0)
     world.tick(4)
     assert latencies(world) == [latency.bucket_of(40.0)]
+
+
+def test_the_last_request_of_a_group_whose_collage_was_lost_may_be_sent_anew() -> None:
+    world = lone_request(own_s=40.0, pass_s=24.0, after_s=1.0, cells=1, pool=SPOT_A, spot_share=NO_SPOT_A)
+    world.setting.catalog.service_s[SMALL, SPOT_B] = 0.4
+    seed = first_at(world, (SMALL, OD), (SMALL, SPOT_B))
+    world.shares[:, :, LARGE, [OD, SPOT_A]] = 0.0, 0.5
+    world.plan.hedge_after_s[:], world.plan.hedge_replaces[:] = 12.0, True
+    world.start({(SMALL, OD): 1, (SMALL, SPOT_B): 1, (LARGE, SPOT_A): 1}, [seed])
+    world.tick(2)
+    assert latencies(world) == [latency.bucket_of(12.4)]
+    assert world.simulator.state.held.taken[0] == 0
 
 
 @pytest.mark.parametrize(("pass_s", "answered"), [(0.3, 1), (0.8, 0)])
