@@ -17,6 +17,7 @@ from controller.tiers.generate import Objective
 from experiments.checks import Check, show_checks, write_checks
 from experiments.page import page, table
 from experiments.statistics import Interval
+from experiments.tiers.api import api_checks
 from experiments.tiers.batches import InBatches, in_batches
 from experiments.tiers.study import SEEDS, TOLERANCES, TaskStudy, study
 from experiments.tiers.verdict import checks_of, workload_checks
@@ -77,6 +78,7 @@ def run_study(
         for check in checks_of(found, JUDGED.get(found.name, 1), has_cost_bars=found.name not in SHALLOW)
     ]
     checks += [check for found in workloads for check in workload_checks(found)]
+    checks += api_checks()
     write_checks(checks, directory / "checks.json")
     _write_tables(studies, batches, directory)
     if workloads:
