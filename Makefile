@@ -12,8 +12,9 @@ PYTHON ?=
 STAMP := .venv/.stamp
 BIN := .venv/bin
 PYTEST_ARGS ?=
-# Two processes, and the tests of a file in one of them. Live runs keep two cores busy by themselves.
-TWO_AT_ONCE := --numprocesses 2 --dist loadfile
+# Two processes, and the tests of a file in one of them, in the order of tests/conftest.py. Live runs keep two cores busy
+# by themselves.
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Tests that PYTEST_ARGS names are in one half or the other; 5 says that there was none to run.
 OR_NONE = $(if $(PYTEST_ARGS),|| [ $$? -eq 5 ])
 

@@ -46,11 +46,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.exit_status = exitstatus
 
 
+MOST_KERNELS = ("test_compiled_runs.py", "test_event_kernel.py")
+"""Files that compile what takes longest, each something else."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks a test that asks for the public traces, so that `-m "not data"` finds it."""
+    """Marks a test that asks for the public traces, so that `-m "not data"` finds it, and orders the files.
+
+    Those that compile for minutes what most others need go first: with two processes each compiles one of them, and
+    neither compiles the same meanwhile.
+    """
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
+    items.sort(key=lambda item: item.path.name not in MOST_KERNELS)
 
 
 @pytest.fixture(scope="session")

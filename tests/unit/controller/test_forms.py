@@ -10,7 +10,7 @@ from controller.policies.forms import FormPolicy
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
 
-pytestmark = pytest.mark.timeout(300)  # two large kernels may have to be compiled first
+pytestmark = pytest.mark.timeout(900)  # two large kernels may have to be compiled first
 
 SETTINGS = MpcSettings(scale_in_s=0.0, accuracy_band=0.003)
 OPTIONS = 12

@@ -16,7 +16,7 @@ from experiments.clairvoyant import ClairvoyantMpc
 from experiments.rollout import begin, new_simulator, prepare, roll
 from tests.networks import make_content
 
-pytestmark = pytest.mark.timeout(300)  # every rule's kernels may have to be compiled first
+pytestmark = pytest.mark.timeout(900)  # every rule's kernels may have to be compiled first
 
 TICKS = 45
 

@@ -13,6 +13,8 @@ from envs.world import WorldChoice, build_world
 from tests.tiered import ALONE, IN_TURN, request_class, tiered_setting
 from tests.tiny import LARGE, MEDIUM, SMALL
 
+pytestmark = pytest.mark.timeout(900)  # may be the first to compile the kernels
+
 SETTING = tiered_setting(
     request_class("turn", 0.5, IN_TURN), request_class("alone", 0.25, ALONE), request_class("plain", 0.25)
 )

@@ -10,6 +10,8 @@ from envs.supply import Supply
 from tests.tiered import ALONE, AT_ONCE, HANDED_ON, IN_TURN, RIGHT, request_class, tiered_setting
 from tests.tiny import LARGE, MEDIUM, OD, SMALL, steady_observation
 
+pytestmark = pytest.mark.timeout(900)  # may be the first to compile the kernels
+
 RPS = 30.0
 TICKS = 180
 TURN, ONCE, LONE = range(3)
