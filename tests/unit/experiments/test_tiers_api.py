@@ -20,12 +20,15 @@ def test_stating_a_tier_is_quick_and_the_api_as_told(monkeypatch):
     quick, told = api.api_checks()
     assert quick.measured.endswith(" us")
     assert (told.measured, told.holds) == ("0", True)
+    # Of three parts, one of which takes nothing: there is one such request.
+    assert told.what.endswith(" of 5")
 
 
 def test_an_answer_that_the_schema_does_not_tell_of_falls_short(monkeypatch):
-    def found(one, operator):
+    def found(one, operator, variant, most):
         if one.mode is GenerationMode.NEGATIVE:
             raise AssertionError("undocumented status code 500\nand more of it")
+        return 3
 
     monkeypatch.setattr(api, "send_drawn", found)
     _, told = api.api_checks()

@@ -23,4 +23,4 @@ def _router():
 
 @pytest.mark.parametrize("one", drawn(), ids=lambda one: one.name)
 def test_no_request_leads_to_what_the_schema_does_not_tell_of(one):
-    send_drawn(one, "classify")
+    assert send_drawn(one, "classify", "large", most=15) > 0
