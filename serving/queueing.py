@@ -3,7 +3,7 @@
 A request is assigned to an option at arrival by the split of its class and waits in that option's FIFO, shared by all
 classes. A batch leaves when a replica has a free credit and either the batch is full or its oldest request has waited
 long enough.
-All choices at arrival (option, overflow, shedding), hedging and retries are functions of `controller.routing` on draws
+The choices (option, overflow, shedding), hedging and retries are functions of `controller.routing` on draws
 keyed by the request, so the simulator makes the same ones; what an answer of a cascade leads to, `serving.cascade`
 says; what becomes of a group that shares a collage, `serving.collages`. Requests are conserved: arrived = answered +
 failed + shed + waiting + in service.

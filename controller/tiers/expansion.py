@@ -2,7 +2,8 @@
 
 Every step of a tier's cascade is a class of its own that only the step's variant may answer: as many requests as reach
 the step, a part of the SLO, and no accuracy to choose. So any planner provisions every step without knowing cascades.
-Folded back, a plan keeps its replicas, and a class takes the limits of its first step, where its requests arrive.
+Folded back, a plan keeps its replicas, and a class takes the limits of its first step, where its requests arrive; its
+later steps overflow by the same ones.
 
 A tier that broke its contract is answered by the best version alone. Where that is no step of the cascade, it has a
 row of its own that sees no request before.
