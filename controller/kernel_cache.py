@@ -3,6 +3,9 @@
 numba's on-disk cache does not see a change in a function that lives in another file: it would go on returning results
 of the old callee. So each module that defines kernels has a folder whose name hashes the module and all of ours that it
 imports, however far: an edit starts a fresh cache for what depends on the edited file, and for nothing else.
+
+Functions that kernels alone call are kept as well, with what they are compiled to before they are linked: so what two
+entry points have in common is compiled once, and an edit costs what depends on it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+# At numba's own level of 3 kernels take 1.4 times as long to compile and run no faster (`make bench`). numba reads the
+# variable whenever it compiles; one that is set already is left as it is.
+_OPT = os.environ.setdefault("NUMBA_OPT", "1")
 
 PACKAGES = ("controller", "envs")
 """Packages of ours that kernels import from."""
@@ -109,7 +116,7 @@ def _imports_of(path: Path) -> tuple[str, ...]:
 
 @cache
 def _compiler() -> bytes:
-    return f"{sys.version_info[:3]} {version('numba')} {version('numpy')} {platform.machine()}".encode()
+    return f"{sys.version_info[:3]} {version('numba')} {version('numpy')} {platform.machine()} {_OPT}".encode()
 
 
 @cache

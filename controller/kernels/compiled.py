@@ -1,4 +1,4 @@
-"""The ways kernels are compiled, all with IEEE division so that none raises, and without reference counting.
+"""The ways kernels are compiled: kept on disk, with IEEE division so that none raises, without reference counting.
 
 Kernels own no memory, so nothing has to be counted (`_nrt`): an array read from a tuple of arrays otherwise costs two
 atomic operations, which keep the compiler from much else. What allocates does not compile; work space is on the stack
@@ -31,12 +31,12 @@ def cached(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 kernel: Callable[..., Any] = cached(_nrt=False, nogil=True, error_model="numpy")
-"""A function that Python or other kernels call: cached on disk, free of the GIL."""
+"""A function that Python or other kernels call, free of the GIL."""
 
 _WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-inner: Callable[..., Any] = _njit(_nrt=False, nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
+inner: Callable[..., Any] = cached(_nrt=False, nogil=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 """A function that other kernels alone call."""
 
-merged: Callable[..., Any] = _njit(_nrt=False, nogil=True, error_model="numpy", forceinline=True, **_WITHOUT_WRAPPERS)
+merged: Callable[..., Any] = cached(_nrt=False, nogil=True, error_model="numpy", forceinline=True, **_WITHOUT_WRAPPERS)
 """A function called in one place of another: its arguments would all pass by the stack."""

@@ -20,10 +20,10 @@ njit: Callable[..., Any] = numba.njit  # `_nrt` is a compiler flag that the publ
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Called by kernels only: unboxing 150 arrays from Python is most of what there would be to compile."""
 
-kernel: Callable[..., Any] = njit(_nrt=False, error_model="numpy", **_INNER)
+kernel: Callable[..., Any] = cached(_nrt=False, error_model="numpy", **_INNER)
 """A function that other kernels call."""
 
-merged: Callable[..., Any] = njit(_nrt=False, error_model="numpy", forceinline=True, **_INNER)
+merged: Callable[..., Any] = cached(_nrt=False, error_model="numpy", forceinline=True, **_INNER)
 """A function called in one place for every option or env: its several hundred arguments would all pass by the stack."""
 
 inlined: Callable[..., Any] = njit(_nrt=False, error_model="numpy", inline="always", **_INNER)

@@ -154,7 +154,9 @@ def test_kernels_are_kept_in_the_folder_of_their_sources(tmp_path: Path) -> None
     code = (
         "from numba.core import config; before = config.CACHE_DIR;"
         "from controller.kernels.network import forward; from controller.kernels.random import stream_key;"
-        "print(forward.stats.cache_path); print(stream_key.stats.cache_path); print(config.CACHE_DIR == before)"
+        "from controller.kernels.mpc import mpc_one; from envs.kernels.tick import advance_one;"
+        "print(forward.stats.cache_path); print(stream_key.stats.cache_path); print(config.CACHE_DIR == before);"
+        "print(mpc_one.stats.cache_path); print(advance_one.stats.cache_path)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -164,13 +166,32 @@ def test_kernels_are_kept_in_the_folder_of_their_sources(tmp_path: Path) -> None
         check=True,
         env={**os.environ, "PROVISOR_CACHE": str(tmp_path)},
     )
-    forward, stream_key, is_put_back = done.stdout.split()
+    forward, stream_key, is_put_back, *called_by_kernels_alone = done.stdout.split()
     assert (
         Path(forward).parent
         == tmp_path / "kernels" / f"controller.kernels.network-{source_hash('controller.kernels.network')}"
     )
     assert Path(stream_key).parent.name == f"controller.kernels.random-{source_hash('controller.kernels.random')}"
     assert is_put_back == "True"
+    assert [Path(path).parent.name for path in called_by_kernels_alone] == [
+        f"{module}-{source_hash(module)}" for module in ("controller.kernels.mpc", "envs.kernels.tick")
+    ]
+
+
+@pytest.mark.parametrize(("chosen", "level"), [(None, "1"), ("3", "3")])
+def test_the_compiler_optimises_little_unless_told_otherwise(chosen: str | None, level: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_OPT"} | (
+        {} if chosen is None else {"NUMBA_OPT": chosen}
+    )
+    code = (
+        "import controller.kernel_cache as k; from numba.core import config;"
+        "print(int(config.OPT), k.source_hash('controller.kernels.network'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=env)
+    found, kept_under = done.stdout.split()
+    assert found == level
+    is_another_level = chosen not in (None, os.environ.get("NUMBA_OPT"))
+    assert (kept_under != source_hash("controller.kernels.network")) == is_another_level
 
 
 def imported_files(path: Path) -> set[Path]:
