@@ -1,16 +1,15 @@
-"""A search over settings in batches: Optuna's TPE proposes, a judge rates world by world, what is hopeless is given up.
+"""A search over settings in batches: Optuna proposes, a judge rates world by world, what is hopeless is given up.
 
 Two ideas are needed to read it. A batch is proposed before any of it is judged, each proposal from a generator keyed by
 the seed and its number, and told in order; so the course of a search is a function of its plan and of the values alone,
 whoever computed them and in which order they came. And the file on disk holds finished trials only: a search that was
-stopped begins its last batch again, with the same proposals, and takes over what the file holds of it.
+stopped takes over what the file holds of its last batch, and proposes the rest of it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
 from controller.errors import RunError, UsageError
+from experiments.proposals import Proposals
 from experiments.search_plan import Judge, Judged, SearchPlan, Settings, StopRule
 from experiments.tuning import Range
 
@@ -37,7 +37,6 @@ FACTS, FAILURE = "worlds", "failure"
 
 _NAME = "tune"
 _FINGERPRINT = "fingerprint"
-_FEWEST_RANDOM = 10  # trials anywhere in the ranges before proposals follow a model; at least two per setting
 
 
 class _GiveUp(optuna.pruners.BasePruner):
@@ -73,7 +72,7 @@ class Search:
         if not plan.ranges:
             raise UsageError("policy: expected settings with ranges or flags to search, got none that is not fixed")
         self.plan = plan
-        self._space = {one.name: distribution(one) for one in plan.ranges}
+        self._proposals = Proposals(plan, {one.name: distribution(one) for one in plan.ranges})
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = _open(path)
         _require_same(path, self._file, fingerprint)
@@ -140,14 +139,10 @@ class Search:
         return optuna.pruners.NopPruner() if above is None else _GiveUp(above)
 
     def _run_batch(self, first: int, last: int, judge: Judge) -> None:
-        asked = [self._ask(number) for number in range(first, last)]
         begun, self._begun = self._begun[: last - first], self._begun[last - first :]
-        for trial, held in zip(asked, begun, strict=False):
-            if trial.params != held.params:
-                raise RunError(
-                    f"trial {trial.number}: expected the recorded proposal {held.params}, got {trial.params}; was it "
-                    "recorded with another version of Optuna or NumPy? Begin in another folder"
-                )
+        params: list[dict[str, Any] | None] = [held.params for held in begun]
+        params += [None] * (last - first - len(begun))
+        asked = [self._proposals.ask(self._study, first + index, known) for index, known in enumerate(params)]
         results = self._judged(asked[len(begun) :], judge, is_first=first == 0)
         for trial, held in zip(asked, begun, strict=False):
             for step, partial in held.intermediate_values.items():
@@ -160,21 +155,6 @@ class Search:
         self._file.add_trials(self.trials[first + len(begun) : last])
         if len(self._file.get_trials(deepcopy=False)) != last + len(self._begun):
             raise RunError("the folder of this search: expected one command at a time, got trials of another")
-
-    def _ask(self, number: int) -> optuna.Trial:
-        key = int(np.random.SeedSequence([self.plan.seed, number]).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=key,
-                n_startup_trials=max(_FEWEST_RANDOM, 2 * len(self._space)),
-                multivariate=True,  # settings work together: headroom and quantile, say
-                constant_liar=True,  # so that a batch does not propose one place many times
-            )
-            if number < len(self.plan.starts):
-                start = self.plan.starts[number]
-                self._study.enqueue_trial({one.name: _within(one, start[one.name]) for one in self.plan.ranges})
-            return self._study.ask(self._space)
 
     def _judged(
         self, trials: Sequence[optuna.Trial], judge: Judge, *, is_first: bool
@@ -223,13 +203,6 @@ def distribution(one: Range) -> BaseDistribution:
     if one.is_integer:
         return IntDistribution(round(one.low), round(one.high), log=one.is_log)
     return FloatDistribution(one.low, one.high, log=one.is_log)
-
-
-def _within(one: Range, value: Any) -> float | int | bool:
-    if one.is_flag:
-        return bool(value)
-    inside = min(max(value, one.low), one.high)
-    return round(inside) if one.is_integer else float(inside)
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:

@@ -46,7 +46,7 @@ class StudyConfig(StrictModel):
     objective: ObjectiveConfig = ObjectiveConfig()
     seed: int = Field(default=0, ge=0, description="of the proposals")
     batch: int = Field(
-        default=8, ge=1, le=1024, description="trials proposed together; more workers than this would idle"
+        default=2, ge=1, le=1024, description="trials proposed together, the fewer the better; more workers would idle"
     )
     give_up_above: float | None = Field(
         default=0.2, ge=0, description="a trial is given up where it is this share worse than the best on its worlds"

@@ -66,10 +66,10 @@ _TRIALS = 300
 @click.option(
     "--batch",
     type=int,
-    default=8,
+    default=2,
     show_default=True,
     metavar="N",
-    help="Trials proposed together; changes the course, as workers do not.",
+    help="Trials proposed together: more keep more workers busy, and know less of each other.",
 )
 @click.option("--name", metavar="NAME", help="Of the result.  [default: the kind]")
 @click.option("--out", metavar="DIR", help="Folder of the study.  [default: runs/tune/SCENARIO/NAME]")
