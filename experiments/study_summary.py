@@ -115,7 +115,7 @@ def summary(result: StudyResult, *, importances: bool = True) -> dict[str, JsonV
         "importances": _importances(result) if importances else None,
         "search": {"seed": config.seed, "batch": config.batch, "give_up_above": config.give_up_above},
         "solver": _solver(result),
-        "cpu_seconds": round(_seconds(result), 1),
+        "cpu_seconds": round(_seconds(result), 3),
         "kernels": kernels_hash(),
         "versions": {**versions()},
         **commit_of_code(),
