@@ -18,15 +18,15 @@ from controller.policies.forms import FormPolicy
 from controller.ports import Policy
 from experiments.actors import actor_of
 from experiments.base_rule import BaseRule
+from experiments.selection import Aim
 from experiments.train_config import TrainConfig
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
-def rival_policy(setting: Setting, config: TrainConfig, base: BaseRule, tensors: Tensors, dial: float) -> Policy:
+def rival_policy(setting: Setting, config: TrainConfig, base: BaseRule, tensors: Tensors, aim: Aim) -> Policy:
     """The rule under a network of a form that no policy file holds."""
-    settings = base.settings.model_copy(update={"miss_multiplier": dial * base.settings.miss_multiplier})
-    return FormPolicy(setting, settings, base.forecast, config.action, actor_of(config, tensors))
+    return FormPolicy(setting, aim.of(base.settings), base.forecast, config.action, actor_of(config, tensors))
 
 
 def note_rival(

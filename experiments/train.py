@@ -29,6 +29,7 @@ from experiments.judging import Judge
 from experiments.objective import Score
 from experiments.rival_forms import note_rival, rival_policy
 from experiments.run_config import RunConfig
+from experiments.selection import AS_IS, Aim
 
 Tensors = Mapping[str, NDArray[np.float32]]
 BEST = "policy.provisor"
@@ -172,10 +173,10 @@ def _train_one(
     judge = Judge(held_out, validation.windows, validation.window_s, validation.seed, config.objective)
     rule = judge.score(lambda setting: MpcPolicy(setting, base.settings, base.forecast))
 
-    def validate(tensors: Tensors, dial: float) -> Score:
+    def validate(tensors: Tensors, aim: Aim) -> Score:
         if not config.is_exported:
-            return judge.score(lambda setting: rival_policy(setting, config, base, tensors, dial))
-        content = new_content(run, worlds[0], base, tensors, seed=seed, dial=dial)
+            return judge.score(lambda setting: rival_policy(setting, config, base, tensors, aim))
+        content = new_content(run, worlds[0], base, tensors, seed=seed, aim=aim)
         return judge.score(lambda setting: LearnedPolicy(setting, content))
 
     if progress is not None:
@@ -230,7 +231,7 @@ def _train_one(
         selection.best_tensors,
         seed=seed,
         steps=selection.best_steps,
-        dial=selection.best_dial,
+        aim=selection.best_aim,
         metrics=metrics,
     )
     path = out / f"policy-seed-{seed}.provisor"
@@ -257,7 +258,7 @@ def new_content(
     *,
     seed: int,
     steps: int = 0,
-    dial: float = 1.0,
+    aim: Aim = AS_IS,
     metrics: Mapping[str, Any] | None = None,
 ) -> PolicyContent:
     """Network, forecaster and rule settings as a policy file holds them."""
@@ -269,7 +270,7 @@ def new_content(
     return content_of(
         world.setting,
         tensors,
-        settings=base.settings.model_copy(update={"miss_multiplier": dial * base.settings.miss_multiplier}),
+        settings=aim.of(base.settings),
         forecast=base.forecast,
         hidden=run.train.hidden,
         catalog=run.train.catalog,

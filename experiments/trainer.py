@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from experiments import checkpoint
 from experiments.objective import Score
 from experiments.ppo import FromRule, KnobPpo
-from experiments.selection import Progress, Selection, Tensors, Validate, offer_validated
+from experiments.selection import Aim, Progress, Selection, Tensors, Validate, offer_validated
 from experiments.train_config import TrainConfig
 
 
@@ -65,7 +65,7 @@ def train_seed(
         selection = Selection.of(held["selection"])
     else:
         nothing = {name: np.zeros_like(array) for name, array in model.tensors().items()}
-        first = validate(nothing, 1.0)
+        first = validate(nothing, Aim())
         selection = Selection(first if rule is None else rule, first, 0, nothing)
         if start is not None:
             model.put_tensors(start)
@@ -118,7 +118,7 @@ def _validate(
     if model.rollouts_done <= config.ppo.burn_in_rollouts:
         return  # the actor has not moved
     score = offer_validated(selection, int(model.num_timesteps), model.tensors(), validate, config, progress)
-    for name, value in (("value", score.value), ("cost_usd", score.cost_usd), ("dial", selection.dial)):
+    for name, value in (("value", score.value), ("cost_usd", score.cost_usd), *vars(selection.aim).items()):
         model.logger.record(f"validation/{name}", value)
     model.logger.record("validation/gain", 1.0 - score.value / selection.rule.value)
     model.logger.dump(model.num_timesteps)
