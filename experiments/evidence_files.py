@@ -50,7 +50,9 @@ HELD_OUT_BASE, HELD_OUT_SEED, HELD_OUT_INDEX = "suite-cpu", 1995, 0
 
 HELD_OUT_TRIALS = 1000
 _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on together
-_NUM_TRIALS = {RULE: "--until-gain 0.005", TOLD: "--until-gain 0.005"} | dict.fromkeys(SOLVED, "--trials 50")
+_UNTIL_GAIN, _GAIN_TRIALS = 0.005, 500
+_UNTIL_CONVERGED = (RULE, TOLD)
+_TRIALS, _TRIALS_SOLVED = 300, 50
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,7 @@ class Artefacts:
         path = self.settings(name, scenario)
         try:
             why = next(_settings_faults(path, CLAIRVOYANT if name == TOLD else name), None)
-            if why is None and Path(scenario).stem == HELD_OUT_NAME:
-                trials = int(_summary(path)["trials"]["total"])
-                if trials < HELD_OUT_TRIALS:
-                    why = mismatch("trials", f"at least {HELD_OUT_TRIALS}", trials)
+            why = why or _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
@@ -166,7 +165,7 @@ class Artefacts:
             days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
             held_out = self._shown(self.held_out_scenario())
             return f"provisor tune {held_out} {days} --policy {policy} --trials {HELD_OUT_TRIALS} --commit-to {folder}"
-        effort = _NUM_TRIALS.get(name, "--trials 300")
+        effort = f"--until-gain {_UNTIL_GAIN}" if name in _UNTIL_CONVERGED else f"--trials {_least_trials(name)}"
         return f"provisor tune {scenario} --suite --policy {policy} {effort} --commit-to {folder}"
 
     def training_command(self, learner: str) -> str:
@@ -243,6 +242,22 @@ def _settings_faults(path: Path, kind: str) -> Iterator[str]:
         trace, day = world.get("suite_trace"), int(world["day"])
         if trace is not None and split_of_day(trace, day) == "test":
             yield f"tuned on day {day} of {trace}, which is a test day"
+
+
+def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str | None:
+    """Why a rule was tuned less than it must be: an untuned rival is a lie."""
+    total, last = int(summary["trials"]["total"]), summary["value"]["gain_of_last"]
+    if is_held_out or name not in _UNTIL_CONVERGED:
+        least = HELD_OUT_TRIALS if is_held_out else _least_trials(name)
+        return mismatch("trials", f"at least {least}", total) if total < least else None
+    if int(last["trials"]) >= _GAIN_TRIALS and float(last["gain"]) < _UNTIL_GAIN:
+        return None
+    wanted = f"less than {_UNTIL_GAIN:.1%} gained by the last {_GAIN_TRIALS}"
+    return mismatch("trials", wanted, f"{float(last['gain']):.1%} by the last {last['trials']} of {total}")
+
+
+def _least_trials(name: str) -> int:
+    return _TRIALS_SOLVED if name in SOLVED else _TRIALS
 
 
 def _training_faults(content: PolicyContent, learner: str) -> Iterator[str]:

@@ -63,19 +63,30 @@ class Search:
         plan: What is searched.
         path: The file; one that exists is continued.
         fingerprint: What must be equal for trials to be comparable, as JSON values.
+        unless_repeated: Names of the fingerprint that may differ, if trials come to the same when they are repeated.
+
+    Attributes:
+        differs: Whether one of these does. Whoever has repeated trials calls `renew`.
 
     Raises:
         UsageError: There is nothing to search, or the file holds the search of another fingerprint.
     """
 
-    def __init__(self, plan: SearchPlan, path: Path, fingerprint: dict[str, JsonValue]) -> None:
+    def __init__(
+        self,
+        plan: SearchPlan,
+        path: Path,
+        fingerprint: dict[str, JsonValue],
+        unless_repeated: Sequence[str] = (),
+    ) -> None:
         if not plan.ranges:
             raise UsageError("policy: expected settings with ranges or flags to search, got none that is not fixed")
         self.plan = plan
         self._proposals = Proposals(plan, {one.name: distribution(one) for one in plan.ranges})
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = _open(path)
-        _require_same(path, self._file, fingerprint)
+        self._fingerprint: dict[str, JsonValue] = json.loads(json.dumps(fingerprint))
+        self.differs = _require_same(path, self._file, self._fingerprint, unless_repeated)
         held = self._file.get_trials(deepcopy=False)
         whole = self._boundary(len(held))
         # Proposals come from a study in memory, so that one cut short by a kill leaves nothing behind.
@@ -106,6 +117,11 @@ class Search:
         """Complete settings of a trial."""
         starts = self.plan.starts
         return starts[0] if number == 0 else {**starts[0], **params}
+
+    def renew(self) -> None:
+        """Trials were repeated and came to the same: from now on they count as those of this fingerprint."""
+        self._file.set_user_attr(_FINGERPRINT, self._fingerprint)
+        self.differs = False
 
     def run(self, judge: Judge, stop: StopRule, told: Callable[[], None] | None = None) -> str:
         """Searches until a rule says that it is enough.
@@ -221,18 +237,24 @@ def _open(path: Path) -> optuna.Study:
     return optuna.create_study(storage=storage, study_name=_NAME, direction="minimize", load_if_exists=True)
 
 
-def _require_same(path: Path, study: optuna.Study, fingerprint: dict[str, JsonValue]) -> None:
-    fingerprint = json.loads(json.dumps(fingerprint))
+def _require_same(
+    path: Path, study: optuna.Study, fingerprint: dict[str, JsonValue], unless_repeated: Sequence[str]
+) -> bool:
+    """Notes the fingerprint, or compares it with what is noted; says whether what may differ does."""
     held = study.user_attrs.get(_FINGERPRINT)
     if held is None:
         study.set_user_attr(_FINGERPRINT, fingerprint)
-    elif held != fingerprint:
-        here, there = _flat(fingerprint), _flat(held)
+        return False
+    here, there = (
+        _flat({name: one for name, one in of.items() if name not in unless_repeated}) for of in (fingerprint, held)
+    )
+    if here != there:
         name = next(name for name in sorted({*here, *there}) if here.get(name) != there.get(name))
         raise UsageError(
             f"{path}: expected the search of this command, got one with {name} = {there.get(name)} "
             f"(here {here.get(name)}); begin in another folder, or repeat the first command"
         )
+    return bool(held != fingerprint)
 
 
 def _flat(value: JsonValue, path: str = "") -> dict[str, JsonValue]:

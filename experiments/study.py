@@ -7,8 +7,9 @@ is the mean over worlds. Promises are judged per world, so that a day which brea
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -22,6 +23,9 @@ from experiments.study_config import StudyConfig
 from experiments.study_summary import StudyResult, kernels_hash, write_study
 from experiments.worker import Workers
 from experiments.world_ref import fingerprint, world_of
+
+if TYPE_CHECKING:
+    from experiments.search import Search
 
 STUDY_LOG = "study.log"
 
@@ -72,10 +76,14 @@ def run_study(
         "worlds": {**worlds},
         "kernels": kernels_hash(),
     }
-    search = Search(plan, folder / STUDY_LOG, resolved)
+    search = Search(plan, folder / STUDY_LOG, resolved, unless_repeated=("kernels",))
     write_run_header(folder, {**resolved, "stop": stop.model_dump(mode="json")}, [config.seed])
     judge = WorldJudge(config, workers, progress)
     references = judge.references()
+    if search.differs:
+        if search.trials:
+            _repeat(search, judge, folder / STUDY_LOG)
+        search.renew()
     progress.started(stop, plan.worlds, len(search.trials))
 
     def told() -> None:
@@ -86,6 +94,30 @@ def run_study(
     result = StudyResult(config, search, references, search.run(judge, stop, told))
     write_study(result, folder)
     return result
+
+
+def _repeat(search: Search, judge: WorldJudge, path: Path) -> None:
+    """Runs the start and the best again, under other code than they were run under.
+
+    Raises:
+        UsageError: They come to something else.
+    """
+    from experiments.search import FACTS
+
+    for trial in {one.number: one for one in (search.trials[0], search.best)}.values():
+        settings = search.settings(trial.number, trial.params)
+        found = judge([(settings, world) for world in range(search.plan.worlds)])
+        for world, (judged, held) in enumerate(zip(found, trial.user_attrs[FACTS], strict=True)):
+            here, there = (_without_seconds(facts) for facts in (judged.facts, held))
+            if here != there:
+                raise UsageError(
+                    f"{path}: trial {trial.number} was judged by other code, which world {world} shows: expected "
+                    f"{there}, got {here or judged.failure}; begin in another folder"
+                )
+
+
+def _without_seconds(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in facts.items() if name != "seconds"}
 
 
 class WorldJudge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import math
 import pkgutil
 import warnings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from experiments.search import Search
 
 SETTINGS, SUMMARY = "settings.yaml", "study.json"
+_TRIALS = ".log.xz"
 GAIN_TRIALS = 500
 """Trials over which a summary says how much was still gained; fewer do not show that a search has converged."""
 
@@ -70,6 +72,37 @@ def commit_study(result: StudyResult, folder: Path) -> list[Path]:
     """Writes the same two files as `NAME.yaml` and `NAME.json`, to be kept with the code."""
     name = result.config.name
     return _written(result, folder / f"{name}.yaml", folder / f"{name}.json", True)
+
+
+def keep_trials(log: Path, folder: Path, name: str) -> Path:
+    """Packs a study's trials as `NAME.log.xz`, from which it can go on elsewhere; returns that file.
+
+    Args:
+        log: The study's own file.
+        folder: Where the study is kept with the code.
+        name: Of the study.
+    """
+    path = folder / f"{name}{_TRIALS}"
+    path.write_bytes(lzma.compress(log.read_bytes(), preset=9))
+    return path
+
+
+def take_up_trials(log: Path, folder: Path, name: str) -> bool:
+    """Unpacks what `keep_trials` wrote, unless the study's own file is there; says whether it did.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    path = folder / f"{name}{_TRIALS}"
+    if log.exists() or not path.exists():
+        return False
+    try:
+        text = lzma.decompress(path.read_bytes())
+    except (lzma.LZMAError, EOFError) as error:
+        raise ConfigError(f"{path}: expected a study's packed trials, got: {error}") from error
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(text)
+    return True
 
 
 def edges(result: StudyResult) -> list[dict[str, JsonValue]]:

@@ -74,6 +74,11 @@ _TRIALS = 300
 @click.option("--name", metavar="NAME", help="Of the result.  [default: the kind]")
 @click.option("--out", metavar="DIR", help="Folder of the study.  [default: runs/tune/SCENARIO/NAME]")
 @click.option("--commit-to", metavar="DIR", help="At the end, also write NAME.yaml and NAME.json here.")
+@click.option(
+    "--keep-trials",
+    is_flag=True,
+    help="With --commit-to, at the end or when stopped: also NAME.log.xz there, from which the same command goes on.",
+)
 @click.option("--resume", is_flag=True, help="Refuse to begin anew; a study in the folder is continued in any case.")
 def tune(
     scenarios: tuple[str, ...],
@@ -93,6 +98,7 @@ def tune(
     name: str | None,
     out: str | None,
     commit_to: str | None,
+    keep_trials: bool,
     resume: bool,
 ) -> int:
     """Search the settings of a policy on whole days of all scenarios, traces and days together.
@@ -115,7 +121,8 @@ def tune(
     from experiments.study import STUDY_LOG, run_study
     from experiments.study_config import study_config
     from experiments.study_progress import RichStudyProgress
-    from experiments.study_summary import SETTINGS, SUMMARY, commit_study, edges
+    from experiments.study_summary import SETTINGS, SUMMARY, commit_study, edges, take_up_trials
+    from experiments.study_summary import keep_trials as keep
     from experiments.suite import TRACES
     from experiments.world_ref import named_days
 
@@ -131,17 +138,25 @@ def tune(
         batch=batch,
     )
     folder = Path(out) if out else Path("runs/tune") / "+".join(Path(one).stem for one in scenarios) / config.name
+    if keep_trials and not commit_to:
+        raise UsageError("--keep-trials: expected --commit-to beside it, got none")
+    if commit_to and take_up_trials(folder / STUDY_LOG, Path(commit_to), config.name):
+        click.echo(f"goes on from the trials in {commit_to}", err=True)
     if resume and not (folder / STUDY_LOG).exists():
         raise UsageError(f"--resume: expected a study in {folder}, got none")
     try:
         with open_workers(workers, address) as pool, RichStudyProgress() as progress:
             result = run_study(config, stop, folder, pool, progress)
     except KeyboardInterrupt:
+        if commit_to and keep_trials and (folder / STUDY_LOG).exists():
+            click.echo(str(keep(folder / STUDY_LOG, Path(commit_to), config.name)), err=True)
         click.echo(f"stopped; the same command continues ({folder})", err=True)
         raise
     paths = [folder / SETTINGS, folder / SUMMARY]
     if commit_to:
         paths += commit_study(result, Path(commit_to))
+        if keep_trials:
+            paths.append(keep(folder / STUDY_LOG, Path(commit_to), config.name))
     course = result.search.course
     click.echo(
         f"{len(course)} trials: best {course[-1]:.4f}, {1 - course[-1] / course[0]:.2%} better than the start "

@@ -71,12 +71,33 @@ def test_settings_of_another_kind_broken_or_without_study_are_refused(artefacts:
     assert "no summary of its study" in found.why
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "summary", "message"),
+    [
+        ("paragon", "paragon", {"trials": {"total": 299}}, "trials: expected at least 300, got 299"),
+        ("infadapter", "infadapter", {"trials": {"total": 49}}, "trials: expected at least 50, got 49"),
+        (
+            RULE,
+            RULE,
+            {"value": {"gain_of_last": {"trials": 500, "gain": 0.021}}},
+            "trials: expected less than 0.5% gained by the last 500, got '2.1% by the last 500 of 700'",
+        ),
+        (TOLD, CLAIRVOYANT, {"value": {"gain_of_last": {"trials": 499, "gain": 0.0}}}, "0.0% by the last 499 of 700"),
+    ],
+)
+def test_a_rival_that_was_tuned_too_little_is_refused(artefacts, name, kind, summary, message) -> None:
+    put_settings(artefacts, name, kind, given={}, **summary)
+    found = artefacts.settings_problem(name, "suite-cpu")
+    assert found is not None
+    assert message in found.why
+
+
 def test_the_rule_of_the_held_out_catalog_needs_its_trials(artefacts: Artefacts) -> None:
     scenario = str(artefacts.held_out_scenario())
     put_settings(artefacts, RULE, RULE, scenario)
     found = artefacts.settings_problem(RULE, scenario)
     assert found is not None
-    assert "trials: expected at least 1000, got 300" in found.why
+    assert "trials: expected at least 1000, got 700" in found.why
     assert "--trace nasa" in found.command
     put_settings(artefacts, RULE, RULE, scenario, trials={"total": 1000})
     assert artefacts.settings_problem(RULE, scenario) is None

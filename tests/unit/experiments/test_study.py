@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from experiments.day_outcome import DayJob, DayOutcome, run_day
 from experiments.fanout import open_workers
 from experiments.objective import Outcome
 from experiments.search_plan import StopRule
-from experiments.study import StudyProgress, WorldJudge, run_study
+from experiments.study import STUDY_LOG, StudyProgress, WorldJudge, run_study
 from experiments.study_config import study_config
-from experiments.study_summary import SETTINGS, SUMMARY, commit_study
+from experiments.study_summary import SETTINGS, SUMMARY, commit_study, keep_trials, take_up_trials
 from experiments.world_ref import WorldRef, named_days, world_of
 
 DAYS = named_days(["tiny"], days=(2, 3))
@@ -25,7 +26,7 @@ FLEET = "tests.tuned_policy:Fleet"
 
 
 class PricedWorkers:
-    """Stand-in for days: every machine costs 2 USD, and with fewer than five 8 % of the strict requests are missed."""
+    """Stand-in for days: every machine costs 2 USD, and with fewer than five 30 % of the strict requests are missed."""
 
     count = 1
 
@@ -263,3 +264,50 @@ def test_command_tunes_on_short_traces_and_keeps_what_it_found(
     before = Path("kept/mine.json").read_text()
     assert main([*words, "--resume"]) == 0
     assert Path("kept/mine.json").read_text() == before
+
+
+def test_stopped_study_goes_on_elsewhere_from_its_packed_trials(tmp_path: Path) -> None:
+    config = study_config(FLEET, DAYS, seed=1)
+    whole = run_study(config, StopRule(trials=30), tmp_path / "whole", PricedWorkers())
+    run_study(config, StopRule(trials=12), tmp_path / "begun", PricedWorkers())
+    kept = keep_trials(tmp_path / "begun" / STUDY_LOG, tmp_path, "Fleet")
+    elsewhere = tmp_path / "elsewhere" / STUDY_LOG
+    assert take_up_trials(elsewhere, tmp_path, "Fleet")
+    workers = PricedWorkers()
+    result = run_study(config, StopRule(trials=30), elsewhere.parent, workers)
+    assert [(one.params, one.value) for one in result.search.trials] == [
+        (one.params, one.value) for one in whole.search.trials
+    ]
+    assert not take_up_trials(elsewhere, tmp_path, "Fleet")  # what is there is not overwritten
+    kept.write_bytes(kept.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"Fleet.log.xz: expected a study's packed trials"):
+        take_up_trials(tmp_path / "third" / STUDY_LOG, tmp_path, "Fleet")
+
+
+def test_study_goes_on_under_other_kernels_where_its_trials_come_to_the_same(tmp_path: Path, monkeypatch) -> None:
+    config = study_config(FLEET, DAYS, seed=1)
+    run_study(config, StopRule(trials=12), tmp_path, PricedWorkers())
+    monkeypatch.setattr("experiments.study.kernels_hash", lambda: "of other sources")
+    workers = PricedWorkers()
+    assert len(run_study(config, StopRule(trials=14), tmp_path, workers).search.trials) == 14
+    repeated = {(job.settings["machines"], job.world.day) for job in workers.jobs}
+    assert {(3, 2), (3, 3), (5, 2), (5, 3)} <= repeated  # the start and the best
+    workers = PricedWorkers()
+    run_study(config, StopRule(trials=14), tmp_path, workers)
+    assert {job.settings["machines"] for job in workers.jobs} == {3}  # only what the start costs: they are known now
+
+
+def test_study_of_kernels_that_give_other_costs_is_refused(tmp_path: Path, monkeypatch) -> None:
+    class DearerWorkers(PricedWorkers):
+        def run(self, function, items):
+            for index, day in super().run(function, items):
+                cost = None if day.outcome is None else replace(day.outcome, cost_usd=1.001 * day.outcome.cost_usd)
+                yield index, replace(day, outcome=cost)
+
+    config = study_config(FLEET, DAYS, seed=1)
+    run_study(config, StopRule(trials=12), tmp_path, PricedWorkers())
+    monkeypatch.setattr("experiments.study.kernels_hash", lambda: "of other sources")
+    with pytest.raises(UsageError, match=r"study.log: trial 0 was judged by other code, which world 0 shows"):
+        run_study(config, StopRule(trials=14), tmp_path, DearerWorkers())
+    with pytest.raises(UsageError, match="trial 0 was judged by other code"):  # and is not taken for renewed
+        run_study(config, StopRule(trials=14), tmp_path, DearerWorkers())
