@@ -20,6 +20,7 @@ from experiments.tuning import Range
 
 _FEWEST_RANDOM = 10  # trials anywhere in the ranges before proposals follow what is known; at least two per setting
 _RANDOM_PER_SETTING, _TPE_PER_SETTING = 2, 4
+_MOST_BEST, _MOST_OTHERS = 200, 150  # trials that the process is fitted to: its time grows with their cube
 _CEILING = 0.15  # share above the best from where on it does not matter how bad it was, unless half are as bad
 
 
@@ -81,22 +82,31 @@ class Proposals:
             return dict(model.ask(self._space).params)
 
     def _known(self, finished: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials as the model learns from them: what is far above the best, was given up or failed, is just bad."""
+        """Trials as the model learns from them: what is far above the best, was given up or failed, is just bad.
+
+        Of many the best, and some of the others, which say where not to go.
+        """
         complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-        best = min(complete, key=lambda trial: float(trial.value or 0.0))
-        assert best.value is not None
+        lowest = min(complete, key=lambda trial: float(trial.value or 0.0))
+        assert lowest.value is not None
         half = float(np.median([trial.value for trial in complete]))
-        ceiling = max(best.value + _CEILING * abs(best.value), half)
-        known = []
+        ceiling = max(lowest.value + _CEILING * abs(lowest.value), half)
+        values = []
         for trial in finished:
             value = trial.value
             if trial.state == TrialState.PRUNED and trial.last_step is not None:
                 # As far above the best as it was when it was given up.
                 step = trial.last_step
-                value = best.value + trial.intermediate_values[step] - best.intermediate_values[step]
-            value = ceiling if value is None else min(value, ceiling)
-            known.append(optuna.create_trial(params=trial.params, distributions=self._space, value=value))
-        return known
+                value = lowest.value + trial.intermediate_values[step] - lowest.intermediate_values[step]
+            values.append(ceiling if value is None else min(value, ceiling))
+        order = np.argsort(values, kind="stable")
+        best, others = order[:_MOST_BEST], order[_MOST_BEST:]
+        if len(others) > _MOST_OTHERS:
+            others = np.random.default_rng(self._key(len(finished))).choice(others, _MOST_OTHERS, replace=False)
+        return [
+            optuna.create_trial(params=finished[index].params, distributions=self._space, value=values[index])
+            for index in sorted([*best.tolist(), *others.tolist()])
+        ]
 
     def _key(self, number: int) -> int:
         return int(np.random.SeedSequence([self._plan.seed, number]).generate_state(1)[0])
