@@ -1,7 +1,8 @@
 """What a search tries next: Optuna's TPE while little is known, then its Gaussian process over all that is known.
 
 TPE finds the good region of a dozen settings, and then scatters around it; the process follows the valley. On the
-suite's `mpc` 200 trials of both end lower than 1,500 of TPE alone.
+suite's `mpc` 200 trials of both end lower than 1,500 of TPE alone. Once little is gained any more the process looks
+where nobody has been, so every other proposal comes from a box around the best, of one of four sizes in turn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.search_plan import SearchPlan
@@ -21,6 +22,7 @@ from experiments.tuning import Range
 _FEWEST_RANDOM = 10  # trials anywhere in the ranges before proposals follow what is known; at least two per setting
 _RANDOM_PER_SETTING, _TPE_PER_SETTING = 2, 4
 _MOST_BEST, _MOST_OTHERS = 200, 150  # trials that the process is fitted to: its time grows with their cube
+_BOXES = (0.4, 0.2, 0.1, 0.05)  # sides, as shares of the ranges
 _CEILING = 0.15  # share above the best from where on it does not matter how bad it was, unless half are as bad
 
 
@@ -36,7 +38,6 @@ class Proposals:
         self._plan, self._space = plan, dict(space)
         self._num_random = max(_FEWEST_RANDOM, _RANDOM_PER_SETTING * len(self._space))
         self._from_process = self._num_random + _TPE_PER_SETTING * len(self._space)
-        self._model: tuple[int, optuna.Study] | None = None  # with the first trial of the batch that it is for
 
     def ask(self, study: optuna.Study, number: int, params: Mapping[str, object] | None = None) -> optuna.Trial:
         """Begins a trial of a study.
@@ -66,30 +67,46 @@ class Proposals:
     def _from_model(self, study: optuna.Study, number: int) -> dict[str, object]:
         trials = study.get_trials(deepcopy=False)
         finished = [trial for trial in trials if trial.state.is_finished()]
-        if self._model is None or self._model[0] != len(finished):
-            model = optuna.create_study(direction="minimize")
-            model.add_trials(self._known(finished))
-            self._model = (len(finished), model)
-        model = self._model[1]
-        model.sampler = optuna.samplers.GPSampler(
-            seed=self._key(number), deterministic_objective=True, n_startup_trials=1
+        space = self._space
+        if number % 2:
+            space = self._box(_lowest(finished), _BOXES[number // 2 % len(_BOXES)])
+        model = optuna.create_study(
+            direction="minimize",
+            sampler=optuna.samplers.GPSampler(seed=self._key(number), deterministic_objective=True, n_startup_trials=1),
         )
-        # A batch that was begun by an earlier run: what it proposed then stands beside what is proposed now.
-        for trial in trials[len(finished) + _num_running(model) :]:
-            model.enqueue_trial(trial.params)
-            model.ask(self._space)
+        known = [trial for trial in finished if _is_within(space, trial)]
+        model.add_trials(self._known(known, space))
+        # The batch so far is as good as known.
+        for trial in trials[len(finished) :]:
+            if _is_within(space, trial):
+                model.enqueue_trial(trial.params)
+                model.ask(space)
         with _one_thread():
-            return dict(model.ask(self._space).params)
+            return dict(model.ask(space).params)
 
-    def _known(self, finished: list[FrozenTrial]) -> list[FrozenTrial]:
+    def _box(self, centre: FrozenTrial, side: float) -> dict[str, BaseDistribution]:
+        """The ranges around a trial; flags may be either, whole numbers at least one less or more."""
+        space = dict(self._space)
+        for one in self._plan.ranges:
+            if one.is_flag:
+                continue
+            at = centre.params[one.name]
+            low, high = (one.value(one.unit(at) + way * side / 2.0) for way in (-1.0, 1.0))
+            if one.is_integer:
+                low, high = min(low, max(at - 1, round(one.low))), max(high, min(at + 1, round(one.high)))
+                space[one.name] = IntDistribution(int(low), int(high), log=one.is_log)
+            else:
+                space[one.name] = FloatDistribution(min(low, at), max(high, at), log=one.is_log)
+        return space
+
+    def _known(self, finished: list[FrozenTrial], space: dict[str, BaseDistribution]) -> list[FrozenTrial]:
         """Trials as the model learns from them: what is far above the best, was given up or failed, is just bad.
 
         Of many the best, and some of the others, which say where not to go.
         """
-        complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-        lowest = min(complete, key=lambda trial: float(trial.value or 0.0))
+        lowest = _lowest(finished)
         assert lowest.value is not None
-        half = float(np.median([trial.value for trial in complete]))
+        half = float(np.median([trial.value for trial in finished if trial.state == TrialState.COMPLETE]))
         ceiling = max(lowest.value + _CEILING * abs(lowest.value), half)
         values = []
         for trial in finished:
@@ -104,7 +121,7 @@ class Proposals:
         if len(others) > _MOST_OTHERS:
             others = np.random.default_rng(self._key(len(finished))).choice(others, _MOST_OTHERS, replace=False)
         return [
-            optuna.create_trial(params=finished[index].params, distributions=self._space, value=values[index])
+            optuna.create_trial(params=finished[index].params, distributions=space, value=values[index])
             for index in sorted([*best.tolist(), *others.tolist()])
         ]
 
@@ -119,8 +136,17 @@ def _within(one: Range, value: object) -> float | int | bool:
     return round(inside) if one.is_integer else inside
 
 
-def _num_running(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+def _lowest(finished: list[FrozenTrial]) -> FrozenTrial:
+    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+    return min(complete, key=lambda trial: float(trial.value or 0.0))
+
+
+def _is_within(space: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
+    return all(
+        one.low <= trial.params[name] <= one.high
+        for name, one in space.items()
+        if isinstance(one, FloatDistribution | IntDistribution)
+    )
 
 
 @contextmanager
