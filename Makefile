@@ -28,8 +28,8 @@ demo: $(STAMP) ## learn, evaluate on unseen days, serve live; says where the rep
 
 .PHONY: test
 test: $(STAMP) ## all tests but the benchmarks
-	$(BIN)/python -X faulthandler -m pytest $(TWO_AT_ONCE) -m "not (learning or live or bench)" $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/python -X faulthandler -m pytest -m "learning or live" $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/python -X faulthandler -m pytest $(TWO_AT_ONCE) -m "not (live or bench)" $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/python -X faulthandler -m pytest -m live $(PYTEST_ARGS) $(OR_NONE)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## unit and property tests only

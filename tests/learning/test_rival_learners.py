@@ -14,7 +14,7 @@ from experiments.actors import actor_of
 from experiments.train_config import PpoConfig, TrainConfig
 from experiments.trainer import learner
 
-pytestmark = [pytest.mark.learning, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.learning, pytest.mark.timeout(900)]
 
 OPTIONS, NUM_ENVS = 5, 32
 PPO = PpoConfig(
