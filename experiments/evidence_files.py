@@ -100,17 +100,19 @@ class Artefacts:
         pattern = self.policies(learner)
         return sorted(pattern.parent.glob(pattern.name), key=lambda path: (len(path.name), path.name))
 
-    def settings_problem(self, name: str, scenario: str) -> Problem | None:
+    def settings_problem(self, name: str, scenario: str, *, is_rival: bool = True) -> Problem | None:
         """What is wrong with tuned settings; None: nothing.
 
         Args:
             name: Kind, or `TOLD` for the rule that is told what comes.
             scenario: Name, or path of the held-out scenario.
+            is_rival: They must have been searched for as long as the protocol says.
         """
         path = self.settings(name, scenario)
         try:
             why = next(_settings_faults(path, CLAIRVOYANT if name == TOLD else name), None)
-            why = why or _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
+            if is_rival:
+                why = why or _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
