@@ -22,8 +22,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-# At numba's own level of 3 kernels take 1.4 times as long to compile and run no faster (`make bench`). numba reads the
-# variable whenever it compiles; one that is set already is left as it is.
+# At numba's own level of 3 kernels take longer to compile and whole days are no faster. numba reads the variable
+# whenever it compiles; one that is set already is left as it is.
 _OPT = os.environ.setdefault("NUMBA_OPT", "1")
 
 PACKAGES = ("controller", "envs")
