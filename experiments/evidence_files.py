@@ -19,6 +19,7 @@ from controller.policies.policy_file import PolicyContent, load_policy_file
 from controller.policies.registry import read_spec, settings_model
 from controller.scenario import DayRange, Scenario, load_scenario
 from experiments.clairvoyant import CLAIRVOYANT
+from experiments.study_summary import GAIN_TRIALS
 from experiments.suite import HELD_OUT, split_of_day, suite_trace
 from experiments.variation import vary
 from experiments.world_ref import ALL_TRACES
@@ -50,7 +51,7 @@ HELD_OUT_BASE, HELD_OUT_SEED, HELD_OUT_INDEX = "suite-cpu", 1995, 0
 
 HELD_OUT_TRIALS = 1000
 _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on together
-_UNTIL_GAIN, _GAIN_TRIALS = 0.005, 500
+_UNTIL_GAIN = 0.005
 _UNTIL_CONVERGED = (RULE, TOLD)
 _TRIALS, _TRIALS_SOLVED = 300, 50
 
@@ -252,9 +253,9 @@ def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str 
     if is_held_out or name not in _UNTIL_CONVERGED:
         least = HELD_OUT_TRIALS if is_held_out else _least_trials(name)
         return mismatch("trials", f"at least {least}", total) if total < least else None
-    if int(last["trials"]) >= _GAIN_TRIALS and float(last["gain"]) < _UNTIL_GAIN:
+    if int(last["trials"]) >= GAIN_TRIALS and float(last["gain"]) < _UNTIL_GAIN:
         return None
-    wanted = f"less than {_UNTIL_GAIN:.1%} gained by the last {_GAIN_TRIALS}"
+    wanted = f"less than {_UNTIL_GAIN:.1%} gained by the last {GAIN_TRIALS}"
     return mismatch("trials", wanted, f"{float(last['gain']):.1%} by the last {last['trials']} of {total}")
 
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from controller.arrays import F64
 from controller.errors import UsageError
 from experiments.checkpoint import Restorable
-from experiments.selection import Aim, Progress, Selection, Validate, offer_validated
+from experiments.selection import AS_IS, Progress, Selection, Validate, offer_validated
 from experiments.train_config import EvolutionConfig, TrainConfig
 
 CHECKPOINT = "evolution.npz"
@@ -127,7 +127,7 @@ def evolve_seed(
     if resume and path.exists():
         search, selection, observations = _read(path, config_sha256, env)
     else:
-        rule = validate(tensors_of(search.weights, size, num_knobs), Aim())
+        rule = validate(tensors_of(search.weights, size, num_knobs), AS_IS)
         selection = Selection(rule, rule, 0, tensors_of(search.weights, size, num_knobs))
     decisions = config.episode_decisions * env.num_envs
     done = 0

@@ -76,7 +76,7 @@ class Proposals:
         )
         known = [trial for trial in finished if _is_within(space, trial)]
         model.add_trials(self._known(known, space))
-        # The batch so far is as good as known.
+        # The process must not propose what the batch already tries.
         for trial in trials[len(finished) :]:
             if _is_within(space, trial):
                 model.enqueue_trial(trial.params)

@@ -7,7 +7,7 @@ is the mean over worlds. Promises are judged per world, so that a day which brea
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from experiments.fanout import in_order
 from experiments.objective import Score, score
 from experiments.search_plan import Judged, SearchPlan, Settings, StopRule
 from experiments.study_config import StudyConfig
-from experiments.study_summary import StudyResult, kernels_hash, write_study
+from experiments.study_summary import StudyResult, kernels_hash, without_seconds, write_study
 from experiments.worker import Workers
 from experiments.world_ref import fingerprint, world_of
 
@@ -108,16 +108,12 @@ def _repeat(search: Search, judge: WorldJudge, path: Path) -> None:
         settings = search.settings(trial.number, trial.params)
         found = judge([(settings, world) for world in range(search.plan.worlds)])
         for world, (judged, held) in enumerate(zip(found, trial.user_attrs[FACTS], strict=True)):
-            here, there = (_without_seconds(facts) for facts in (judged.facts, held))
+            here, there = (without_seconds(facts) for facts in (judged.facts, held))
             if here != there:
                 raise UsageError(
                     f"{path}: trial {trial.number} was judged by other code, which world {world} shows: expected "
                     f"{there}, got {here or judged.failure}; begin in another folder"
                 )
-
-
-def _without_seconds(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    return {name: value for name, value in facts.items() if name != "seconds"}
 
 
 class WorldJudge:

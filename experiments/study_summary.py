@@ -8,6 +8,7 @@ import lzma
 import math
 import pkgutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,21 +75,24 @@ def commit_study(result: StudyResult, folder: Path) -> list[Path]:
     return _written(result, folder / f"{name}.yaml", folder / f"{name}.json", True)
 
 
-def keep_trials(log: Path, folder: Path, name: str) -> Path:
+def pack_trials(log: Path, folder: Path, name: str) -> Path:
     """Packs a study's trials as `NAME.log.xz`, from which it can go on elsewhere; returns that file.
 
     Args:
         log: The study's own file.
         folder: Where the study is kept with the code.
         name: Of the study.
+
+    Raises:
+        ConfigError: The folder cannot be written.
     """
     path = folder / f"{name}{_TRIALS}"
-    path.write_bytes(lzma.compress(log.read_bytes(), preset=9))
+    _put(path, lzma.compress(log.read_bytes(), preset=9))
     return path
 
 
-def take_up_trials(log: Path, folder: Path, name: str) -> bool:
-    """Unpacks what `keep_trials` wrote, unless the study's own file is there; says whether it did.
+def unpack_trials(log: Path, folder: Path, name: str) -> bool:
+    """Unpacks what `pack_trials` wrote, unless the study's own file is there; says whether it did.
 
     Raises:
         ConfigError: The file is damaged.
@@ -177,14 +181,15 @@ def _worlds(result: StudyResult) -> list[JsonValue]:
                 "classes": list(world.setting.class_names),
                 "fingerprint": fingerprint(ref),
                 "reference_usd": result.references_usd[index],
-                "start": _without_seconds(start[index]),
-                "best": _without_seconds(best[index]),
+                "start": without_seconds(start[index]),
+                "best": without_seconds(best[index]),
             }
         )
     return found
 
 
-def _without_seconds(facts: dict[str, Any]) -> dict[str, JsonValue]:
+def without_seconds(facts: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Facts of a judged world that are the same whenever it is run."""
     return {name: value for name, value in facts.items() if name != "seconds"}
 
 
@@ -243,11 +248,16 @@ def _written(result: StudyResult, settings: Path, report: Path, importances: boo
         report: json.dumps(summary(result, importances=importances), indent=1, allow_nan=False) + "\n",
     }
     for path, text in texts.items():
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path}: expected a writable file, got: {error.strerror or error}") from error
+        _put(path, text.encode())
     return list(texts)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Writes a file at once, in a folder that is made if missing."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a writable file, got: {error.strerror or error}") from error

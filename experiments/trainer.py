@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from experiments import checkpoint
 from experiments.objective import Score
 from experiments.ppo import FromRule, KnobPpo
-from experiments.selection import Aim, Progress, Selection, Tensors, Validate, offer_validated
+from experiments.selection import AS_IS, Progress, Selection, Tensors, Validate, offer_validated
 from experiments.train_config import TrainConfig
 
 
@@ -65,7 +65,7 @@ def train_seed(
         selection = Selection.of(held["selection"])
     else:
         nothing = {name: np.zeros_like(array) for name, array in model.tensors().items()}
-        first = validate(nothing, Aim())
+        first = validate(nothing, AS_IS)
         selection = Selection(first if rule is None else rule, first, 0, nothing)
         if start is not None:
             model.put_tensors(start)

@@ -121,8 +121,7 @@ def tune(
     from experiments.study import STUDY_LOG, run_study
     from experiments.study_config import study_config
     from experiments.study_progress import RichStudyProgress
-    from experiments.study_summary import SETTINGS, SUMMARY, commit_study, edges, take_up_trials
-    from experiments.study_summary import keep_trials as keep
+    from experiments.study_summary import SETTINGS, SUMMARY, commit_study, edges, pack_trials, unpack_trials
     from experiments.suite import TRACES
     from experiments.world_ref import named_days
 
@@ -140,7 +139,7 @@ def tune(
     folder = Path(out) if out else Path("runs/tune") / "+".join(Path(one).stem for one in scenarios) / config.name
     if keep_trials and not commit_to:
         raise UsageError("--keep-trials: expected --commit-to beside it, got none")
-    if commit_to and take_up_trials(folder / STUDY_LOG, Path(commit_to), config.name):
+    if commit_to and unpack_trials(folder / STUDY_LOG, Path(commit_to), config.name):
         click.echo(f"goes on from the trials in {commit_to}", err=True)
     if resume and not (folder / STUDY_LOG).exists():
         raise UsageError(f"--resume: expected a study in {folder}, got none")
@@ -149,14 +148,14 @@ def tune(
             result = run_study(config, stop, folder, pool, progress)
     except KeyboardInterrupt:
         if commit_to and keep_trials and (folder / STUDY_LOG).exists():
-            click.echo(str(keep(folder / STUDY_LOG, Path(commit_to), config.name)), err=True)
+            click.echo(str(pack_trials(folder / STUDY_LOG, Path(commit_to), config.name)), err=True)
         click.echo(f"stopped; the same command continues ({folder})", err=True)
         raise
     paths = [folder / SETTINGS, folder / SUMMARY]
     if commit_to:
         paths += commit_study(result, Path(commit_to))
         if keep_trials:
-            paths.append(keep(folder / STUDY_LOG, Path(commit_to), config.name))
+            paths.append(pack_trials(folder / STUDY_LOG, Path(commit_to), config.name))
     course = result.search.course
     click.echo(
         f"{len(course)} trials: best {course[-1]:.4f}, {1 - course[-1] / course[0]:.2%} better than the start "

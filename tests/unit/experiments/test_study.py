@@ -18,7 +18,7 @@ from experiments.objective import Outcome
 from experiments.search_plan import StopRule
 from experiments.study import STUDY_LOG, StudyProgress, WorldJudge, run_study
 from experiments.study_config import study_config
-from experiments.study_summary import SETTINGS, SUMMARY, commit_study, keep_trials, take_up_trials
+from experiments.study_summary import SETTINGS, SUMMARY, commit_study, pack_trials, unpack_trials
 from experiments.world_ref import WorldRef, named_days, world_of
 
 DAYS = named_days(["tiny"], days=(2, 3))
@@ -270,18 +270,18 @@ def test_stopped_study_goes_on_elsewhere_from_its_packed_trials(tmp_path: Path) 
     config = study_config(FLEET, DAYS, seed=1)
     whole = run_study(config, StopRule(trials=30), tmp_path / "whole", PricedWorkers())
     run_study(config, StopRule(trials=12), tmp_path / "begun", PricedWorkers())
-    kept = keep_trials(tmp_path / "begun" / STUDY_LOG, tmp_path, "Fleet")
+    kept = pack_trials(tmp_path / "begun" / STUDY_LOG, tmp_path / "not" / "there", "Fleet")
     elsewhere = tmp_path / "elsewhere" / STUDY_LOG
-    assert take_up_trials(elsewhere, tmp_path, "Fleet")
+    assert unpack_trials(elsewhere, kept.parent, "Fleet")
     workers = PricedWorkers()
     result = run_study(config, StopRule(trials=30), elsewhere.parent, workers)
     assert [(one.params, one.value) for one in result.search.trials] == [
         (one.params, one.value) for one in whole.search.trials
     ]
-    assert not take_up_trials(elsewhere, tmp_path, "Fleet")  # what is there is not overwritten
+    assert not unpack_trials(elsewhere, kept.parent, "Fleet")  # what is there is not overwritten
     kept.write_bytes(kept.read_bytes()[:-9])
     with pytest.raises(ConfigError, match=r"Fleet.log.xz: expected a study's packed trials"):
-        take_up_trials(tmp_path / "third" / STUDY_LOG, tmp_path, "Fleet")
+        unpack_trials(tmp_path / "third" / STUDY_LOG, kept.parent, "Fleet")
 
 
 def test_study_goes_on_under_other_kernels_where_its_trials_come_to_the_same(tmp_path: Path, monkeypatch) -> None:
