@@ -54,12 +54,12 @@ def machine_usd(cat: CatalogArrays, rps: F64) -> F64:
 
 
 PATIENT_S = 10.0
-"""SLO of a class whose headroom lies half-way, by its logarithm, between that of one in a hurry and one with time."""
+"""SLO of a class whose part of a setting lies half-way, by its logarithm, between one in a hurry and one with time."""
 
 
-def class_headroom(wl: WorkloadArrays, patient_headroom: float) -> F64:
-    """What each class's headroom is multiplied by, (C,): 1 in a hurry, `patient_headroom` with all the time to wait."""
-    return np.asarray(patient_headroom ** (wl.slo_s / (wl.slo_s + PATIENT_S)), np.float64)
+def by_patience(wl: WorkloadArrays, patient: float) -> F64:
+    """What a setting is multiplied by for each class, (C,): 1 in a hurry, `patient` with all the time to wait."""
+    return np.asarray(patient ** (wl.slo_s / (wl.slo_s + PATIENT_S)), np.float64)
 
 
 def near_floor(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:

@@ -87,10 +87,10 @@ class MpcArrays(NamedTuple):
     spot_spread: float
     on_demand_floor: float
     scale_in_s: float
-    overflow_fraction: float
+    overflow_fraction: F64  # (C,)
     overflow_slack: float
     batch_slack: float
-    shed_slack: float
+    shed_slack: F64  # (C,)
     prior_rps: float
     batch_size: I64  # (V, P) largest batch that fits the SLOs
     rps: F64  # (V, P) of one replica always busy with such batches; 0 where unusable

@@ -162,13 +162,12 @@ def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[fl
 
 
 @kernel
-def overflow_and_hold(settings: MpcArrays, knobs: F64, dial: F64, n: int) -> tuple[float, float]:
-    """Share of the requests with a long wait that go to serverless, and the time constant of scale-in, s."""
+def overflow_and_hold(settings: MpcArrays, knobs: F64, dial: F64, n: int, fraction: F64) -> float:
+    """Writes each class's share of long waits that goes to serverless, (C,); returns the scale-in time constant, s."""
     log_odds = LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + dial_log_odds(dial, n)
-    return (
-        shifted(settings.overflow_fraction, log_odds),
-        scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN)),
-    )
+    for c in range(fraction.shape[0]):
+        fraction[c] = shifted(settings.overflow_fraction[c], log_odds)
+    return scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN))
 
 
 @merged
@@ -306,7 +305,8 @@ def mpc_one(
     rps, total_rps = propose_one(
         cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, settings.usd, weights, capacity
     )
-    fraction, scale_in_s = overflow_and_hold(settings, knobs, dial, n)
+    fraction = floats(wl.share.shape[0])
+    scale_in_s = overflow_and_hold(settings, knobs, dial, n, fraction)
     place_one(
         cat, wl, limits, ctl, settings, state, obs, plan, n, capacity, weights, rps, total_rps, fraction, scale_in_s
     )

@@ -83,7 +83,7 @@ def place_one(
     weights: F64,
     rps: float,
     total_rps: float,
-    fraction: float,
+    fraction: F64,
     scale_in_s: float,
 ) -> None:
     """Writes env n's plan for a capacity.
@@ -102,7 +102,7 @@ def place_one(
         weights: (C,) share of each class in the demand.
         rps: Rate now.
         total_rps: Capacity needed in all, requests/s.
-        fraction: Share of the requests with a long wait that go to serverless.
+        fraction: (C,) share of the requests with a long wait that go to serverless.
         scale_in_s: Time constant with which machines too many are given up.
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
@@ -126,14 +126,14 @@ def place_one(
             wl.allowed, cat.market, cat.service_s, wl.network_s, settings.batch_size, plan.replicas, wl.slo_s, n, c
         )
         plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-        plan.overflow_fraction[n, c] = fraction
+        plan.overflow_fraction[n, c] = fraction[c]
         plan.hedge_after_s[n, c] = np.inf
         clear_cascade(plan, n, c)
-        room = settings.shed_slack * slack_s * weights[c] * max(ready_rps, rps)
+        room = settings.shed_slack[c] * slack_s * weights[c] * max(ready_rps, rps)
         plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
+        if fraction[c] > 0.0 and ready_rps < rps:
+            plan.reasons[n] |= _OVERFLOW
     for p in range(num_pools):
         for v in range(num_variants):
             if obs.doomed[n, v, p] > 0:
                 plan.reasons[n] |= _PREEMPTION
-    if fraction > 0.0 and ready_rps < rps:
-        plan.reasons[n] |= _OVERFLOW

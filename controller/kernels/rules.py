@@ -173,7 +173,7 @@ def _route(
             v, p = state.choice[n, c] // cat.market.shape[0], state.choice[n, c] % cat.market.shape[0]
         slack_s = max(0.0, wl.slo_s[c] - cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] - wl.network_s[c, v, p])
     plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-    plan.overflow_fraction[n, c] = settings.overflow_fraction
+    plan.overflow_fraction[n, c] = settings.overflow_fraction * settings.class_overflow[c]
     if kind in (PARAGON, PARAGON_PLUS):
         if wl.slo_s[c] > settings.strict_slo_s:
             plan.overflow_after_s[n, c] = slack_s

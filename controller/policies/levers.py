@@ -58,6 +58,9 @@ class Levers(FixedChoice):
     overflow_fraction: float = Field(
         default=0.0, ge=0.0, le=1.0, description="share of requests that would wait too long sent to serverless"
     )
+    patient_overflow: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="that share for a class with time to wait, relative to the others'"
+    )
     overflow_slack: float = Field(
         default=0.6, ge=0.0, le=2.0, description="wait called too long, share of SLO - service - network"
     )

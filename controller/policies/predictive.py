@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import accuracy_usd, capacity_rps, class_headroom, largest_batches, machine_usd, near_floor
+from controller.batching import accuracy_usd, by_patience, capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.dial import Preferences, adjusted
@@ -18,6 +18,12 @@ from controller.rule_arrays import KNOBS, NUM_KNOBS, RATE_TICKS, ForecastArrays,
 
 _MOST_GROWTH = 5.0  # of a logarithm, as the rule caps it
 _EXPLAINED_LEVELS = (0.5, 0.9, 0.99)
+_BY_PATIENCE = (
+    ("headroom", "patient_headroom"),
+    ("overflow_fraction", "patient_overflow"),
+    ("shed_slack", "patient_shed"),
+)
+"""Settings that a class has its own part of, and the part of one with all the time to wait."""
 
 
 class MpcSettings(StrictModel):
@@ -77,6 +83,12 @@ class MpcSettings(StrictModel):
     overflow_fraction: float = Field(
         default=0.9, ge=0.0, le=1.0, description="share of requests that would wait too long sent to serverless"
     )
+    patient_overflow: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="that share for a class with time to wait, relative to `overflow_fraction`",
+    )
     overflow_slack: float = Field(
         default=0.6, ge=0.0, le=2.0, description="wait called too long, as a share of SLO - service - network"
     )
@@ -85,6 +97,12 @@ class MpcSettings(StrictModel):
     )
     shed_slack: float = Field(
         default=1.0, ge=0.1, le=10.0, description="a class's queue limit, in slacks of work at the capacity it has"
+    )
+    patient_shed: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=2.0,
+        description="queue limit of a class with time to wait, relative to `shed_slack`",
     )
 
     miss_multiplier: float = Field(
@@ -105,7 +123,8 @@ class MpcSettings(StrictModel):
         speed = setting.scenario.speed
         given = self.model_dump(exclude={"miss_multiplier", "forecaster"})
         values = {name: value / speed if name in spans else value for name, value in given.items()}
-        values["headroom"] = self.headroom * class_headroom(setting.workload, values.pop("patient_headroom"))
+        for name, patient in _BY_PATIENCE:
+            values[name] *= by_patience(setting.workload, values.pop(patient))
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)

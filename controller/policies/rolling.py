@@ -116,7 +116,7 @@ class RollingMilpPolicy(SolvedPolicy):
         flow = program.add_columns(
             np.zeros((steps, num_classes, len(v))), 0.0, np.where(wl.allowed[:, v, p], np.inf, 0.0)
         )
-        can_spill = (usd < np.inf) & (settings.overflow_fraction > 0.0)
+        can_spill = (usd < np.inf) & (self._overflow > 0.0)
         spill_usd = np.where(can_spill, settings.overflow_weight * np.where(can_spill, usd, 0.0) * step_s, 0.0)
         spilled = program.add_columns(np.tile(spill_usd, (steps, 1)), 0.0, np.where(can_spill, np.inf, 0.0))
         short = program.add_columns(np.full((steps, num_classes), settings.shortage_weight * dearest * step_s))

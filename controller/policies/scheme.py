@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from controller.arrays import F64, I64, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, class_headroom, largest_batches, machine_usd, near_floor
+from controller.batching import by_patience, capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.errors import ConfigError, mismatch
 from controller.policies.choice import cheapest_choice, check_single_operators, pool_order
@@ -167,7 +167,8 @@ class Scheme(Generic[SettingsT]):
                     raise ConfigError(mismatch(field, "none where adaptive_variant is true", named))
             batch_slack = given.batch_slack
             levers |= given.model_dump(exclude={"variant", "pool", "batch_slack"}, include=set(Levers.model_fields))
-            levers["class_headroom"] = class_headroom(setting.workload, float(levers.pop("patient_headroom")))
+            levers["class_headroom"] = by_patience(setting.workload, float(levers.pop("patient_headroom")))
+            levers["class_overflow"] = by_patience(setting.workload, float(levers.pop("patient_overflow")))
             levers["repay_s"] = given.repay_s / setting.scenario.speed
         batch_size = largest_batches(setting.catalog, setting.workload, batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
@@ -186,6 +187,7 @@ class Scheme(Generic[SettingsT]):
                 if by_batch:
                     own, spot = (sorted(found, key=usd[v].tolist().__getitem__) for found in (own, spot))
                 pools[c, v, : len(own)], spot_pools[c, v, : len(spot)] = own, spot
+        every = dict.fromkeys(("class_headroom", "class_overflow"), np.ones(num_classes))
         return RivalArrays(
             variant=variant,
             pools=pools.copy(),
@@ -198,7 +200,7 @@ class Scheme(Generic[SettingsT]):
             group_rps=_group_rps(variant, first, rps, bool(levers.get("adaptive_variant"))),
             prior_rps=setting.scenario.mean_rps,
             ahead_ticks=self.ticks(setting.scenario.control.horizon_s, least=1),
-            **({"class_headroom": np.ones(num_classes)} | _NEUTRAL | levers | self.numbers()),
+            **(every | _NEUTRAL | levers | self.numbers()),
         )
 
 

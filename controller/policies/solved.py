@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from controller.arrays import F64, I64, ON_DEMAND, SERVERLESS, Bool, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import capacity_rps, class_headroom, largest_batches, machine_usd
+from controller.batching import by_patience, capacity_rps, largest_batches, machine_usd
 from controller.compile import Setting
 from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.linear_program import INFEASIBLE, LIMIT, OPTIMAL
@@ -71,7 +71,9 @@ class SolvedPolicy(ABC):
         self._batch_size = largest_batches(setting.catalog, setting.workload, self.settings.batch_slack)
         self._rps = capacity_rps(setting.catalog, self._batch_size)
         self._usd = machine_usd(setting.catalog, self._rps)
-        self._headroom = self.settings.headroom * class_headroom(setting.workload, self.settings.patient_headroom)
+        self._headroom = self.settings.headroom * by_patience(setting.workload, self.settings.patient_headroom)
+        self._overflow = self.settings.overflow_fraction * by_patience(setting.workload, self.settings.patient_overflow)
+        self._shed = self.settings.shed_slack * by_patience(setting.workload, self.settings.patient_shed)
         machines = setting.catalog.market != SERVERLESS
         self._offered = (self._rps > 0) & machines & setting.workload.allowed.any(axis=0)
         self._on_hull = self._offered & ~mixed_better(setting, self._usd)
@@ -248,14 +250,14 @@ class SolvedPolicy(ABC):
                 wl.allowed, cat.market, cat.service_s, wl.network_s, self._batch_size, plan.replicas, wl.slo_s, n, c
             )
             plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-            plan.overflow_fraction[n, c] = settings.overflow_fraction
+            plan.overflow_fraction[n, c] = self._overflow[c]
             share = demand.rps[c] / total_rps if total_rps > 0.0 else wl.share[c]
-            room = settings.shed_slack * slack_s * share * max(ready_rps, total_rps)
+            room = self._shed[c] * slack_s * share * max(ready_rps, total_rps)
             plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
         reasons = Reason.FOLLOW_DEMAND
         reasons |= Reason.HOLD_SCALE_IN if is_held else Reason(0)
         reasons |= Reason.COVER_PREEMPTION if obs.doomed[n].any() else Reason(0)
-        reasons |= Reason.OVERFLOW if settings.overflow_fraction > 0.0 and ready_rps < total_rps else Reason(0)
+        reasons |= Reason.OVERFLOW if self._overflow.any() and ready_rps < total_rps else Reason(0)
         plan.reasons[n] = int(reasons)
 
 

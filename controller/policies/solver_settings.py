@@ -49,6 +49,9 @@ class SolverSettings(StrictModel):
     overflow_fraction: float = Field(
         default=0.9, ge=0.0, le=1.0, description="share of requests that would wait too long sent to serverless"
     )
+    patient_overflow: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="that share for a class with time to wait, relative to the others'"
+    )
     overflow_slack: float = Field(
         default=0.6, ge=0.0, le=2.0, description="wait called too long, as a share of SLO - service - network"
     )
@@ -57,6 +60,12 @@ class SolverSettings(StrictModel):
     )
     shed_slack: float = Field(
         default=1.0, ge=0.1, le=10.0, description="a class's queue limit, in slacks of work at the capacity it has"
+    )
+    patient_shed: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=2.0,
+        description="queue limit of a class with time to wait, relative to `shed_slack`",
     )
 
     @property

@@ -105,6 +105,13 @@ def test_overflow_is_offered_to_schemes_without_serverless() -> None:
     assert plan.overflow_after_s[0, RELAXED] == pytest.approx(0.5 * 9.9)
 
 
+def test_a_scheme_overflows_less_of_what_can_wait() -> None:
+    setting = tiny_setting()
+    policy = make_policy("reactive:overflow_fraction=0.8,patient_overflow=0.25", setting)
+    fractions = policy.decide(steady_observation(setting, 50.0)).overflow_fraction[0]
+    assert fractions == pytest.approx(0.8 * 0.25 ** (setting.workload.slo_s / (setting.workload.slo_s + 10.0)))
+
+
 def test_paragon_plus_overflows_in_part_and_while_load_is_bursty_only() -> None:
     setting = tiny_setting()
     policy = make_policy("paragon_plus:overflow_fraction=0.4", setting)

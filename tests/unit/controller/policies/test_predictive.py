@@ -236,6 +236,29 @@ def test_a_class_with_time_to_wait_is_given_less_headroom() -> None:
     assert need[RELAXED] < need[STRICT]
 
 
+def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue() -> None:
+    setting = tiny_setting()
+    part = 0.25 ** (setting.workload.slo_s / (setting.workload.slo_s + 10.0))
+    settings = PLAIN.model_copy(update={"overflow_fraction": 0.8, "shed_slack": 2.0})
+    whole = plan_for(steady_observation(setting, 50.0), settings)
+    parted = plan_for(
+        steady_observation(setting, 50.0),
+        settings.model_copy(update={"patient_overflow": 0.25, "patient_shed": 0.25}),
+    )
+    assert whole.overflow_fraction[0].tolist() == [0.8, 0.8]
+    assert parted.overflow_fraction[0] == pytest.approx(0.8 * part)
+    # Nothing serves yet, so a queue may hold what arrives within two slacks, 25/s of each class.
+    assert whole.shed_limit[0].tolist() == [70, 495]
+    assert parted.shed_limit[0].tolist() == np.ceil(50.0 * np.array([1.4, 9.9]) * part - 1e-9).tolist()
+
+
+def test_a_class_with_time_to_wait_may_never_overflow() -> None:
+    setting = tiny_setting()
+    settings = PLAIN.model_copy(update={"overflow_fraction": 1.0, "patient_overflow": 0.0})
+    assert plan_for(steady_observation(setting, 50.0), settings).overflow_fraction[0].tolist() == [0.0, 0.0]
+    assert plan_for(steady_observation(setting, 50.0), settings, overflow_fraction=0.5).overflow_fraction.min() > 0.0
+
+
 def test_a_pool_that_may_be_back_is_probed_with_one_replica_before_a_fleet_is_planned_there() -> None:
     setting = tiny_setting()
     policy = MpcPolicy(setting, PLAIN.model_copy(update={"spot_share": 1.0}), NO_GROWTH)

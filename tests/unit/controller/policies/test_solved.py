@@ -116,6 +116,19 @@ def test_requests_that_nothing_covers_are_left_to_serverless_where_that_is_cheap
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue(kind: str) -> None:
+    slo_s = tiny_setting().workload.slo_s
+    part = 0.25 ** (slo_s / (slo_s + 10.0))
+    settings = {"overflow_fraction": 0.8, "shed_slack": 2.0, "patient_overflow": 0.25, "patient_shed": 0.25}
+    plan = policy_of(kind, **settings).decide(at(steady_observation(tiny_setting(), 49.0), 600.0))
+    whole = policy_of(kind, shed_slack=2.0, overflow_fraction=0.8 * float(part.max())).decide(
+        at(steady_observation(tiny_setting(), 49.0), 600.0)
+    )
+    assert plan.overflow_fraction[0] == pytest.approx(0.8 * part)
+    assert plan.shed_limit[0] == pytest.approx(whole.shed_limit[0] * part, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_plan_is_held_between_solves_and_made_anew_at_once_after_a_loss(kind: str) -> None:
     policy = policy_of(kind)
     obs = steady_observation(tiny_setting(), 49.0)
