@@ -54,7 +54,7 @@ LOGIT = 2.5
 """A knob a shifts a fraction by LOGIT a in log-odds."""
 
 EDGE = 0.02
-"""A fraction at 0 or 1 is moved in by this before a shift, so that its knob has an effect."""
+"""A fraction nearer than this to 0 or 1 is shifted as one this far from it, so that its knob has an effect."""
 
 LEAST_LEFT_S = 60.0
 """An accuracy debt near the end of the day is spread over at least this long."""
@@ -78,11 +78,16 @@ def knob(knobs: F64, n: int, k: int) -> float:
 
 @kernel
 def shifted(fraction: float, log_odds: float) -> float:
-    """A fraction moved by `log_odds`; exactly itself for a shift of 0."""
+    """A fraction moved by `log_odds`; exactly itself for a shift of 0, and near itself for one near 0.
+
+    One at an edge moves by as much as one next to it would, so that a policy that hardly says anything is hardly
+    anything but the rule: a share of spot that falls by a fiftieth at once buys a whole machine on demand.
+    """
     if log_odds == 0.0:
         return fraction
     inner = min(1.0 - EDGE, max(EDGE, fraction))
-    return 1.0 / (1.0 + (1.0 - inner) / inner * np.exp(-log_odds))
+    moved = 1.0 / (1.0 + (1.0 - inner) / inner * np.exp(-log_odds))
+    return moved if inner == fraction else min(1.0, max(0.0, fraction + (moved - inner)))
 
 
 @kernel

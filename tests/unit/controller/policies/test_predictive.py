@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from controller.arrays import ObservationArrays, PlanArrays
 from controller.forecast import persistence_forecast
+from controller.kernels.mpc import shifted
 from controller.plan import Reason
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS
@@ -164,6 +165,18 @@ def test_zero_knobs_and_dial_one_are_the_rule_bit_for_bit() -> None:
             assert first.tobytes() == second.tobytes(), name
         # settings at the edge of their range are left as they are, not moved in for the log-odds
         assert (knobbed.decide(obs).overflow_fraction == 1.0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.004, 0.3, 1.0])
+def test_a_fraction_moves_with_its_log_odds_without_a_jump(fraction: float) -> None:
+    log_odds = np.linspace(-2.5, 2.5, 1001)  # 0 is among them
+    found = np.array([shifted(fraction, x) for x in log_odds])
+    assert found[500] == fraction
+    steps = np.diff(found)
+    assert (steps >= 0.0).all()
+    assert steps.max() <= 0.005 / 4 + 1e-12  # a logistic curve rises by at most a quarter
+    assert found[-1] - found[0] > 0.1
+    assert ((found >= 0.0) & (found <= 1.0)).all()
 
 
 @pytest.mark.parametrize(("value", "factor"), [(1.0, np.exp(0.7)), (-1.0, np.exp(-0.7))])
