@@ -8,6 +8,7 @@ command that makes it; nothing here raises, since a missing file is a result tha
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on t
 _UNTIL_GAIN = 0.005
 _UNTIL_CONVERGED = (RULE, TOLD)
 _TRIALS, _TRIALS_SOLVED = 300, 50
+_STRONGEST = 2  # of the rules beside the strongest one, this many are searched for as long as it
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,32 @@ class Artefacts:
         path = self.settings(name, scenario)
         try:
             why = next(_settings_faults(path, CLAIRVOYANT if name == TOLD else name), None)
-            if is_rival:
-                why = why or _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
+            if is_rival and why is None:
+                tuned_cost(_summary(path))  # which of them are the strongest hangs on it
+                why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
+
+    def strongest_problems(self, scenario: str) -> list[Problem]:
+        """Which of the strongest rules beside `RULE` were not searched until nothing was gained any more.
+
+        Which they are is known once all are tuned; settings that are missing or wrong are another problem.
+
+        Args:
+            scenario: Name.
+        """
+        strength: dict[str, float] = {}
+        for name in dict.fromkeys((*OTHERS, *PUBLISHED)):
+            if name != RULE and self.settings_problem(name, scenario) is None:
+                strength[name] = tuned_cost(_summary(self.settings(name, scenario)))
+        problems = []
+        for name in sorted(strength, key=strength.__getitem__)[:_STRONGEST]:
+            path = self.settings(name, scenario)
+            if (why := _converged_fault(_summary(path))) is not None:
+                command = self.tuning_command(name, scenario, is_converged=True)
+                problems.append(Problem(self._shown(path), f"one of the {_STRONGEST} strongest others: {why}", command))
+        return problems
 
     def policies_problem(self, learner: str) -> Problem | None:
         """What is wrong with a learner's files, the first that is; None: nothing.
@@ -160,15 +183,19 @@ class Artefacts:
             return Problem(self._shown(path), _said(error), command)
         return None if is_it else Problem(self._shown(path), "not the variation that is held out", command)
 
-    def tuning_command(self, name: str, scenario: str) -> str:
-        """Makes tuned settings."""
+    def tuning_command(self, name: str, scenario: str, *, is_converged: bool = False) -> str:
+        """Makes tuned settings; `is_converged`: until nothing is gained any more, also of a rule that need not be."""
         folder = self._shown(self.settings(name, scenario).parent)
         policy = f"{CLAIRVOYANT} --name {TOLD}" if name == TOLD else name
         if Path(scenario).stem == HELD_OUT_NAME:
             days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
             held_out = self._shown(self.held_out_scenario())
             return f"provisor tune {held_out} {days} --policy {policy} --trials {HELD_OUT_TRIALS} --commit-to {folder}"
-        effort = f"--until-gain {_UNTIL_GAIN}" if name in _UNTIL_CONVERGED else f"--trials {_least_trials(name)}"
+        effort = (
+            f"--until-gain {_UNTIL_GAIN}"
+            if is_converged or name in _UNTIL_CONVERGED
+            else f"--trials {_least_trials(name)}"
+        )
         return f"provisor tune {scenario} --suite --policy {policy} {effort} --commit-to {folder}"
 
     def training_command(self, learner: str) -> str:
@@ -220,6 +247,13 @@ def held_out_text() -> str:
     return head + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
 
 
+def tuned_cost(summary: dict[str, Any]) -> float:
+    """What tuned settings cost on the days they were tuned on, broken promises included: a geometric mean in USD."""
+    return math.exp(
+        sum(math.log(one["best"]["value"] * one["reference_usd"]) for one in summary["worlds"]) / len(summary["worlds"])
+    )
+
+
 def _summary(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     return found
@@ -249,10 +283,15 @@ def _settings_faults(path: Path, kind: str) -> Iterator[str]:
 
 def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str | None:
     """Why a rule was tuned less than it must be: an untuned rival is a lie."""
+    if name in _UNTIL_CONVERGED and not is_held_out:
+        return _converged_fault(summary)
+    total, least = int(summary["trials"]["total"]), HELD_OUT_TRIALS if is_held_out else _least_trials(name)
+    return mismatch("trials", f"at least {least}", total) if total < least else None
+
+
+def _converged_fault(summary: dict[str, Any]) -> str | None:
+    """Why a search cannot be said to have come to its end."""
     total, last = int(summary["trials"]["total"]), summary["value"]["gain_of_last"]
-    if is_held_out or name not in _UNTIL_CONVERGED:
-        least = HELD_OUT_TRIALS if is_held_out else _least_trials(name)
-        return mismatch("trials", f"at least {least}", total) if total < least else None
     if int(last["trials"]) >= GAIN_TRIALS and float(last["gain"]) < _UNTIL_GAIN:
         return None
     wanted = f"less than {_UNTIL_GAIN:.1%} gained by the last {GAIN_TRIALS}"

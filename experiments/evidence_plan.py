@@ -118,6 +118,7 @@ def suite_comparison(artefacts: Artefacts, extent: Extent, derived: Path) -> Com
         problems += [one for one in found if one is not None]
         if not any(found):
             rules.append(_rule_entry(artefacts, name, extent))
+    problems += [one for scenario in extent.scenarios for one in artefacts.strongest_problems(scenario)]
     learned: list[PolicyEntry] = []
     found = [artefacts.policies_problem(Path(scenario).stem) for scenario in extent.scenarios]
     problems += [one for one in found if one is not None]

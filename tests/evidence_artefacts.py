@@ -21,7 +21,7 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
     study = {
         "policy": {"kind": kind, "name": name},
         "settings": settings,
-        "worlds": [{"suite_trace": "twitter", "day": 11}],
+        "worlds": [{"suite_trace": "twitter", "day": 11, "reference_usd": 50.0, "best": {"value": 0.8}}],
         "trials": {"total": total},
         "value": {"gain_of_last": {"trials": last, "gain": 0.004}},
     }

@@ -92,6 +92,27 @@ def test_a_rival_that_was_tuned_too_little_is_refused(artefacts, name, kind, sum
     assert message in found.why
 
 
+def test_the_two_strongest_others_are_searched_to_the_end(artefacts: Artefacts) -> None:
+    costs = {"paragon_plus": (50.0, 0.9), "mark": (40.0, 0.9), "mixed": (60.0, 0.7), "reactive": (10.0, 9.0)}
+    for name, (usd, value) in costs.items():
+        world = {"suite_trace": "twitter", "day": 11, "reference_usd": usd, "best": {"value": value}}
+        put_settings(artefacts, name, name, given={}, worlds=[world])
+    put_settings(artefacts, RULE, RULE)
+    found = artefacts.strongest_problems("suite-cpu")
+    assert [one.text.partition(":")[0] for one in found] == [
+        "experiments/tuned/suite-cpu/mark.yaml",
+        "experiments/tuned/suite-cpu/mixed.yaml",
+    ]
+    assert "one of the 2 strongest others: trials: expected less than 0.5% gained" in found[0].why
+    assert found[0].command.endswith("--policy mark --until-gain 0.005 --commit-to experiments/tuned/suite-cpu")
+    world = {"suite_trace": "twitter", "day": 11, "reference_usd": 40.0, "best": {"value": 0.9}}
+    ended = {"gain_of_last": {"trials": 500, "gain": 0.004}}
+    put_settings(artefacts, "mark", "mark", given={}, worlds=[world], value=ended)
+    assert [one.text.partition(":")[0] for one in artefacts.strongest_problems("suite-cpu")] == [
+        "experiments/tuned/suite-cpu/mixed.yaml"
+    ]
+
+
 def test_the_rule_of_the_held_out_catalog_needs_its_trials(artefacts: Artefacts) -> None:
     scenario = str(artefacts.held_out_scenario())
     put_settings(artefacts, RULE, RULE, scenario)
