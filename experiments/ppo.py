@@ -17,6 +17,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from controller.rule_arrays import KNOBS
 from experiments.train_config import PpoConfig
 
 
@@ -111,6 +112,9 @@ class KnobPpo(FromRule, PPO):
         self.config, self.total_steps = config, total_steps
         PPO.__init__(self, "MlpPolicy", env, **self.arguments(seed))
         self.begin_as_rule()
+        with torch.no_grad():
+            for name, std in config.knob_std.items():
+                self.policy.log_std[KNOBS.index(name)] = math.log(std)
 
 
 def named_layers(layers: Sequence[torch.nn.Linear], prefix: str = "knobs") -> dict[str, torch.Tensor]:

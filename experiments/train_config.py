@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from controller.config import StrictModel
 from controller.forms import Form
 from controller.policies.predictive import MpcSettings
+from controller.rule_arrays import KNOBS
 from experiments.objective import ObjectiveConfig
 from experiments.quantile_fit import FitConfig
 
@@ -70,6 +71,9 @@ class PpoConfig(StrictModel):
         description="of the first exploration noise on a knob; with three times as much a policy mostly learns to "
         "bear its own noise (launches and swaps that the next decision takes back)",
     )
+    knob_std: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={}, description="of the first exploration noise on some knobs, by name, in place of `std`"
+    )
     burn_in_rollouts: int = Field(
         default=8, ge=0, description="the actor is frozen this long, until the critic is of use"
     )
@@ -82,6 +86,13 @@ class PpoConfig(StrictModel):
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs x rollout_decisions ({rollout}), got {self.batch_size}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _knobs_exist(self) -> PpoConfig:
+        for name in self.knob_std:
+            if name not in KNOBS:
+                raise ValueError(f"knob_std: expected names among {', '.join(KNOBS)}, got {name}")
         return self
 
     @property
@@ -214,6 +225,12 @@ class TrainConfig(StrictModel):
     def _action_is_learned(self) -> TrainConfig:
         if self.action != "knobs" and self.learner != "ppo":
             raise ValueError(f"action: expected 'knobs' for learner '{self.learner}', got '{self.action}'")
+        return self
+
+    @model_validator(mode="after")
+    def _knobs_are_set(self) -> TrainConfig:
+        if self.ppo.knob_std and self.action != "knobs":
+            raise ValueError(f"ppo.knob_std: expected none for action '{self.action}', got {self.ppo.knob_std}")
         return self
 
     @model_validator(mode="after")

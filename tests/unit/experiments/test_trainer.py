@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from controller.errors import UsageError
 from experiments import checkpoint
 from experiments.objective import Score
-from experiments.ppo import same_tensors
+from experiments.ppo import KnobPpo, same_tensors
 from experiments.train_config import PpoConfig, TrainConfig, ValidationConfig
 from experiments.trainer import train_seed
 
@@ -104,6 +104,26 @@ def run(folder, config, *, resume=False, stop=None, digest="a" * 64):
 
 def final_state(folder, digest="a" * 64):
     return checkpoint.read(folder / "checkpoint.pt", digest)
+
+
+def test_knobs_explore_as_widely_as_they_are_told():
+    names = ("headroom", "accuracy_tilt")
+
+    class TwoKnobs(MatchEnv):
+        def __init__(self):
+            super().__init__(4, 3)
+            self.action_space = spaces.Box(-1, 1, (len(names),), np.float32)
+
+    config = tiny_config().ppo.model_copy(update={"std": 0.1, "knob_std": {"accuracy_tilt": 0.3}})
+    model = KnobPpo(TwoKnobs(), config, 0, 64)
+    assert np.exp(model.policy.log_std.detach().numpy()) == pytest.approx([0.1, 0.3])
+
+
+def test_a_knob_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"knob_std: expected names among headroom, .*got tilt"):
+        PpoConfig(knob_std={"tilt": 0.3})
+    with pytest.raises(ValueError, match=r"ppo\.knob_std: expected none for action 'direct'"):
+        TrainConfig(action="direct", ppo=PpoConfig(knob_std={"headroom": 0.3}))
 
 
 def test_interrupted_and_resumed_training_ends_with_the_same_bytes(tmp_path):
