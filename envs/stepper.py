@@ -46,8 +46,6 @@ _CHANGING = (
     "episodes",
     "episode_return",
 )
-_FLEET_RANGE = (0.6, 1.6)
-_DEBT_SD = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class EnvOptions:
         twin: Whether the reward is relative to the same rule with zero knobs under the same seed.
         randomise_dial: Whether the value of a miss is drawn per episode from `DIAL_RANGE`, else 1.
         random_start: Whether start, fleet and accuracy debt are drawn; else the first day, with a fleet that fits.
+        start_fleet: Range of the fleet at a random start, times what the rule would buy.
+        start_debt: Standard deviation of the accuracy missing so far at a random start, of an hour of requests.
         action: Form of the action; others than knobs are for experiments (`controller.forms`). The twin is the rule.
         base: Settings of the rule.
         forecast: Forecaster of the rule; None: the one that its settings name.
@@ -75,6 +75,8 @@ class EnvOptions:
     twin: bool = True
     randomise_dial: bool = True
     random_start: bool = True
+    start_fleet: tuple[float, float] = (0.6, 1.6)
+    start_debt: float = 0.01
     action: Form = "knobs"
     base: MpcSettings | None = None
     forecast: ForecastArrays | None = None
@@ -258,7 +260,7 @@ class Stepper:
         draws = rng.random(4)
         at, spot_at = (draws[0], draws[1]) if options.random_start else (0.0, 0.0)
         start_s, spot_start_s = world.episode_start(at, spot_at, options.episode_decisions * self.step_s)
-        scale = float(rng.uniform(*_FLEET_RANGE)) if options.random_start else 1.0
+        scale = float(rng.uniform(*options.start_fleet)) if options.random_start else 1.0
         copies = [n, n + self.num_envs] if options.twin else [n]
         for m in copies:
             self._seeds[m] = int(rng.integers(0, 2**62)) if m == n else self._seeds[n]
@@ -266,7 +268,7 @@ class Stepper:
             low, high = np.log(DIAL_RANGE)
             self.dial[m] = float(np.exp(low + (high - low) * draws[2])) if options.randomise_dial else 1.0
             self._initial[m] = 0
-        debt = float(rng.normal(0.0, _DEBT_SD)) if options.random_start else 0.0
+        debt = float(rng.normal(0.0, options.start_debt)) if options.random_start else 0.0
         for m in copies:
             self._place(m, scale, debt)
         self.knobs[n] = self.acted[n] = 0.0

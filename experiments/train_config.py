@@ -184,6 +184,15 @@ class TrainConfig(StrictModel):
         description="factor on the worth of accuracy, its usual price at the floor: what is below costs as much as "
         "what is above gains; without it a policy learns that accuracy is a loan which an episode's end forgives",
     )
+    start_fleet: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(0.8, 1.25), description="range of the fleet that an episode starts with, times what the rule would buy"
+    )
+    start_debt: float = Field(
+        default=0.002,
+        ge=0,
+        description="standard deviation of the accuracy missing at an episode's start, of an hour of requests: a policy "
+        "that meets debts no day brings learns how little they weigh, and not when accuracy is cheap",
+    )
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"
     base: MpcSettings = Field(default=MpcSettings(), description="the rule's settings that tuning begins with")

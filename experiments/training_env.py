@@ -42,6 +42,8 @@ def training_env(
         accuracy_weight=config.accuracy_weight,
         twin=config.twin if twin is None else twin,
         randomise_dial=config.randomise_dial,
+        start_fleet=config.start_fleet,
+        start_debt=config.start_debt,
         action=config.action,
         base=base.settings,
         forecast=base.forecast,

@@ -24,8 +24,8 @@ def make_env():
     # The same envs twice over: what is kept of several worlds is put back to each.
     base = BaseRule(MpcSettings(), None, {}, {})
 
-    def make(seed, action="knobs"):
-        return training_env([world, world], config.model_copy(update={"action": action}), base, seed)
+    def make(seed, action="knobs", **told):
+        return training_env([world, world], config.model_copy(update={"action": action, **told}), base, seed)
 
     return make
 
@@ -60,6 +60,26 @@ def test_snapshot_is_not_changed_by_what_follows(make_env):
         np.array_equal(snapshot[name], before[name], equal_nan=before[name].dtype.kind == "f") for name in before
     )
     assert any(not np.array_equal(snapshot[name], array) for name, array in env.snapshot().items())
+
+
+def test_episodes_start_with_the_fleets_and_debts_that_are_told(make_env):
+    def starts(**told):
+        env = make_env(7, **told)
+        env.reset()
+        observed = [stepper.simulator.observation for stepper in env.steppers]
+        fleets = np.concatenate([one.ready.sum(axis=(1, 2)) for one in observed])
+        answered = np.concatenate([one.day_answered for one in observed])
+        lacking = np.concatenate([one.day_accuracy_sum for one in observed]) / np.maximum(answered, 1)
+        return fleets, answered, lacking
+
+    own, none, _ = starts(start_fleet=(1.0, 1.0), start_debt=0.0)
+    twice, _, _ = starts(start_fleet=(2.0, 2.0), start_debt=0.0)
+    assert (none == 0).all()
+    assert twice.sum() == pytest.approx(2 * own.sum(), rel=0.1)
+    _, answered, little = starts(start_debt=1e-3)
+    _, _, much = starts(start_debt=1e-1)
+    assert (answered > 0).all()
+    assert np.ptp(little, axis=0).max() < 0.01 < np.ptp(much, axis=0).min()
 
 
 @pytest.mark.parametrize("form", FORMS)
