@@ -135,6 +135,20 @@ def field_start(name: str) -> int:
     return sum(field.size for field in FIELDS[: names.index(name)])
 
 
+def input_index(name: str) -> int:
+    """Where a number stands: that of a field, or with /I its I-th, counted from 0.
+
+    Raises:
+        ValueError: There is no such number.
+    """
+    field, _, at = name.partition("/")
+    sizes = {one.name: one.size for one in FIELDS}
+    if field not in sizes or (at and not (at.isdigit() and int(at) < sizes[field])):
+        known = ", ".join(name if size == 1 else f"{name}/0..{size - 1}" for name, size in sizes.items())
+        raise ValueError(f"input: expected one of {known}, got '{name}'")
+    return field_start(field) + int(at or 0)
+
+
 def observation_sha256() -> str:
     """Identity of the layout: names, sizes and meanings in order; units and ranges only describe it."""
     layout = [NAME, CLIP, [(field.name, field.size, field.meaning) for field in FIELDS]]

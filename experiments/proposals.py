@@ -38,6 +38,8 @@ class Proposals:
         self._plan, self._space = plan, dict(space)
         self._num_random = max(_FEWEST_RANDOM, _RANDOM_PER_SETTING * len(self._space))
         self._from_process = self._num_random + _TPE_PER_SETTING * len(self._space)
+        if plan.is_near:
+            self._num_random, self._from_process = 0, max(len(plan.starts), 2)
 
     def ask(self, study: optuna.Study, number: int, params: Mapping[str, object] | None = None) -> optuna.Trial:
         """Begins a trial of a study.

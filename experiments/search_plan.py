@@ -42,6 +42,9 @@ class SearchPlan:
     batch: int
     seed: int
     give_up_above: float | None  # share over the best's mean on the same worlds; None: every trial is judged on all
+    is_near: bool = (
+        False  # the best lies near the first start: from the second trial on, proposals follow what is known
+    )
 
 
 class StopRule(StrictModel):

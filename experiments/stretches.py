@@ -6,6 +6,7 @@ stretches, spread evenly over the days and drawn by a seed within their share, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ from controller.loop import DecisionLoop
 from controller.ports import Policy
 from envs.compiled_runs import run_compiled
 from envs.joint_world import JointWorld
-from envs.world import World
+from envs.world import Cell, World
 from experiments.objective import Outcome
 from experiments.results import Tally
 from experiments.rollout import begin, new_simulator, prepare
@@ -73,12 +74,18 @@ class Replay(Generic[WorldT]):
     Args:
         world: Days, or stretches of them.
         seed: Of requests, service times and market.
+        cells: Some of the world's cells; None: all of them.
     """
 
-    def __init__(self, world: WorldT, seed: int) -> None:
+    def __init__(self, world: WorldT, seed: int, cells: Sequence[Cell] | None = None) -> None:
         self.world = world
-        self._start = prepare(world, world.cells((seed,)))
+        self._start = prepare(world, world.cells((seed,)) if cells is None else cells)
         self._simulator = new_simulator(world, len(self._start.cells))
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """What is replayed, one episode each."""
+        return self._start.cells
 
     def outcome(self, policy: Policy) -> Outcome:
         """What a policy comes to, one episode per cell."""

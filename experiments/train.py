@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,18 @@ from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.scenario import load_scenario
 from envs.world import World, build_world
 from experiments.base_rule import BaseRule, make_base_rule
-from experiments.judging import Judge
+from experiments.judging import Judge, MakePolicy
 from experiments.objective import Score
 from experiments.rival_forms import note_rival, rival_policy
 from experiments.run_config import RunConfig
-from experiments.selection import AS_IS, Aim
+from experiments.selection import AS_IS, Aim, Selection, Validate
+
+if TYPE_CHECKING:
+    from experiments.schedule import InputScale
 
 Tensors = Mapping[str, NDArray[np.float32]]
 BEST = "policy.provisor"
+_SCALE_WINDOWS, _SCALE_WINDOW_S = 12, 10800.0
 RULE = "rule.provisor"
 """The tuned rule with its fitted forecaster, as a policy file: the rival that a learned policy has to beat."""
 
@@ -103,7 +107,7 @@ def train(
     if steps is not None:
         run = run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
     config = run.train
-    if not resume and any(out.glob("seed-*/checkpoint.pt")):
+    if not resume and any((*out.glob("seed-*/checkpoint.pt"), *out.glob("seed-*/schedule.log"))):
         raise UsageError(f"out: expected a folder without a training, got {out} (continue it with --resume)")
     if not resume and (out / "base").exists():
         shutil.rmtree(out / "base")
@@ -165,7 +169,6 @@ def _train_one(
     from controller.policies.learned import LearnedPolicy
     from controller.policies.predictive import MpcPolicy
     from experiments.evolution import evolve_seed
-    from experiments.input_range import with_input_range
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
@@ -191,6 +194,9 @@ def _train_one(
             progress.stage(f"seed {seed}: cloning the rule that sees ahead", config.clone.rounds)
         clone = clone_seed(worlds, held_out, config, base, seed, folder, config_sha256=digest, resume=resume)
         start, metrics["clone"] = clone.tensors, clone.report
+    if config.learner == "schedule":
+        selection = _schedule(run, worlds, base, seed, folder, validate, digest, resume, progress)
+        return _written(run, worlds, held_out, base, seed, out, selection, metrics, rule)
     env = training_env(worlds, config, base, seed)
     try:
         if config.learner == "evolution":
@@ -212,6 +218,64 @@ def _train_one(
             )
     finally:
         env.close()
+    return _written(run, worlds, held_out, base, seed, out, selection, metrics, rule)
+
+
+def _schedule(
+    run: RunConfig,
+    worlds: Sequence[World],
+    base: BaseRule,
+    seed: int,
+    folder: Path,
+    validate: Validate,
+    digest: str,
+    resume: bool,
+    progress: TrainProgress | None,
+) -> Selection:
+    from controller.policies.learned import LearnedPolicy
+    from experiments.input_range import Stretches, inputs_on
+    from experiments.schedule import input_scale, schedule_seed
+
+    def make(tensors: Tensors) -> MakePolicy:
+        content = new_content(run, worlds[0], base, tensors, seed=seed)
+        return lambda setting: LearnedPolicy(setting, content)
+
+    def scale() -> InputScale:
+        content = _rule_content(run, worlds[0], base)
+        sample = Stretches(_SCALE_WINDOWS, _SCALE_WINDOW_S, seed)
+        inputs = [inputs_on(world, content, sample) for world in worlds]
+        return input_scale(np.concatenate([one.reshape(-1, one.shape[-1]) for one in inputs]))
+
+    return schedule_seed(
+        worlds,
+        run.train,
+        base,
+        seed,
+        folder,
+        validate,
+        make,
+        scale,
+        config_sha256=digest,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _written(
+    run: RunConfig,
+    worlds: Sequence[World],
+    held_out: Sequence[World],
+    base: BaseRule,
+    seed: int,
+    out: Path,
+    selection: Selection,
+    metrics: dict[str, Any],
+    rule: Score,
+) -> TrainedPolicy:
+    """Writes what was selected."""
+    from experiments.input_range import with_input_range
+
+    config, folder = run.train, out / f"seed-{seed}"
     metrics |= {
         "validation": {
             "policy": _plain(selection.best),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from controller.config import StrictModel
 from controller.forms import Form
+from controller.observation import input_index
 from controller.policies.predictive import MpcSettings
 from controller.rule_arrays import KNOBS
 from experiments.objective import ObjectiveConfig
@@ -130,6 +131,66 @@ class EvolutionConfig(StrictModel):
     validate_every: int = Field(default=5, ge=1, description="generations")
 
 
+class ScheduledWeight(StrictModel):
+    """One number of a gain schedule: how far an input of the policy turns a knob."""
+
+    knob: str
+    of: str = Field(description="`constant`, or a field of the observation, with /I for its I-th number")
+    most: float = Field(gt=0, le=4, description="searched within +- this, per standard deviation of the input")
+
+    @model_validator(mode="after")
+    def _exists(self) -> ScheduledWeight:
+        if self.knob not in KNOBS:
+            raise ValueError(f"knob: expected one of {', '.join(KNOBS)}, got '{self.knob}'")
+        if self.of != CONSTANT:
+            input_index(self.of)
+        return self
+
+    @property
+    def name(self) -> str:
+        """As a search calls it."""
+        return f"{self.knob} by {self.of}"
+
+
+CONSTANT = "constant"
+
+_SCHEDULED = (
+    ("accuracy_tilt", CONSTANT, 1.0),
+    ("accuracy_tilt", "accuracy_price", 2.0),
+    ("accuracy_tilt", "level", 0.5),
+    ("accuracy_tilt", "busy", 0.5),
+    ("headroom", "accuracy_price", 0.1),
+    ("headroom", "growth/3", 0.1),
+    ("headroom", "level", 0.1),
+    ("scale_in_s", "level", 0.3),
+    ("overflow_fraction", "day_misses", 0.5),
+)
+
+
+class ScheduleConfig(StrictModel):
+    """A gain schedule: a linear policy of a few weights, searched as settings are, on whole days under equal requests.
+
+    Noise of a decision drowns what a knob that acts over hours is worth; a day's bill does not.
+    """
+
+    weights: tuple[ScheduledWeight, ...] = Field(
+        default=tuple(ScheduledWeight(knob=knob, of=of, most=most) for knob, of, most in _SCHEDULED), min_length=1
+    )
+    trials: int = Field(default=80, ge=1)
+    parts: int = Field(default=3, ge=1, description="the stretches are judged in so many parts; what is hopeless stops")
+    give_up_above: float = Field(default=0.01, gt=0, description="share above the best that is hopeless")
+    windows: int | None = Field(default=None, ge=1, description="stretches of each world; default: one for each day")
+    window_s: float = Field(default=86400.0, gt=0)
+    finalists: int = Field(default=3, ge=1, description="best trials that are validated")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ScheduleConfig:
+        names = [one.name for one in self.weights]
+        if len(set(names)) != len(names):
+            raise ValueError(f"weights: expected each input of a knob once, got {names}")
+        return self
+
+
 class ValidationConfig(StrictModel):
     """Deterministic evaluation on the validation days, which selects what is exported."""
 
@@ -160,10 +221,11 @@ class TrainConfig(StrictModel):
     steps: int = Field(default=1_500_000, ge=1, description="decisions per seed")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     suite: SuiteTraining | None = None
-    learner: Literal["ppo", "evolution", "recurrent_ppo"] = Field(
+    learner: Literal["ppo", "evolution", "schedule", "recurrent_ppo"] = Field(
         default="ppo",
-        description="evolution strategies on a linear policy are the rival learner; `recurrent_ppo` has an LSTM before "
-        "the network (an ablation, not exported; needs the `study` extra)",
+        description="evolution strategies on a linear policy are the rival learner; `schedule` searches a linear "
+        "policy of a few weights on whole days; `recurrent_ppo` has an LSTM before the network (an ablation, not "
+        "exported; needs the `study` extra)",
     )
     action: Form = Field(
         default="knobs",
@@ -190,8 +252,8 @@ class TrainConfig(StrictModel):
     start_debt: float = Field(
         default=0.002,
         ge=0,
-        description="standard deviation of the accuracy missing at an episode's start, of an hour of requests: a policy "
-        "that meets debts no day brings learns how little they weigh, and not when accuracy is cheap",
+        description="standard deviation of the accuracy missing at an episode's start, of an hour of requests; a "
+        "policy that meets debts no day brings learns how little they weigh, and not when accuracy is cheap",
     )
     env_threads: int = Field(default=1, ge=1)
     catalog: Literal["fixed", "any"] = "any"
@@ -205,6 +267,7 @@ class TrainConfig(StrictModel):
     tune: TuneConfig = TuneConfig()
     ppo: PpoConfig = PpoConfig()
     evolution: EvolutionConfig = EvolutionConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     validation: ValidationConfig = ValidationConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
 

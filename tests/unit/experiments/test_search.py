@@ -264,3 +264,13 @@ def test_search_stops_when_nothing_more_is_gained(tmp_path: Path) -> None:
 def test_stop_rule_without_an_end_is_refused(fields) -> None:
     with pytest.raises(ConfigError, match="tune"):
         parse_config(fields, StopRule, "tune")
+
+
+def test_search_near_its_start_follows_what_is_known_from_the_second_trial_on(tmp_path: Path) -> None:
+    near = plan(is_near=True, batch=1, give_up_above=None, ranges=RANGES[:2])
+    search = Search(near, tmp_path / "near.log", {})
+    search.run(BowlJudge(), StopRule(trials=30))
+    far = Search(plan(batch=1, give_up_above=None, ranges=RANGES[:2]), tmp_path / "far.log", {})
+    far.run(BowlJudge(), StopRule(trials=30))
+    assert search.course[11] <= far.course[11]  # which is still trying places at random
+    assert search.course[-1] == pytest.approx(1.25 * (1.0 + 1.6 + 0.3), rel=0.02)

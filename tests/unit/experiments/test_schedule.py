@@ -1,0 +1,179 @@
+"""A gain schedule is a linear policy of a few weights, and its search a function of settings and seed."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+pytest.importorskip("optuna")
+
+from controller.errors import UsageError
+from controller.observation import FIELDS, OBSERVATION_SIZE, field_start, input_index
+from controller.policies.learned import LearnedPolicy
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.rule_arrays import KNOBS
+from controller.scenario import load_scenario
+from envs.world import WorldChoice, build_world
+from experiments.base_rule import BaseRule
+from experiments.objective import Score
+from experiments.run_config import RunConfig
+from experiments.schedule import DaysJudge, InputScale, input_scale, rule_of, schedule_seed, schedule_tensors
+from experiments.stretches import Replay, stretched
+from experiments.train import new_content
+from experiments.train_config import ScheduleConfig, ScheduledWeight, TrainConfig
+
+CONSTANT_HEADROOM = ScheduledWeight(knob="headroom", of="constant", most=1.0)
+BY_LEVEL = ScheduledWeight(knob="headroom", of="level", most=0.5)
+PLAIN = InputScale(np.zeros(OBSERVATION_SIZE), np.ones(OBSERVATION_SIZE))
+
+
+@pytest.fixture(scope="module")
+def world():
+    scenario = load_scenario("tiny")
+    return build_world(scenario, WorldChoice(days=scenario.splits.train))
+
+
+@pytest.fixture(scope="module")
+def base():
+    from controller.forecaster_file import forecaster_named
+
+    settings = MpcSettings(forecaster="persistence")
+    return BaseRule(settings, forecaster_named("persistence"), {}, {})
+
+
+def config_of(**changes):
+    schedule = ScheduleConfig(
+        weights=(CONSTANT_HEADROOM, BY_LEVEL), trials=6, parts=2, windows=4, window_s=1200.0, finalists=2
+    )
+    return TrainConfig(learner="schedule", schedule=schedule.model_copy(update=changes))
+
+
+def policy_of(world, base):
+    run = RunConfig(train=config_of())
+
+    def make(tensors):
+        content = new_content(run, world, base, tensors, seed=0)
+        return lambda setting: LearnedPolicy(setting, content)
+
+    return make
+
+
+def test_an_input_is_named_by_its_field_and_number():
+    assert input_index("level") == field_start("level")
+    assert input_index("growth/3") == field_start("growth") + 3
+    assert input_index("dial") == OBSERVATION_SIZE - 1
+    for wrong in ("growth/5", "growth/x", "speed", "growth/-1", ""):
+        with pytest.raises(ValueError, match=r"input: expected one of .*growth/0\.\.4.*, got"):
+            input_index(wrong)
+
+
+def test_weights_are_per_standard_deviation_from_the_mean():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(2.0, 3.0, (1000, OBSERVATION_SIZE)).astype(np.float32)
+    scale = input_scale(inputs)
+    weights = (CONSTANT_HEADROOM, BY_LEVEL, ScheduledWeight(knob="scale_in_s", of="growth/3", most=1.0))
+    tensors = schedule_tensors(weights, (0.1, -0.5, 0.25), scale)
+    knobs = inputs @ tensors["knobs.0.weight"].T + tensors["knobs.0.bias"]
+    standard = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    level, growth = standard[:, input_index("level")], standard[:, input_index("growth/3")]
+    np.testing.assert_allclose(knobs[:, KNOBS.index("headroom")], 0.1 - 0.5 * level, atol=1e-5)
+    np.testing.assert_allclose(knobs[:, KNOBS.index("scale_in_s")], 0.25 * growth, atol=1e-5)
+    assert (knobs[:, KNOBS.index("spot_share")] == 0.0).all()
+
+
+def test_an_input_that_never_changes_turns_nothing():
+    scale = InputScale(np.full(OBSERVATION_SIZE, 0.7), np.zeros(OBSERVATION_SIZE))
+    tensors = schedule_tensors((BY_LEVEL,), (0.5,), scale)
+    assert not any(one.any() for one in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"knob": "tilt", "of": "level", "most": 1.0}, "knob: expected one of headroom, "),
+        ({"knob": "headroom", "of": "clock", "most": 1.0}, "input: expected one of arrivals/0"),
+        ({"knob": "headroom", "of": "level", "most": 0.0}, "most"),
+    ],
+)
+def test_a_weight_of_nothing_is_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        ScheduledWeight(**fields)
+
+
+def test_the_same_weight_twice_is_refused():
+    with pytest.raises(ValidationError, match="weights: expected each input of a knob once"):
+        ScheduleConfig(weights=(BY_LEVEL, BY_LEVEL))
+
+
+def test_every_default_weight_reads_an_input_that_exists():
+    names = {one.of.partition("/")[0] for one in ScheduleConfig().weights}
+    assert names <= {"constant", *(field.name for field in FIELDS)}
+
+
+def test_some_cells_are_replayed_as_they_are_among_all(world, base):
+    whole = stretched(world, 4, 1200.0, 5)
+    cells = whole.cells((5,))
+    rule = MpcPolicy(world.setting, base.settings, base.forecast)
+    all_of_them = Replay(whole, 5).outcome(rule)
+    second_half = Replay(whole, 5, cells[1::2]).outcome(rule)
+    for name, values in vars(second_half).items():
+        np.testing.assert_array_equal(values, getattr(all_of_them, name)[1::2], name)
+
+
+def test_the_rule_is_worth_one_and_twice_the_capacity_more(world, base):
+    judge = DaysJudge([world], config_of(), base, 0)
+    make = policy_of(world, base)
+    nothing = make(schedule_tensors((CONSTANT_HEADROOM,), (0.0,), PLAIN))
+    twice = make(schedule_tensors((CONSTANT_HEADROOM,), (1.0,), PLAIN))
+    assert judge.parts == 2
+    assert judge.decisions == 4 * 1200 // 60
+    for part in range(judge.parts):
+        assert judge.value(part, rule_of(base)) == 1.0
+        assert judge.value(part, nothing) == 1.0
+        assert judge.value(part, twice) > 1.1
+
+
+def test_misses_and_owed_accuracy_are_paid_for(world, base):
+    free = config_of().model_copy(update={"miss_weight": 0.0, "accuracy_weight": 0.0})
+    dear = config_of().model_copy(update={"miss_weight": 1000.0, "accuracy_weight": 0.0})
+    half = policy_of(world, base)(schedule_tensors((CONSTANT_HEADROOM,), (-1.0,), PLAIN))
+    values = [DaysJudge([world], config, base, 0).value(0, half) for config in (free, dear)]
+    assert values[0] < values[1]
+
+
+def run(world, base, folder, *, resume=False, stop=None, digest="a" * 64, **changes):
+    seen = []
+
+    def validate(tensors, aim):
+        seen.append(tensors)
+        value = 1.0 + float(abs(tensors["knobs.0.bias"][0] + 0.2))
+        return Score(value, value, 0.0, 0.0, (0.0,), (1.0,))
+
+    selection = schedule_seed(
+        [world], config_of(**changes), base, 1, folder, validate, policy_of(world, base), lambda: PLAIN,
+        config_sha256=digest, resume=resume, stop_after_trials=stop,
+    )  # fmt: skip
+    return selection, seen
+
+
+def test_an_interrupted_search_goes_on_and_ends_where_it_would_have_ended(world, base, tmp_path):
+    whole, _ = run(world, base, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(world, base, tmp_path / "cut", stop=3)
+    cut, _ = run(world, base, tmp_path / "cut", resume=True)
+    assert cut.curve == whole.curve
+    assert cut.best_steps == whole.best_steps
+    for name, tensor in whole.best_tensors.items():
+        np.testing.assert_array_equal(cut.best_tensors[name], tensor)
+
+
+def test_the_best_trials_are_validated_and_the_best_of_them_selected(world, base, tmp_path):
+    selection, seen = run(world, base, tmp_path)
+    assert len(selection.curve) == 2
+    assert not any(one.any() for one in seen[0].values())  # the rule
+    assert selection.best.value == min(selection.rule.value, *(value for _, value in selection.curve))
+
+
+def test_a_search_of_other_settings_is_refused(world, base, tmp_path):
+    run(world, base, tmp_path, trials=2)
+    with pytest.raises(UsageError, match="config_sha256"):
+        run(world, base, tmp_path, trials=2, resume=True, digest="b" * 64)
