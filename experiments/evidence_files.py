@@ -55,6 +55,7 @@ _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on t
 _UNTIL_GAIN = 0.005
 _UNTIL_CONVERGED = (RULE, TOLD)
 _TRIALS, _TRIALS_SOLVED = 300, 50
+_OF_POLICY = ("accuracy_tilt", "accuracy_margin", "miss_multiplier", "forecaster")
 _STRONGEST = 2  # of the rules beside the strongest one, this many are searched for as long as it
 
 
@@ -161,7 +162,7 @@ class Artefacts:
         for path in files:
             try:
                 content = load_policy_file(path)
-                why = next(_training_faults(content, learner), None)
+                why = next(_training_faults(content, learner), None) or self._base_fault(content, learner)
             except (ProvisorError, OSError) as error:
                 return Problem(self._shown(path), _said(error), command)
             twin = seeds.setdefault(content.manifest.training.seeds, path)
@@ -203,6 +204,22 @@ class Artefacts:
         run, out = self._shown(self.training_run(learner)), f"runs/train/{learner}"
         folder = self._shown(self.policies(learner).parent)
         return f"provisor train {run} --out {out} && cp {out}/policy-seed-*.provisor {folder}/"
+
+    def _base_fault(self, content: PolicyContent, learner: str) -> str | None:
+        """Whether a scenario's policy turns the knobs of another rule than the tuned one; None: of that one.
+
+        What would be gained by other settings is no gain of what was learned. The reach of a knob and what selection
+        aims at are the policy's own.
+        """
+        path = self.settings(RULE, learner)
+        if learner == GENERALIST or self.settings_problem(RULE, learner, is_rival=False) is not None:
+            return None
+        tuned = settings_model(RULE).model_validate(read_spec(str(path)).settings).model_dump()
+        own = content.manifest.settings
+        for name, value in tuned.items():
+            if name not in _OF_POLICY and own.get(name) != value:
+                return mismatch(f"settings.{name}", f"{value}, as in {self._shown(path)}", own.get(name))
+        return None
 
     def _drawn_fault(self) -> str | None:
         """Whether the generalist's run draws the catalog that is held out; None: it does not, or there is no run."""

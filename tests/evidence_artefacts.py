@@ -6,6 +6,7 @@ import yaml
 
 from controller.compile import compile_scenario
 from controller.policies.policy_file import PolicyContent, save_policy_file
+from controller.policies.predictive import MpcSettings
 from controller.scenario import load_scenario
 from experiments.evidence_files import RULE, TOLD
 from tests.networks import make_content
@@ -34,6 +35,11 @@ def put_policy(artefacts, learner, seed, value=1.0, scale=0.0, **record):
     setting = compile_scenario(load_scenario("tiny"))
     content = make_content(setting, scale)
     manifest = content.manifest
+    tuned = artefacts.settings(RULE, learner)
+    if tuned.exists():  # the rule whose knobs it turns
+        settings = MpcSettings.model_validate(yaml.safe_load(tuned.read_text())["settings"]).model_dump()
+        own = {"accuracy_margin": manifest.settings["accuracy_margin"]}
+        manifest = manifest.model_copy(update={"settings": settings | own})
     told = {"scenario": learner, "train_days": (1, 1), "validation_days": (2, 2), "seeds": (seed,), **record}
     metrics = {} if value is None else {"validation": {"policy": {"value": value}}}
     changed = manifest.model_copy(

@@ -155,6 +155,18 @@ def test_policies_trained_on_what_they_are_tested_on_are_refused(
     assert f"provisor train experiments/configs/{learner}.yaml" in found.command
 
 
+def test_a_policy_around_another_rule_than_the_tuned_one_is_refused(artefacts: Artefacts) -> None:
+    put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.2})
+    put_policy(artefacts, "tiny", 0)
+    assert artefacts.policies_problem("tiny") is None
+    put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.2, "accuracy_tilt": 0.1})
+    assert artefacts.policies_problem("tiny") is None  # how far a knob reaches is the policy's own
+    put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.1})
+    found = artefacts.policies_problem("tiny")
+    assert found is not None
+    assert found.why == "settings.headroom: expected 1.1, as in experiments/tuned/tiny/mpc.yaml, got 1.2"
+
+
 def test_policies_that_are_missing_damaged_twice_the_same_seed_or_never_validated_are_refused(
     artefacts: Artefacts,
 ) -> None:
