@@ -10,9 +10,9 @@ it compares with the rule on the same validation stretches. What is changed:
 
 - `no-warm-start`, `warm-start`: PPO begins with the rule, or with a clone of the rule that sees ahead;
 - `no-forecaster`: rule and policy see persistence;
-- `evolution`: evolution strategies on a linear policy;
+- `ppo`, `evolution`, `schedule`: another learner: PPO, evolution strategies on a linear policy, a gain schedule;
 - `recurrent`: an LSTM before the knob network;
-- `residual`, `direct`, `per-option`: another form of the action (`controller.forms`).
+- `residual`, `direct`, `per-option`: another form of the action (`controller.forms`), learned by PPO.
 
 The last four are judged by the same stretches as the knobs and are not exported: `seed-N/rival.json` holds what they
 came to. `--ablation` takes the path of a file of your own too.

@@ -42,6 +42,16 @@ def test_every_shipped_ablation_makes_a_run_of_its_own(run_file):
     }
 
 
+def test_every_ablation_fits_a_run_of_another_learner(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("name: own\nscenario: tiny\ntrain: {learner: schedule}\n")
+    learners = {name: ablated_run(path, [name]).train.learner for name in ablation_names()}
+    kept = {"no-warm-start", "no-forecaster", "schedule"}
+    assert {name for name, learner in learners.items() if learner == "schedule"} == kept
+    assert learners["evolution"] == "evolution"
+    assert learners["residual"] == learners["warm-start"] == learners["ppo"] == "ppo"
+
+
 def test_mappings_are_merged_field_by_field_and_in_order(run_file, tmp_path):
     later = tmp_path / "more.yaml"
     later.write_text("train: {base: {quantile: 0.5}, steps: 5}\n")
