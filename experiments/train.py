@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.config import write_run_header
-from controller.errors import UsageError
+from controller.errors import UsageError, mismatch
 from controller.identity import require_own_packages
 from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.scenario import load_scenario
@@ -105,6 +105,8 @@ def train(
     """
     require_own_packages()
     if steps is not None:
+        if run.train.learner == "schedule":
+            raise UsageError(mismatch("steps", "none for learner schedule, which runs train.schedule.trials", steps))
         run = run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
     config = run.train
     if not resume and any((*out.glob("seed-*/checkpoint.pt"), *out.glob("seed-*/schedule.log"))):

@@ -9,6 +9,7 @@ pytest.importorskip("optuna")
 from controller.errors import UsageError
 from controller.observation import FIELDS, OBSERVATION_SIZE, field_start, input_index
 from controller.policies.learned import LearnedPolicy
+from controller.policies.policy_file import load_policy_file
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS
 from controller.scenario import load_scenario
@@ -18,8 +19,8 @@ from experiments.objective import Score
 from experiments.run_config import RunConfig
 from experiments.schedule import DaysJudge, InputScale, input_scale, rule_of, schedule_seed, schedule_tensors
 from experiments.stretches import Replay, stretched
-from experiments.train import new_content
-from experiments.train_config import ScheduleConfig, ScheduledWeight, TrainConfig
+from experiments.train import new_content, train
+from experiments.train_config import ScheduleConfig, ScheduledWeight, TrainConfig, TuneConfig, ValidationConfig
 
 CONSTANT_HEADROOM = ScheduledWeight(knob="headroom", of="constant", most=1.0)
 BY_LEVEL = ScheduledWeight(knob="headroom", of="level", most=0.5)
@@ -177,3 +178,30 @@ def test_a_search_of_other_settings_is_refused(world, base, tmp_path):
     run(world, base, tmp_path, trials=2)
     with pytest.raises(UsageError, match="config_sha256"):
         run(world, base, tmp_path, trials=2, resume=True, digest="b" * 64)
+
+
+def test_training_writes_a_linear_policy_around_the_rule_of_the_run(tmp_path):
+    schedule = ScheduleConfig(weights=(CONSTANT_HEADROOM, BY_LEVEL), trials=4, parts=2, windows=2, window_s=1200.0)
+    settings = MpcSettings(headroom=2.5, forecaster="persistence")
+    config = TrainConfig(
+        learner="schedule",
+        schedule=schedule,
+        base=settings,
+        fit_forecaster=False,
+        tune=TuneConfig(trials=0),
+        validation=ValidationConfig(windows=2, window_s=1200.0),
+    )
+    wanted = RunConfig(name="own", scenario="tiny", train=config)
+    out = tmp_path / "run"
+    with pytest.raises(UsageError, match="steps: expected none for learner schedule"):
+        train(wanted, out, steps=100)
+    found = train(wanted, out)
+    assert found.best is not None
+    content = load_policy_file(found.best)
+    assert content.manifest.hidden == ()
+    assert content.manifest.settings["headroom"] == 2.5
+    assert content.manifest.training.steps == found.policies[0].steps > 0
+    assert content.tensors["knobs.0.bias"][KNOBS.index("headroom")] < 0.0  # so much headroom is too much
+    with pytest.raises(UsageError, match="without a training"):
+        train(wanted, out)
+    assert train(wanted, out, resume=True).policies[0].score == found.policies[0].score
