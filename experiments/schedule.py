@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,9 +109,7 @@ class DaysJudge:
                 if chosen := cells[part :: schedule.parts]:
                     replays.append((Replay(whole, seed, chosen), config.accuracy_weight * price))
         self._replays = [replays for replays in self._replays if replays]
-        self._rule: list[dict[tuple[int, str], _Sums]] = []
-        rule = rule_of(base)
-        self._rule = [self._sums(part, rule) for part in range(self.parts)]
+        self._rule = [self._sums(part, rule_of(base)) for part in range(self.parts)]
 
     @property
     def parts(self) -> int:
@@ -209,9 +208,8 @@ def schedule_seed(
         path.unlink(missing_ok=True)
     days, inputs = DaysJudge(worlds, config, base, seed), scale()
 
-    def tensors_of(settings: Mapping[str, object]) -> dict[str, NDArray[np.float32]]:
-        values = [float(str(settings[one.name])) for one in schedule.weights]
-        return schedule_tensors(schedule.weights, values, inputs)
+    def tensors_of(settings: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+        return schedule_tensors(schedule.weights, [settings[one.name] for one in schedule.weights], inputs)
 
     def judge(asked: Sequence[tuple[Settings, int]]) -> list[Judged]:
         return [Judged(days.value(part, make(tensors_of(settings))), {}) for settings, part in asked]
