@@ -159,12 +159,10 @@ _SCHEDULED = (
     ("accuracy_tilt", "accuracy_price", 2.0),
     ("accuracy_tilt", "level", 0.5),
     ("accuracy_tilt", "busy", 0.5),
-    ("headroom", "accuracy_price", 0.1),
-    ("headroom", "growth/3", 0.1),
-    ("headroom", "level", 0.1),
-    ("scale_in_s", "level", 0.3),
-    ("overflow_fraction", "day_misses", 0.5),
 )
+"""Weights that are worth on other days what they are on those they were found on. Such that turn headroom, scale-in or
+overflow around a tuned rule were not: what they gained in a search they lost again on validation days.
+"""
 
 
 class ScheduleConfig(StrictModel):
@@ -176,7 +174,7 @@ class ScheduleConfig(StrictModel):
     weights: tuple[ScheduledWeight, ...] = Field(
         default=tuple(ScheduledWeight(knob=knob, of=of, most=most) for knob, of, most in _SCHEDULED), min_length=1
     )
-    trials: int = Field(default=80, ge=1)
+    trials: int = Field(default=30, ge=1)
     parts: int = Field(default=3, ge=1, description="the stretches are judged in so many parts; what is hopeless stops")
     give_up_above: float = Field(default=0.01, gt=0, description="share above the best that is hopeless")
     windows: int | None = Field(default=None, ge=1, description="stretches of each world; default: one for each day")
