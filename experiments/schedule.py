@@ -8,10 +8,11 @@ trial is a policy that is run on all training days, as long as it is not hopeles
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from experiments.search import Search
 from experiments.search_plan import Judged, SearchPlan, Settings, StopRule
 from experiments.selection import AS_IS, Progress, Selection, Tensors, Validate, offer_validated
 from experiments.stretches import Replay, StretchWorld, stretched
+from experiments.study_summary import kernels_hash
 from experiments.train_config import CONSTANT, ScheduledWeight, TrainConfig
 from experiments.tuning import Range
 
@@ -157,6 +159,13 @@ class _Sums:
     arrivals: int
 
 
+class TrialProgress(Progress, Protocol):
+    """Told of trials too."""
+
+    def trial(self, done: int, value: float, best: float) -> None:
+        """Weights were tried."""
+
+
 def rule_of(base: BaseRule) -> MakePolicy:
     """Makes the rule without knobs."""
     from controller.policies.predictive import MpcPolicy
@@ -176,7 +185,7 @@ def schedule_seed(
     *,
     config_sha256: str,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: TrialProgress | None = None,
     stop_after_trials: int | None = None,
 ) -> Selection:
     """Searches the weights, and validates the best.
@@ -219,7 +228,7 @@ def schedule_seed(
         ranges, (dict.fromkeys((one.name for one in ranges), 0.0),), days.parts, _BATCH, seed, schedule.give_up_above,
         is_near=True,
     )  # fmt: skip
-    search = Search(plan, path, {"config_sha256": config_sha256})
+    search = Search(plan, path, {"config_sha256": config_sha256, "kernels": kernels_hash()})
 
     def decisions(until: int) -> int:
         judged = sum(len(trial.intermediate_values) for trial in search.trials[:until])
@@ -227,7 +236,8 @@ def schedule_seed(
 
     def told() -> None:
         if progress is not None:
-            progress.rollout(decisions(len(search.trials)), 1.0 - search.course[-1])
+            value = search.trials[-1].value
+            progress.trial(len(search.trials), math.inf if value is None else value, search.course[-1])
         if stop_after_trials is not None and len(search.trials) >= stop_after_trials:
             raise KeyboardInterrupt
 

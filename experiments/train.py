@@ -171,6 +171,7 @@ def _train_one(
     from controller.policies.learned import LearnedPolicy
     from controller.policies.predictive import MpcPolicy
     from experiments.evolution import evolve_seed
+    from experiments.input_range import with_input_range
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
@@ -185,7 +186,7 @@ def _train_one(
         return judge.score(lambda setting: LearnedPolicy(setting, content))
 
     if progress is not None:
-        progress.stage(f"seed {seed}", config.steps)
+        progress.stage(f"seed {seed}", config.schedule.trials if config.learner == "schedule" else config.steps)
     digest, folder = settings_digest(run, base), out / f"seed-{seed}"
     metrics: dict[str, Any] = {}
     start = None
@@ -198,29 +199,54 @@ def _train_one(
         start, metrics["clone"] = clone.tensors, clone.report
     if config.learner == "schedule":
         selection = _schedule(run, worlds, base, seed, folder, validate, digest, resume, progress)
-        return _written(run, worlds, held_out, base, seed, out, selection, metrics, rule)
-    env = training_env(worlds, config, base, seed)
-    try:
-        if config.learner == "evolution":
-            selection = evolve_seed(
-                env, config, seed, folder, validate, config_sha256=digest, resume=resume, progress=progress
-            )
-        else:
-            selection = train_seed(
-                env,
-                config,
-                seed,
-                folder,
-                validate,
-                config_sha256=digest,
-                rule=rule,
-                start=start,
-                resume=resume,
-                progress=progress,
-            )
-    finally:
-        env.close()
-    return _written(run, worlds, held_out, base, seed, out, selection, metrics, rule)
+    else:
+        env = training_env(worlds, config, base, seed)
+        try:
+            if config.learner == "evolution":
+                selection = evolve_seed(
+                    env, config, seed, folder, validate, config_sha256=digest, resume=resume, progress=progress
+                )
+            else:
+                selection = train_seed(
+                    env,
+                    config,
+                    seed,
+                    folder,
+                    validate,
+                    config_sha256=digest,
+                    rule=rule,
+                    start=start,
+                    resume=resume,
+                    progress=progress,
+                )
+        finally:
+            env.close()
+    metrics |= {
+        "validation": {
+            "policy": _plain(selection.best),
+            "rule": _plain(rule),
+            "curve": [list(p) for p in selection.curve],
+        },
+        "forecast": base.forecast_report,
+        "tuning": base.tuning_report,
+    }
+    if not config.is_exported:
+        note_rival(folder, config, selection.best_tensors, selection.best_steps, metrics)
+        return TrainedPolicy(seed, None, selection.best_steps, selection.best, selection.rule)
+    content = new_content(
+        run,
+        worlds[0],
+        base,
+        selection.best_tensors,
+        seed=seed,
+        steps=selection.best_steps,
+        aim=selection.best_aim,
+        metrics=metrics,
+    )
+    path = out / f"policy-seed-{seed}.provisor"
+    rules = _rule_content(run, worlds[0], base)
+    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation))
+    return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
 
 
 def _schedule(
@@ -261,49 +287,6 @@ def _schedule(
         resume=resume,
         progress=progress,
     )
-
-
-def _written(
-    run: RunConfig,
-    worlds: Sequence[World],
-    held_out: Sequence[World],
-    base: BaseRule,
-    seed: int,
-    out: Path,
-    selection: Selection,
-    metrics: dict[str, Any],
-    rule: Score,
-) -> TrainedPolicy:
-    """Writes what was selected."""
-    from experiments.input_range import with_input_range
-
-    config, folder = run.train, out / f"seed-{seed}"
-    metrics |= {
-        "validation": {
-            "policy": _plain(selection.best),
-            "rule": _plain(rule),
-            "curve": [list(p) for p in selection.curve],
-        },
-        "forecast": base.forecast_report,
-        "tuning": base.tuning_report,
-    }
-    if not config.is_exported:
-        note_rival(folder, config, selection.best_tensors, selection.best_steps, metrics)
-        return TrainedPolicy(seed, None, selection.best_steps, selection.best, selection.rule)
-    content = new_content(
-        run,
-        worlds[0],
-        base,
-        selection.best_tensors,
-        seed=seed,
-        steps=selection.best_steps,
-        aim=selection.best_aim,
-        metrics=metrics,
-    )
-    path = out / f"policy-seed-{seed}.provisor"
-    rules = _rule_content(run, worlds[0], base)
-    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation))
-    return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
 
 
 def _rule_content(run: RunConfig, world: World, base: BaseRule) -> PolicyContent:

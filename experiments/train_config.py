@@ -131,6 +131,9 @@ class EvolutionConfig(StrictModel):
     validate_every: int = Field(default=5, ge=1, description="generations")
 
 
+CONSTANT = "constant"
+
+
 class ScheduledWeight(StrictModel):
     """One number of a gain schedule: how far an input of the policy turns a knob."""
 
@@ -152,8 +155,6 @@ class ScheduledWeight(StrictModel):
         return f"{self.knob} by {self.of}"
 
 
-CONSTANT = "constant"
-
 _SCHEDULED = (
     ("accuracy_tilt", CONSTANT, 1.0),
     ("accuracy_tilt", "accuracy_price", 2.0),
@@ -161,7 +162,7 @@ _SCHEDULED = (
     ("accuracy_tilt", "busy", 0.5),
 )
 """Weights that are worth on other days what they are on those they were found on. Such that turn headroom, scale-in or
-overflow around a tuned rule were not: what they gained in a search they lost again on validation days.
+overflow around the tuned rule of suite-cpu were not: what they gained in a search they lost again on validation days.
 """
 
 
