@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
+from controller.arrays import F64, HISTORY_TICKS, SERVERLESS, ObservationArrays, PlanArrays, empty_plan
 from controller.batching import accuracy_usd, by_patience, capacity_rps, largest_batches, machine_usd, near_floor
 from controller.compile import Setting
 from controller.config import StrictModel
@@ -33,7 +33,10 @@ class MpcSettings(StrictModel):
         default=0.9, ge=0.05, le=0.999, description="quantile of the largest rate over the horizon planned for"
     )
     headroom: float = Field(
-        default=1.25, ge=0.7, le=3.0, description="capacity over that demand; leaves room for queueing"
+        default=1.25,
+        ge=0.7,
+        le=3.0,
+        description="capacity over that demand, to leave room for queueing; at least 1 for a class without serverless",
     )
     patient_headroom: float = Field(
         default=1.0,
@@ -125,6 +128,9 @@ class MpcSettings(StrictModel):
         values = {name: value / speed if name in spans else value for name, value in given.items()}
         for name, patient in _BY_PATIENCE:
             values[name] *= by_patience(setting.workload, values.pop(patient))
+        # Less than the demand is bought where serverless answers the rest; a class that it cannot serve would starve.
+        overflows = (setting.workload.allowed & (setting.catalog.market == SERVERLESS)).any(axis=(1, 2))
+        values["headroom"] = np.where(overflows, values["headroom"], np.maximum(values["headroom"], 1.0))
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)

@@ -7,13 +7,28 @@ import pytest
 from pydantic import ValidationError
 
 from controller.arrays import ObservationArrays, PlanArrays
+from controller.catalog import Catalog
+from controller.compile import compile_scenario
+from controller.config import parse_config
 from controller.forecast import persistence_forecast
 from controller.kernels.mpc import shifted
 from controller.plan import Reason
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS
 from tests.strategies import random_observation
-from tests.tiny import LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, STRICT, steady_observation, tiny_setting
+from tests.tiny import (
+    LARGE,
+    MEDIUM,
+    OD,
+    RELAXED,
+    SMALL,
+    SPOT_A,
+    SPOT_B,
+    STRICT,
+    catalog_document,
+    steady_observation,
+    tiny_setting,
+)
 
 RPS = np.array([20.0, 10.0, 5.0])[:, None]
 NO_GROWTH = persistence_forecast((0.1, 0.5, 0.9), (-1e-12, 0.0, 1e-12))
@@ -247,6 +262,18 @@ def test_a_class_with_time_to_wait_is_given_less_headroom() -> None:
     need = policy.state.need_rps[0]
     assert need == pytest.approx(25.0 * 1.5 * 0.5 ** (slo_s / (slo_s + 10.0)))
     assert need[RELAXED] < need[STRICT]
+
+
+def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
+    document = catalog_document()
+    for part, key in (("pools", "name"), ("profiles", "pool")):
+        document[part] = [one for one in document[part] if one[key] != "fn"]
+    alone = parse_config(document, Catalog, source="tiny catalog without functions")
+    setting = compile_scenario(tiny_setting().scenario, alone)
+    settings = PLAIN.model_copy(update={"headroom": 0.8})
+    for of, wanted in ((tiny_setting(), 0.8), (setting, 1.0)):
+        assert settings.arrays(of).headroom.tolist() == [wanted, wanted]
+    assert settings.model_copy(update={"headroom": 1.3}).arrays(setting).headroom.tolist() == [1.3, 1.3]
 
 
 def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue() -> None:
