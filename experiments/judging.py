@@ -71,16 +71,20 @@ class Judge:
         return found
 
     def score(self, make: MakePolicy) -> Score:
-        """The mean over worlds and traces; costs relative to the reference, excess and gap those of the worst."""
+        """Those of all worlds and traces as one (`mean_score`); costs are relative to the reference."""
         return mean_score([one.score for one in self.parts(make)])
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Several scores as one: means, and of excess and gap the largest; one alone stays as it is."""
+    """Several scores as one: means, of values geometric, and of excess and gap the largest; one alone stays as it is.
+
+    Where a world's promises cannot be kept its value is many times that of the others, and a plain mean would be about
+    that world alone.
+    """
     if len(scores) == 1:
         return scores[0]
     return Score(
-        value=float(np.mean([one.value for one in scores])),
+        value=float(np.exp(np.mean(np.log([one.value for one in scores])))),
         cost_usd=float(np.mean([one.cost_usd for one in scores])),
         excess_miss=max(one.excess_miss for one in scores),
         accuracy_gap=max(one.accuracy_gap for one in scores),

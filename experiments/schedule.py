@@ -25,7 +25,8 @@ from controller.policies.tiered import with_tiers
 from controller.rule_arrays import KNOBS, NUM_KNOBS
 from envs.world import World
 from experiments.base_rule import BaseRule
-from experiments.judging import MakePolicy
+from experiments.judging import MakePolicy, part_of
+from experiments.objective import score
 from experiments.search import Search
 from experiments.search_plan import Judged, SearchPlan, Settings, StopRule
 from experiments.selection import AS_IS, Progress, Selection, Tensors, Validate, offer_validated
@@ -38,6 +39,7 @@ FILE = "schedule.log"
 
 _BATCH = 2
 _LEAST_SD = 1e-6
+_LEAST_RATIO = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class DaysJudge:
     """What policies are worth on stretches of the training days, in parts, relative to the rule.
 
     A miss and accuracy are worth what they are in the reward of a step: `miss_weight` mean costs of a request under the
-    rule, and `accuracy_weight` times the usual price of accuracy.
+    rule, and `accuracy_weight` times the usual price of accuracy; misses beyond the promise cost `excess_weight` more.
 
     Args:
         worlds: Plain or joint ones; each trace of each counts alike.
@@ -119,15 +121,14 @@ class DaysJudge:
         return len(self._replays)
 
     def value(self, part: int, make: MakePolicy) -> float:
-        """Mean over worlds and traces of what a part costs, promises included, over what it costs under the rule."""
+        """What a part costs, promises included, over what it costs under the rule: geometric mean over traces."""
         sums = self._sums(part, make)
         ratios = []
         for name, rule in self._rule[part].items():
             miss_usd = self._config.miss_weight * rule.usd / max(rule.arrivals, 1)
-            ratios.append(
-                (sums[name].owed_usd + miss_usd * sums[name].missed) / (rule.owed_usd + miss_usd * rule.missed)
-            )
-        return float(np.mean(ratios))
+            weight = self._config.schedule.excess_weight
+            ratios.append(sums[name].worth_usd(miss_usd, weight) / rule.worth_usd(miss_usd, weight))
+        return float(np.exp(np.mean(np.log(np.maximum(ratios, _LEAST_RATIO)))))
 
     def _sums(self, part: int, make: MakePolicy) -> dict[tuple[int, str], _Sums]:
         """Of each world and trace of a part."""
@@ -140,11 +141,13 @@ class DaysJudge:
             for trace in dict.fromkeys(traces.tolist()):
                 chosen = traces == trace
                 usd = float(outcome.cost_usd[chosen].sum())
+                own = part_of(outcome, chosen)
                 found[index, trace] = _Sums(
                     usd,
                     usd + float(owed[chosen].sum()),
-                    int(outcome.missed[chosen].sum()),
-                    int(outcome.arrivals[chosen].sum()),
+                    int(own.missed.sum()),
+                    int(own.arrivals.sum()),
+                    score(own, setting.workload, self._config.objective, 1.0).excess_miss,
                 )
         return found
 
@@ -157,6 +160,11 @@ class _Sums:
     owed_usd: float  # with accuracy below the floors at its price, and less what is above
     missed: int
     arrivals: int
+    excess_miss: float  # share of the arrivals beyond the promise, summed over classes
+
+    def worth_usd(self, miss_usd: float, excess_weight: float) -> float:
+        """What it costs, broken promises included."""
+        return (self.owed_usd + miss_usd * self.missed) * (1.0 + excess_weight * self.excess_miss)
 
 
 class TrialProgress(Progress, Protocol):

@@ -181,6 +181,12 @@ class ScheduleConfig(StrictModel):
     windows: int | None = Field(default=None, ge=1, description="stretches of each world; default: one for each day")
     window_s: float = Field(default=86400.0, gt=0)
     finalists: int = Field(default=3, ge=1, description="best trials that are validated")
+    excess_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="what a trace costs rises by this share per unit of misses beyond the promise, summed over "
+        "classes; around a tuned rule the price of a miss is enough, in scenarios it was not tuned for it is not",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> ScheduleConfig:

@@ -16,11 +16,17 @@ def score(value: float, excess: float) -> Score:
 
 
 def test_the_mean_of_scores_keeps_the_worst_excess() -> None:
-    both = mean_score([score(1.0, 0.0), score(3.0, 0.2)])
-    assert (both.value, both.cost_usd, both.excess_miss, both.accuracy_gap) == (2.0, 4.0, 0.2, 0.1)
+    both = mean_score([score(1.0, 0.0), score(4.0, 0.2)])
+    assert (both.cost_usd, both.excess_miss, both.accuracy_gap) == (5.0, 0.2, 0.1)
+    assert both.value == pytest.approx(2.0)
     assert both.miss_share == pytest.approx((0.02,))
     alone = score(1.0, 0.1)
     assert mean_score([alone]) is alone
+
+
+def test_a_tenth_counts_alike_in_a_world_whose_promises_cannot_be_kept() -> None:
+    hopeless, fine = (mean_score([score(a, 0.0), score(b, 0.0)]).value for a, b in ((1.0, 27.0), (0.9, 30.0)))
+    assert hopeless == pytest.approx(fine)
 
 
 def test_a_part_holds_its_own_episodes() -> None:
@@ -44,7 +50,7 @@ def test_the_reference_costs_one_on_every_trace(judge: Judge) -> None:
     assert [one.relative_cost for one in parts] == [1.0, 1.0]
     dearer = judge.parts(lambda setting: MpcPolicy(setting, MpcSettings(headroom=3.0)))
     assert all(one.relative_cost > 1.0 for one in dearer)
-    assert judge.score(MpcPolicy).value == pytest.approx(np.mean([one.score.value for one in parts]))
+    assert judge.score(MpcPolicy).value == pytest.approx(np.sqrt(np.prod([one.score.value for one in parts])))
 
 
 def test_a_run_on_the_suite_trains_and_validates_on_different_days_and_variations() -> None:

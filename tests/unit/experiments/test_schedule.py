@@ -1,5 +1,7 @@
 """A gain schedule is a linear policy of a few weights, and its search a function of settings and seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -139,6 +141,23 @@ def test_misses_and_owed_accuracy_are_paid_for(world, base):
     half = policy_of(world, base)(schedule_tensors((CONSTANT_HEADROOM,), (-1.0,), PLAIN))
     values = [DaysJudge([world], config, base, 0).value(0, half) for config in (free, dear)]
     assert values[0] < values[1]
+
+
+def test_misses_beyond_the_promise_cost_more_where_they_are_weighed(world, base):
+    least = {"headroom": 0.7, "patient_headroom": 0.3, "quantile": 0.05, "overflow_fraction": 0.0, "backlog_s": 1200.0}
+    least |= {"shed_slack": 0.1}
+    starved = rule_of(replace(base, settings=base.settings.model_copy(update=least)))
+    free = config_of().model_copy(update={"miss_weight": 0.0, "accuracy_weight": 0.0})
+    weighed = free.model_copy(update={"schedule": free.schedule.model_copy(update={"excess_weight": 10.0})})
+    cheap, dear = (DaysJudge([world], config, base, 0).value(0, starved) for config in (free, weighed))
+    outcomes = []
+    for make in (starved, rule_of(base)):
+        whole = stretched(world, 4, 1200.0, 0)
+        part = Replay(whole, 0, whole.cells((0,))[::2]).outcome(make(world.setting))
+        allowed = 0.8 * (1.0 - world.setting.workload.attainment_target)
+        outcomes.append(float(np.maximum(part.miss_share - allowed, 0.0).sum()))
+    assert outcomes[0] > outcomes[1]
+    assert dear == pytest.approx(cheap * (1.0 + 10.0 * outcomes[0]) / (1.0 + 10.0 * outcomes[1]))
 
 
 def run(world, base, folder, *, resume=False, stop=None, digest="a" * 64, **changes):
