@@ -90,6 +90,7 @@ class WorkloadArrays(NamedTuple):
     egress_usd: F64  # (C, V, P) per request, of the same ways
     overflow_option: I64  # (C,) v * P + p of the serverless option that takes overflow; -1 for none
     step_overflow: I64  # (C, V) likewise of a later step of a cascade, by its variant
+    spare_rps: F64  # (C,) requests/s beyond the demand that a class needs which serverless cannot answer (`batching`)
     num_operators: I64  # (C,) of the class's workflow; W is the most of them
     operator: I64  # (C, V) that a variant serves; -1 for none
     feeds: Bool  # (C, W, W) whether an operator's output goes to another

@@ -121,6 +121,39 @@ def step_overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
     return found
 
 
+LEAST_MISSES = 1e-4
+"""A promise beyond 99.99 % asks for no more spare capacity than that one."""
+
+LEAST_SLACK = 0.1
+"""A class that its machines leave less time to wait than this share of its SLO is planned for as if they left it."""
+
+
+def spare_rps(cat: CatalogArrays, wl: WorkloadArrays) -> F64:
+    """Capacity beyond the demand with which a class that cannot overflow seldom waits too long, requests/s, (C,).
+
+    In a queue M/M/c the share that waits longer than t is at most exp(-spare t), whatever the load and the number of
+    servers (Erlang C is a probability; Kleinrock, Queueing Systems I, 1975, section 3.5). So the share that the class
+    may miss asks for spare = ln(1 / share) / t; t is what its SLO leaves on the cheapest machine that keeps its floor.
+    0 for a class that serverless can answer, which need not wait, and for one of several operators.
+    """
+    found = np.zeros(len(wl.slo_s))
+    usd = machine_usd(cat, capacity_rps(cat, largest_batches(cat, wl, USUAL_BATCH_SLACK)))
+    for c in np.flatnonzero(~overflows(cat, wl) & (wl.num_operators == 1)):
+        keeps = wl.allowed[c] & np.isfinite(usd) & (cat.accuracy >= wl.accuracy_floor[c])[:, None]
+        if not keeps.any():
+            continue
+        v, p = np.unravel_index(int(np.where(keeps, usd, np.inf).argmin()), usd.shape)
+        slack_s = float(wl.slo_s[c] - wl.network_s[c, v, p] - cat.service_s[v, p, 1])
+        allowed = max(1.0 - float(wl.attainment_target[c]), LEAST_MISSES)
+        found[c] = np.log(1.0 / allowed) / max(slack_s, LEAST_SLACK * float(wl.slo_s[c]))
+    return found
+
+
+def overflows(cat: CatalogArrays, wl: WorkloadArrays) -> Bool:
+    """Which classes serverless can answer in time, (C,)."""
+    return np.asarray((wl.allowed & (cat.market == SERVERLESS)).any(axis=(1, 2)), np.bool_)
+
+
 def overflow_options(cat: CatalogArrays, wl: WorkloadArrays) -> I64:
     """The serverless option that takes a class's overflow, v * P + p, (C,); -1 for none, or for several operators.
 

@@ -21,7 +21,7 @@ from controller.arrays import (
     StrictLimits,
     WorkloadArrays,
 )
-from controller.batching import overflow_options, step_overflow_options
+from controller.batching import overflow_options, spare_rps, step_overflow_options
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
@@ -276,6 +276,7 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         egress_usd=egress_usd,
         overflow_option=np.full(len(classes), -1),
         step_overflow=np.full(allowed.shape[:2], -1),
+        spare_rps=np.zeros(len(classes)),
         num_operators=flows.num_operators,
         operator=flows.operator,
         feeds=flows.feeds,
@@ -286,7 +287,9 @@ def _compile_workload(scenario: Scenario, catalog: Catalog, compiled: CatalogArr
         hop_usd=hop_usd,
     )
     return workload._replace(
-        overflow_option=overflow_options(compiled, workload), step_overflow=step_overflow_options(compiled, workload)
+        overflow_option=overflow_options(compiled, workload),
+        step_overflow=step_overflow_options(compiled, workload),
+        spare_rps=spare_rps(compiled, workload),
     )
 
 

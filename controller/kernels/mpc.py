@@ -242,7 +242,8 @@ def propose_one(
     used, taken = floats(num_pools), floats(num_pools)
     total_rps, need = 0.0, floats(num_classes)
     for c in range(num_classes):
-        need[c] = weights[c] * grown * settings.headroom[c] * turned + max(0, obs.waiting[n, c]) / settings.backlog_s
+        demand_rps = weights[c] * grown + wl.spare_rps[c]
+        need[c] = demand_rps * settings.headroom[c] * turned + max(0, obs.waiting[n, c]) / settings.backlog_s
         planned_rps = state.need_rps[n, c]
         need[c] = held(
             planned_rps, need[c], planned_rps * (1.0 - settings.need_band), need[c] * (1.0 + 0.5 * settings.need_band)

@@ -37,6 +37,9 @@ REPAY_TICKS = 360
 day, by the way its traffic is split.
 """
 
+MOST_SPARE = 0.6
+"""Share of what serves that is kept spare for classes that cannot overflow, at most."""
+
 LEAST_LEFT_S = 60.0
 """A debt near the end of the day is spread over at least this long."""
 
@@ -175,6 +178,28 @@ def _sort_options(cat: CatalogArrays, serving: F64, order: I64) -> int:
 
 
 @inner
+def _keep_spare(wl: WorkloadArrays, serving: F64) -> None:
+    """Takes from what serves what a class that cannot overflow needs spare there, up to `MOST_SPARE`.
+
+    An option has one queue, and who can wait would fill it to where who cannot is late.
+    """
+    num_classes, num_variants, num_pools = wl.allowed.shape
+    kept = floats(serving.shape)
+    for c in range(num_classes):
+        capacity = own_capacity(wl, serving, c) if wl.spare_rps[c] > 0.0 else 0.0
+        if capacity <= 0.0:
+            continue
+        for v in range(num_variants):
+            for p in range(num_pools):
+                if wl.allowed[c, v, p]:
+                    kept[v, p] = max(kept[v, p], wl.spare_rps[c] / capacity)
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if kept[v, p] > 0.0:
+                serving[v, p] *= 1.0 - min(kept[v, p], MOST_SPARE)
+
+
+@inner
 def split_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -194,13 +219,16 @@ def split_one(
     """
     num_classes, num_variants, num_pools = wl.allowed.shape
     serving = floats((num_variants, num_pools))
-    total_capacity = 0.0
     for v in range(num_variants):
         for p in range(num_pools):
             replicas = obs.ready[n, v, p] + obs.doomed[n, v, p]
             if replicas <= 0 or cat.cells[v] > 1 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
                 continue
             serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
+    _keep_spare(wl, serving)
+    total_capacity = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
             total_capacity += serving[v, p]
     weights = floats(num_classes)
     class_weights(wl, obs, n, weights)

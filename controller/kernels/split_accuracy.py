@@ -266,7 +266,7 @@ def load_accurate(
 
     From a class's least accurate option a request goes where more accuracy costs least: what answers it far above its
     floor is mostly needed by another class. There is room for what an option serves, and for what fills its queue
-    within `FILL_TICKS` as far as the class bears to wait.
+    within `FILL_TICKS` as far as the class bears to wait, and those that cannot leave the queue for serverless.
     """
     num_classes, _, num_pools = wl.allowed.shape
     fill_s = FILL_TICKS * ctl.tick_s
@@ -295,7 +295,11 @@ def load_accurate(
                 gain = cat.accuracy[v] - cat.accuracy[from_v]
                 if gain <= 0.0 or not wl.allowed[c, v, p]:
                     continue
-                more_s = borne_wait(plan, n, c, left_s[c, i], ctl.tick_s) - wait_s[i]
+                more_s = borne_wait(plan, n, c, left_s[c, i], ctl.tick_s)
+                for other in range(num_classes):
+                    if wl.spare_rps[other] > 0.0 and wl.allowed[other, v, p]:
+                        more_s = min(more_s, borne_wait(plan, n, other, left_s[other, i], ctl.tick_s))
+                more_s -= wait_s[i]
                 free = (MOST_UTILISATION + max(-1.0, more_s / fill_s)) * serving[v, p] - load[i]
                 price = (usd[i] - usd[low]) / gain
                 if free > 1e-9 and price < least_usd:

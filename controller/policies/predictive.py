@@ -7,8 +7,16 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from controller.arrays import F64, HISTORY_TICKS, SERVERLESS, ObservationArrays, PlanArrays, empty_plan
-from controller.batching import accuracy_usd, by_patience, capacity_rps, largest_batches, machine_usd, near_floor
+from controller.arrays import F64, HISTORY_TICKS, ObservationArrays, PlanArrays, empty_plan
+from controller.batching import (
+    accuracy_usd,
+    by_patience,
+    capacity_rps,
+    largest_batches,
+    machine_usd,
+    near_floor,
+    overflows,
+)
 from controller.compile import Setting
 from controller.config import StrictModel
 from controller.dial import Preferences, adjusted
@@ -129,8 +137,8 @@ class MpcSettings(StrictModel):
         for name, patient in _BY_PATIENCE:
             values[name] *= by_patience(setting.workload, values.pop(patient))
         # Less than the demand is bought where serverless answers the rest; a class that it cannot serve would starve.
-        overflows = (setting.workload.allowed & (setting.catalog.market == SERVERLESS)).any(axis=(1, 2))
-        values["headroom"] = np.where(overflows, values["headroom"], np.maximum(values["headroom"], 1.0))
+        may_overflow = overflows(setting.catalog, setting.workload)
+        values["headroom"] = np.where(may_overflow, values["headroom"], np.maximum(values["headroom"], 1.0))
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)

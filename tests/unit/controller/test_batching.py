@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from controller.arrays import SERVERLESS
-from controller.batching import accuracy_usd, near_floor, overflow_options, step_overflow_options
+from controller.batching import accuracy_usd, near_floor, overflow_options, spare_rps, step_overflow_options
+from tests.theory.formulas import mmc_wait_tail
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, tiny_setting
 
 
@@ -78,6 +79,27 @@ def test_without_serverless_nothing_overflows() -> None:
     setting = tiny_setting()
     allowed = setting.workload.allowed & (setting.catalog.market != SERVERLESS)
     assert overflow_options(setting.catalog, setting.workload._replace(allowed=allowed)).tolist() == [-1, -1]
+
+
+def test_a_class_without_serverless_has_spare_capacity_by_its_promise_and_its_time_to_wait() -> None:
+    setting = tiny_setting()
+    assert spare_rps(setting.catalog, setting.workload).tolist() == [0.0, 0.0]
+    allowed = setting.workload.allowed & (setting.catalog.market != SERVERLESS)
+    alone = setting.workload._replace(allowed=allowed)
+    # 99 % in time; small takes 0.05 s of 1.5 s, medium, the least that keeps the relaxed floor, 0.1 s of 10 s.
+    assert spare_rps(setting.catalog, alone) == pytest.approx(np.log(100.0) / np.array([1.45, 9.9]))
+    hurried = alone._replace(slo_s=np.array([0.051, 10.0]), attainment_target=np.array([1.0, 0.99]))
+    assert spare_rps(setting.catalog, hurried)[STRICT] == pytest.approx(np.log(1e4) / 0.0051)
+
+
+@pytest.mark.parametrize("servers", [1, 3, 40])
+@pytest.mark.parametrize("service_s", [0.05, 0.9])
+@pytest.mark.parametrize("time_s", [0.1, 0.6, 5.0])
+def test_that_much_spare_capacity_keeps_the_promise_in_a_queue(servers: int, service_s: float, time_s: float) -> None:
+    spare = np.log(100.0) / time_s
+    rate = servers / service_s - spare
+    if rate > 0.0:
+        assert mmc_wait_tail(servers, rate, service_s, time_s) <= 0.01 * (1 + 1e-9)
 
 
 def test_a_later_step_overflows_to_the_cheapest_call_of_its_variant() -> None:

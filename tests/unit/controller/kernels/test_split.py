@@ -1,9 +1,12 @@
 """Who is answered by what, on fleets small enough to work out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from controller.arrays import ObservationArrays, PlanArrays, empty_plan
+from controller.batching import spare_rps
 from controller.compile import Setting
 from controller.kernels.split_accuracy import PATIENCE
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
@@ -180,3 +183,34 @@ def test_fixed_shares_are_renormalised_over_what_serves() -> None:
     shares = shares_of(setting, obs, plan)
     assert shares[STRICT, MEDIUM, OD] == pytest.approx(0.4)
     assert shares[STRICT, SMALL, OD] == pytest.approx(0.6)
+
+
+def test_a_class_that_cannot_overflow_is_left_what_it_needs_spare() -> None:
+    workload = {
+        "workflows": [{"name": "vision", "operators": ["classify"]}],
+        "classes": [
+            {
+                "name": name,
+                "slo_s": slo_s,
+                "attainment_target": 0.99,
+                "accuracy_floor": 0.76,
+                "floor": kind,
+                "source_site": "home",
+                "workflow": "vision",
+                "share": 0.5,
+            }
+            for name, slo_s, kind in (("free", 20.0, "mean"), ("bound", 2.0, "each"))
+        ],
+    }
+    setting = tiny_setting(workload=workload)
+    allowed = setting.workload.allowed.copy()
+    allowed[1, :, FN] = False
+    bound = setting.workload._replace(allowed=allowed)
+    bound = bound._replace(spare_rps=spare_rps(setting.catalog, bound))
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 4, 4  # medium, 40 requests/s, is all that `bound` accepts
+    loads = [
+        25.0 * float(shares_of(of, obs)[:, MEDIUM, OD].sum()) for of in (setting, replace(setting, workload=bound))
+    ]
+    assert loads[0] > 40.0  # who can wait fills the queue
+    assert loads[1] == pytest.approx(40.0 - np.log(100.0) / 1.9, rel=0.02)
