@@ -2,7 +2,9 @@
 
 TPE finds the good region of a dozen settings, and then scatters around it; the process follows the valley. On the
 suite's `mpc` 200 trials of both end lower than 1,500 of TPE alone. Once little is gained any more the process looks
-where nobody has been, so every other proposal comes from a box around the best, of one of four sizes in turn.
+where nobody has been, so every other proposal comes from a box around the best, of one of four sizes in turn. Neither
+leaves a valley for another: so every fourth proposal is the best with one setting or a few drawn anew, anywhere. (The
+suite's `mpc` had converged on spreading spot machines over all zones, and none was 3 % cheaper with all else equal.)
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from experiments.tuning import Range
 _FEWEST_RANDOM = 10  # trials anywhere in the ranges before proposals follow what is known; at least two per setting
 _RANDOM_PER_SETTING, _TPE_PER_SETTING = 2, 4
 _MOST_BEST, _MOST_OTHERS = 200, 150  # trials that the process is fitted to: its time grows with their cube
+_REDRAWN = 0.5  # share of these proposals that draw more than one setting anew, of those more than two, and so on
 _BOXES = (0.4, 0.2, 0.1, 0.05)  # sides, as shares of the ranges
 _CEILING = 0.15  # share above the best from where on it does not matter how bad it was, unless half are as bad
 
@@ -70,6 +73,8 @@ class Proposals:
         trials = study.get_trials(deepcopy=False)
         finished = [trial for trial in trials if trial.state.is_finished()]
         space = self._space
+        if number % 4 == 2 and not self._plan.is_near:
+            return self._redrawn(_lowest(finished), number)
         if number % 2:
             space = self._box(_lowest(finished), _BOXES[number // 2 % len(_BOXES)])
         model = optuna.create_study(
@@ -85,6 +90,17 @@ class Proposals:
                 model.ask(space)
         with _one_thread():
             return dict(model.ask(space).params)
+
+    def _redrawn(self, best: FrozenTrial, number: int) -> dict[str, object]:
+        """The best with one setting or a few drawn anew."""
+        rng = np.random.default_rng(self._key(number))
+        ranges = self._plan.ranges
+        count = min(int(rng.geometric(1.0 - _REDRAWN)), len(ranges))
+        drawn: dict[str, object] = dict(best.params)
+        for index in rng.choice(len(ranges), count, replace=False):
+            one = ranges[index]
+            drawn[one.name] = not drawn[one.name] if one.is_flag else one.value(float(rng.random()))
+        return drawn
 
     def _box(self, centre: FrozenTrial, side: float) -> dict[str, BaseDistribution]:
         """The ranges around a trial; flags may be either, whole numbers at least one less or more."""

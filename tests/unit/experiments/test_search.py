@@ -99,6 +99,22 @@ def test_proposals_are_valid_settings_within_their_ranges(whole: Search) -> None
         assert type(settings["is_eager"]) is bool
 
 
+def test_every_fourth_proposal_of_the_process_is_the_best_with_a_part_drawn_anew(tmp_path: Path) -> None:
+    search = searched(tmp_path / "study.log", 65, worlds=1, batch=1, give_up_above=None)
+    first = 6 * len(RANGES)
+    changed = []
+    for number in range(first, len(search.trials)):
+        if number % 4 == 2:
+            best = min(search.trials[:number], key=lambda one: one.value)
+            now = search.trials[number].params
+            changed.append([name for name in now if now[name] != best.params[name]])
+    counts = [len(names) for names in changed]
+    assert len(counts) >= 8
+    assert counts.count(1) >= len(counts) // 3  # a whole number may be drawn as it was
+    assert max(counts) > 1
+    assert len({name for names in changed for name in names}) == len(RANGES)
+
+
 def test_value_is_the_mean_over_worlds(whole: Search) -> None:
     # World 1 counts 1.5 times the bowl: the mean is 1.25 times.
     assert whole.trials[0].value == pytest.approx(1.25 * bowl(START))
