@@ -39,7 +39,10 @@ FILE = "schedule.log"
 
 _BATCH = 2
 _LEAST_SD = 1e-6
-_LEAST_RATIO = 1e-3
+_MOST_LOG_RATIO = 0.3
+"""A trace counts as no more than this much better or worse (in logarithms): where quotas bind, and promises are broken
+whatever is done, a small change costs or saves what all others together do not.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,8 @@ class DaysJudge:
             miss_usd = self._config.miss_weight * rule.usd / max(rule.arrivals, 1)
             weight = self._config.schedule.excess_weight
             ratios.append(sums[name].worth_usd(miss_usd, weight) / rule.worth_usd(miss_usd, weight))
-        return float(np.exp(np.mean(np.log(np.maximum(ratios, _LEAST_RATIO)))))
+        most = math.exp(_MOST_LOG_RATIO)
+        return float(np.exp(np.mean(np.log(np.clip(ratios, 1.0 / most, most)))))
 
     def _sums(self, part: int, make: MakePolicy) -> dict[tuple[int, str], _Sums]:
         """Of each world and trace of a part."""

@@ -150,14 +150,17 @@ def test_misses_beyond_the_promise_cost_more_where_they_are_weighed(world, base)
     free = config_of().model_copy(update={"miss_weight": 0.0, "accuracy_weight": 0.0})
     weighed = free.model_copy(update={"schedule": free.schedule.model_copy(update={"excess_weight": 10.0})})
     cheap, dear = (DaysJudge([world], config, base, 0).value(0, starved) for config in (free, weighed))
-    outcomes = []
+    excess, usd = [], []
     for make in (starved, rule_of(base)):
         whole = stretched(world, 4, 1200.0, 0)
         part = Replay(whole, 0, whole.cells((0,))[::2]).outcome(make(world.setting))
         allowed = 0.8 * (1.0 - world.setting.workload.attainment_target)
-        outcomes.append(float(np.maximum(part.miss_share - allowed, 0.0).sum()))
-    assert outcomes[0] > outcomes[1]
-    assert dear == pytest.approx(cheap * (1.0 + 10.0 * outcomes[0]) / (1.0 + 10.0 * outcomes[1]))
+        excess.append(float(np.maximum(part.miss_share - allowed, 0.0).sum()))
+        usd.append(part.cost_usd.sum())
+    assert excess[0] > excess[1]
+    assert usd[0] / usd[1] < cheap < 1.0
+    assert cheap == pytest.approx(np.exp(-0.3))  # no trace counts as better than that
+    assert dear == pytest.approx(usd[0] / usd[1] * (1.0 + 10.0 * excess[0]) / (1.0 + 10.0 * excess[1]))
 
 
 def run(world, base, folder, *, resume=False, stop=None, digest="a" * 64, **changes):
