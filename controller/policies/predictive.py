@@ -248,7 +248,8 @@ class MpcPolicy:
         """What the last plan was made for, of env 0: the forecast, the demand planned for, the knobs.
 
         `rate_now_rps`; `largest_rate_rps q50` and so on, some quantiles of the largest rate over the horizon;
-        `need_rps` and `accuracy_aimed` by class, with headroom, spare, backlog and bands in them; the knobs that are not zero.
+        `need_rps` and `accuracy_aimed` by class, with headroom, spare, backlog and bands in them; the knobs that are
+        not zero.
         """
         state, names = self.state, self.setting.class_names
         told = float(state.told[0, 0])
