@@ -18,6 +18,8 @@ from envs.world import World
 from experiments.objective import ObjectiveConfig, Outcome, Score, score
 from experiments.stretches import Replay, stretched
 
+_LEAST_VALUE = 1e-9  # of what costs nothing
+
 MakePolicy = Callable[[Setting], Policy]
 
 
@@ -84,7 +86,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
     if len(scores) == 1:
         return scores[0]
     return Score(
-        value=float(np.exp(np.mean(np.log([one.value for one in scores])))),
+        value=float(np.exp(np.mean(np.log(np.maximum([one.value for one in scores], _LEAST_VALUE))))),
         cost_usd=float(np.mean([one.cost_usd for one in scores])),
         excess_miss=max(one.excess_miss for one in scores),
         accuracy_gap=max(one.accuracy_gap for one in scores),
