@@ -273,7 +273,12 @@ def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
     settings = PLAIN.model_copy(update={"headroom": 0.8})
     for of, wanted in ((tiny_setting(), 0.8), (setting, 1.0)):
         assert settings.arrays(of).headroom.tolist() == [wanted, wanted]
-    assert settings.model_copy(update={"headroom": 1.3}).arrays(setting).headroom.tolist() == [1.3, 1.3]
+    more = settings.model_copy(update={"headroom": 1.3})
+    assert more.arrays(setting).headroom.tolist() == [1.3, 1.3]
+    policy = MpcPolicy(setting, more, NO_GROWTH)
+    policy.decide(steady_observation(setting, 50.0))
+    assert (setting.workload.spare_rps > 0.0).all()
+    assert policy.state.need_rps[0] == pytest.approx(1.3 * (25.0 + setting.workload.spare_rps))
 
 
 def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue() -> None:
