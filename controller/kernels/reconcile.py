@@ -61,13 +61,27 @@ def _spare_capacity(
 
 
 @inner
-def _spare_of_option(wl: WorkloadArrays, v: int, p: int, spare: F64) -> float:
-    """Capacity that option (v, p) may lose without any class falling below its need."""
-    least = float(spare[wl.allowed.shape[0]])
-    for c in range(wl.allowed.shape[0]):
-        if wl.allowed[c, v, p]:
+def _is_relieved(wl: WorkloadArrays, c: int, v: int, target: int, p: int, gain_rps: float, spare: F64) -> bool:
+    """Whether a class that is short, and that serverless cannot answer, gets more capacity by a swap of v to target."""
+    is_short = wl.spare_rps[c] > 0.0 and spare[c] < wl.spare_rps[c]
+    return is_short and wl.allowed[c, target, p] and (gain_rps > 0.0 or not wl.allowed[c, v, p])
+
+
+@inner
+def _may_lose(wl: WorkloadArrays, v: int, target: int, p: int, gain_rps: float, spare: F64) -> float:
+    """Capacity that option (v, p) may lose to `target` without any class falling below its need.
+
+    One that the swap relieves has nothing to lose by it, and what all need together does not keep it waiting: refused,
+    a fleet of the wrong variants could not be left while demand lasts.
+    """
+    num_classes = wl.allowed.shape[0]
+    relieves, least = False, np.inf
+    for c in range(num_classes):
+        if _is_relieved(wl, c, v, target, p, gain_rps, spare):
+            relieves = True
+        elif wl.allowed[c, v, p]:
             least = min(least, float(spare[c]))
-    return least
+    return least if relieves else min(least, float(spare[num_classes]))
 
 
 @inner
@@ -91,7 +105,9 @@ def _swap_in_pool(
             if count <= 0:
                 continue
             if rps > 0.0:
-                count = min(count, int(max(0.0, np.floor(_spare_of_option(wl, source, p, spare) / rps))))
+                gain_rps = planned_rps(cat, plan, n, target, p) - rps
+                may_lose = _may_lose(wl, source, target, p, gain_rps, spare) / rps
+                count = min(count, int(min(float(count), max(0.0, np.floor(may_lose)))))
             if count <= 0:
                 continue
             actions.swap[n, p, source, target] = count

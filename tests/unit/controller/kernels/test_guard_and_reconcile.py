@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from controller.arrays import ActionArrays, LimitArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
+from controller.arrays import (
+    ActionArrays,
+    LimitArrays,
+    ObservationArrays,
+    PlanArrays,
+    WorkloadArrays,
+    empty_actions,
+    empty_plan,
+)
 from controller.compile import Setting
 from controller.plan import Drain, Launch, Reason, Stop, Swap, actions_of
-from tests.tiny import FN, MEDIUM, OD, SMALL, SPOT_A, steady_observation, tiny_setting
+from tests.tiny import FN, MEDIUM, OD, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
 
 
 def guarded(limits: LimitArrays, obs: ObservationArrays, **replicas: int) -> PlanArrays:
@@ -32,12 +40,12 @@ def steps(obs: ObservationArrays, **replicas: int) -> list[object]:
     return steps_to(obs, plan)
 
 
-def steps_to(obs: ObservationArrays, plan: PlanArrays) -> list[object]:
+def steps_to(obs: ObservationArrays, plan: PlanArrays, workload: WorkloadArrays | None = None) -> list[object]:
     from controller.kernels.reconcile import reconcile
 
     setting = tiny_setting()
     actions: ActionArrays = empty_actions(1, setting.shape)
-    reconcile(setting.catalog, setting.workload, setting.control, obs, plan, actions, 0, 1)
+    reconcile(setting.catalog, workload or setting.workload, setting.control, obs, plan, actions, 0, 1)
     return list(actions_of(actions, 0, setting.variant_names, setting.pool_names))
 
 
@@ -129,6 +137,25 @@ def test_swaps_go_as_far_as_the_rest_covers_the_need(rps: float, swapped: int) -
     )
     launched = sum(step.count for step in found if isinstance(step, Launch))
     assert launched == 2 - swapped
+
+
+@pytest.mark.parametrize(
+    ("may_overflow", "may_use", "swapped"),
+    [(False, True, 1), (False, False, 0), (True, True, 0)],
+)
+def test_a_short_fleet_swaps_towards_a_class_that_serverless_cannot_answer(
+    may_overflow: bool, may_use: bool, swapped: int
+) -> None:
+    # three medium replicas hold 30/s of 100/s; the strict class may not use them and has nothing at all
+    setting = tiny_setting()
+    allowed = setting.workload.allowed.copy()
+    allowed[STRICT, MEDIUM], allowed[STRICT, SMALL, OD] = False, may_use
+    workload = setting.workload._replace(allowed=allowed, spare_rps=np.array([0.0 if may_overflow else 2.0, 0.0]))
+    obs = observation(20.0)
+    obs.history[0, :, STRICT] *= 9.0
+    obs.ready[0, MEDIUM, OD] = 3
+    found = steps_to(obs, plan_of(setting, medium__od=2, small__od=1), workload)
+    assert sum(step.count for step in found if isinstance(step, Swap)) == swapped
 
 
 def test_a_starting_replica_of_the_wrong_variant_is_kept_to_be_swapped() -> None:
