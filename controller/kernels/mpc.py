@@ -56,6 +56,9 @@ LOGIT = 2.5
 EDGE = 0.02
 """A fraction nearer than this to 0 or 1 is shifted as one this far from it, so that its knob has an effect."""
 
+ALONE_OVER_PROVISION = 1.3
+"""Least over-provision of spot for a class that serverless cannot answer: what a preemption takes comes back late."""
+
 LEAST_LEFT_S = 60.0
 """An accuracy debt near the end of the day is spread over at least this long."""
 
@@ -263,11 +266,12 @@ def propose_one(
         target = held(aimed, target, aimed - settings.accuracy_band, target + 0.5 * settings.accuracy_band)
         target = min(most, max(least, target))
         state.target_accuracy[n, c] = target
+        covered = over_provision if wl.spare_rps[c] <= 0.0 else max(over_provision, ALONE_OVER_PROVISION)
         has_machines = False
         for v in range(num_variants):
             cost[v], _ = fill_pools(
                 wl.allowed, cat.market, prices, filled_rps, settings.rps, limits.pool_max, is_open, n, c, v, need[c],
-                base_part, spot_share, over_provision, settings.spot_spread, used, taken,
+                base_part, spot_share, covered, settings.spot_spread, used, taken,
             )  # fmt: skip
             has_machines = has_machines or cost[v] < np.inf
         state.accuracy_usd[n, c] = accuracy_price(cat.accuracy, cost, wl.accuracy_floor[c], mix)
@@ -280,7 +284,7 @@ def propose_one(
                 if mix[v] > 0.0:
                     _, is_blocked = fill_pools(
                         wl.allowed, cat.market, prices, filled_rps, settings.rps, limits.pool_max, is_open, n, c, v,
-                        mix[v] * need[c], base_part, spot_share, over_provision, settings.spot_spread, used, taken,
+                        mix[v] * need[c], base_part, spot_share, covered, settings.spot_spread, used, taken,
                     )  # fmt: skip
                     for p in range(num_pools):
                         if taken[p] > 0.0:

@@ -33,6 +33,9 @@ _BY_PATIENCE = (
 )
 """Settings that a class has its own part of, and the part of one with all the time to wait."""
 
+ALONE_HEADROOM = 1.3
+"""Least headroom of a class that serverless cannot answer."""
+
 
 class MpcSettings(StrictModel):
     """Settings of the `mpc` rule; ranges are those a tuner searches, spans are divided by the scenario's speed."""
@@ -44,7 +47,7 @@ class MpcSettings(StrictModel):
         default=1.25,
         ge=0.7,
         le=3.0,
-        description="capacity over that demand, to leave room for queueing; at least 1 for a class without serverless",
+        description="capacity over that demand, for queueing; at least 1.3 for a class without serverless",
     )
     patient_headroom: float = Field(
         default=1.0,
@@ -138,7 +141,7 @@ class MpcSettings(StrictModel):
             values[name] *= by_patience(setting.workload, values.pop(patient))
         # Less than the demand is bought where serverless answers the rest; a class that it cannot serve would starve.
         may_overflow = overflows(setting.catalog, setting.workload)
-        values["headroom"] = np.where(may_overflow, values["headroom"], np.maximum(values["headroom"], 1.0))
+        values["headroom"] = np.where(may_overflow, values["headroom"], np.maximum(values["headroom"], ALONE_HEADROOM))
         batch_size = largest_batches(setting.catalog, setting.workload, self.batch_slack)
         rps = capacity_rps(setting.catalog, batch_size)
         usd = machine_usd(setting.catalog, rps)

@@ -271,14 +271,28 @@ def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
     alone = parse_config(document, Catalog, source="tiny catalog without functions")
     setting = compile_scenario(tiny_setting().scenario, alone)
     settings = PLAIN.model_copy(update={"headroom": 0.8})
-    for of, wanted in ((tiny_setting(), 0.8), (setting, 1.0)):
+    for of, wanted in ((tiny_setting(), 0.8), (setting, 1.3)):
         assert settings.arrays(of).headroom.tolist() == [wanted, wanted]
-    more = settings.model_copy(update={"headroom": 1.3})
-    assert more.arrays(setting).headroom.tolist() == [1.3, 1.3]
+    more = settings.model_copy(update={"headroom": 1.4})
+    assert more.arrays(setting).headroom.tolist() == [1.4, 1.4]
     policy = MpcPolicy(setting, more, NO_GROWTH)
     policy.decide(steady_observation(setting, 50.0))
     assert (setting.workload.spare_rps > 0.0).all()
-    assert policy.state.need_rps[0] == pytest.approx(1.3 * (25.0 + setting.workload.spare_rps))
+    assert policy.state.need_rps[0] == pytest.approx(1.4 * (25.0 + setting.workload.spare_rps))
+
+
+def test_spot_is_over_provisioned_for_a_class_without_serverless_only() -> None:
+    document = catalog_document()
+    for part, key in (("pools", "name"), ("profiles", "pool")):
+        document[part] = [one for one in document[part] if one[key] != "fn"]
+    alone = compile_scenario(tiny_setting().scenario, parse_config(document, Catalog, source="tiny without functions"))
+    on_spot = PLAIN.model_copy(update={"spot_share": 1.0, "headroom": 1.4})
+    for setting, factor in ((tiny_setting(), 1.0), (alone, 1.3)):
+        for least in (1.0, 2.0):
+            policy = MpcPolicy(setting, on_spot.model_copy(update={"over_provision": least}), NO_GROWTH)
+            plan = policy.decide(steady_observation(setting, 400.0))
+            bought = capacity_rps(plan) / policy.state.need_rps[0].sum()
+            assert bought == pytest.approx(max(factor, least), rel=0.1), (factor, least)
 
 
 def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue() -> None:
