@@ -27,6 +27,8 @@ LOW, HIGH = 0.001, 0.999
 """Quantiles taken as the ends of an input's range: the rarest tick in a thousand on either side does not widen it."""
 
 _MOST_ROWS = 10_000
+_FEW_WORLDS = 16
+"""As many are replayed under every policy; of more, each under one of them by turns."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,11 @@ def inputs_on(world: World, content: PolicyContent, stretches: Stretches) -> NDA
 
 
 def input_range(worlds: Sequence[World], contents: Sequence[PolicyContent], stretches: Stretches) -> InputRange:
-    """Span of each input over the stretches of all worlds, whichever of the policies drives."""
-    seen = np.concatenate([_flat(inputs_on(world, content, stretches)) for world in worlds for content in contents])
+    """Span of each input over the stretches of all worlds, whichever policy drives; of many worlds by turns."""
+    driven = [(world, content) for world in worlds for content in contents]
+    if len(worlds) > _FEW_WORLDS:
+        driven = [(world, contents[index % len(contents)]) for index, world in enumerate(worlds)]
+    seen = np.concatenate([_flat(inputs_on(world, content, stretches)) for world, content in driven])
     low, high = np.quantile(seen, [LOW, HIGH], axis=0)
     return InputRange(low=tuple(float(x) for x in low), high=tuple(float(x) for x in high), samples=len(seen))
 

@@ -45,6 +45,14 @@ def test_range_covers_what_was_seen_but_for_the_rarest(world, content, known):
     assert 0 < outside <= 2 * (LOW + 1 - HIGH)
 
 
+def test_of_many_worlds_each_is_replayed_under_one_policy_by_turns(world, held_out, content, monkeypatch):
+    contents = [content, make_content(world.setting)]
+    whole = input_range([world, held_out], contents, STRETCHES)
+    monkeypatch.setattr("experiments.input_range._FEW_WORLDS", 1)
+    some = input_range([world, held_out], contents, STRETCHES)
+    assert 2 * some.samples == whole.samples
+
+
 def test_watching_a_policy_does_not_change_what_it_sees(world, content):
     once, again = (inputs_on(world, content, STRETCHES) for _ in range(2))
     np.testing.assert_array_equal(once, again)
