@@ -22,7 +22,7 @@ from controller.config import parse_config
 from controller.errors import PolicyFileError, mismatch
 from controller.journal import Journal, JournalEvent, JournalHeader, JournalTick, MeasuredSpans
 from controller.loop import Decision
-from controller.policies.registry import PolicySpec
+from controller.policies.registry import PolicySpec, written_out
 from controller.scenario import Scenario
 from controller.trust.again import DecideAgain
 from controller.trust.store import FOLDER, file_digest, policy_path
@@ -168,7 +168,7 @@ def _recorded_policy(journal: Journal) -> str | PolicySpec:
     named = policy_path(policy)
     kept = journal.path.parent / FOLDER / f"{header.policy_sha256}{'' if named is None else named.suffix}"
     if file_digest(kept) == header.policy_sha256:
-        return str(policy).replace(str(named), str(kept), 1)
+        return written_out(str(policy)).replace(str(named), str(kept), 1)
     expected = f"the file that decided (sha256 {header.policy_sha256[:12]})"
     raise PolicyFileError(mismatch(f"{policy}", expected, policy_digest(policy)))
 

@@ -13,6 +13,7 @@ from controller.catalog import Market
 from controller.compile import Setting, at_speed, compile_scenario
 from controller.errors import ConfigError, ScenarioError, TraceError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
+from controller.policies.registry import GENERALIST
 from controller.scenario import Scenario, load_scenario
 from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
@@ -42,7 +43,7 @@ class LiveOptions:
     """What `provisor serve` was asked to do."""
 
     scenario: str = "demo"
-    policy: PolicyChoice = "mpc"
+    policy: PolicyChoice = GENERALIST
     rule: str = "mpc"
     choice: WorldChoice = field(default_factory=WorldChoice)
     is_replaying: bool = False

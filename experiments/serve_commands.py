@@ -20,7 +20,7 @@ OWN_TRACE = "scenario"
 @click.command()
 @click.argument("run_file", metavar="[RUN.yaml]", required=False)
 @click.option("--scenario", metavar="S", help="Scenario, by name or path.  [default: demo]")
-@click.option("--policy", metavar="P", help="Rule or policy file.  [default: mpc]")
+@click.option("--policy", metavar="P", help="Rule or policy file.  [default: generalist]")
 @click.option("--rule", default="mpc", show_default=True, metavar="R", help="Drives when the policy fails.")
 @click.option("--replay", metavar="TRACE", help=f"Send the requests of a trace; '{OWN_TRACE}' is the scenario's own.")
 @click.option("--duration", type=float, metavar="S", help="Live seconds.  [default: until Ctrl-C]")
@@ -152,6 +152,7 @@ def serve(
       curl localhost:8080/v1/infer --json '{"input": [0, ...], "max_latency_ms": 2000}'
     """
     from controller.errors import UsageError, mismatch
+    from controller.policies.registry import GENERALIST
     from controller.tiers.audit_config import AuditConfig
     from controller.trust.config import TrustConfig
     from controller.trust.mode import Mode
@@ -186,7 +187,7 @@ def serve(
         choice = choice.model_copy(update={"trace": replay})
     if day is not None:
         choice = choice.model_copy(update={"days": (day, day)})
-    chosen = policy or (run.policies[0] if run is not None and run.policies else "mpc")
+    chosen = policy or (run.policies[0] if run is not None and run.policies else GENERALIST)
     options = LiveOptions(
         scenario=scenario or (run.scenario if run is not None else "demo"),
         policy=chosen,

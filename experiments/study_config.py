@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from controller.config import StrictModel, parse_config
 from controller.errors import UsageError, mismatch
-from controller.policies.registry import SUFFIX, PolicySpec, read_spec, settings_model
+from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
 from experiments.base_rule import FIXED
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.objective import ObjectiveConfig
@@ -96,7 +96,7 @@ def study_config(
             splits = suite_trace(world.suite_trace).splits
             wanted = f"training or validation days of {world.suite_trace}, {splits.train} and {splits.validation}"
             raise UsageError(mismatch("days", wanted, world.day))
-    if policy.strip().endswith(SUFFIX):
+    if policy_file(policy) is not None:
         raise UsageError(
             mismatch("--policy", "a kind, a YAML file or module:Class, whose settings can be tuned", policy)
         )

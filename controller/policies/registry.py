@@ -45,7 +45,11 @@ PLACING = {
 LEARNED = "controller.policies.learned:LearnedPolicy"
 """What reads a policy file; it takes (setting, path, name=...)."""
 
+GENERALIST = "generalist"
+"""Word for the learned policy that comes with the package, made for any catalog."""
+
 SUFFIX = ".provisor"
+SHIPPED = Path(__file__).with_name(GENERALIST + SUFFIX)
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -64,6 +68,7 @@ def make_policy(spec: str | PolicySpec, setting: Setting) -> Policy:
         spec: One of
             a kind, `mpc`; with settings, `reactive:headroom=1.2,cooldown_s=300`;
             a YAML file with `kind`, `settings` and an optional `name`;
+            `generalist`, the policy file that comes with the package;
             a policy file, `*.provisor`, or one with settings of its rule replaced, `FILE.provisor:miss_multiplier=2`;
             a class of your own, `module:Class`, called with the setting alone; where a YAML file gives it
             settings, as the kinds are, with (setting, settings, name=...).
@@ -113,8 +118,8 @@ def read_spec(text: str) -> PolicySpec:
     if kind in POLICIES or kind in PLACING:
         return PolicySpec(kind=kind, settings=_parse_settings(rest, text) if separator else {}, name=text)
     if not separator:
-        known = f"one of {', '.join([*POLICIES, *PLACING])}, a .yaml or {SUFFIX} file, or 'module:Class'"
-        raise ConfigError(mismatch("policy", known, text) + did_you_mean(text, POLICIES))
+        known = f"one of {', '.join([GENERALIST, *POLICIES, *PLACING])}, a .yaml or {SUFFIX} file, or 'module:Class'"
+        raise ConfigError(mismatch("policy", known, text) + did_you_mean(text, [GENERALIST, *POLICIES]))
     return PolicySpec(kind=text)
 
 
@@ -126,10 +131,17 @@ def policy_file(spec: str | PolicySpec) -> tuple[Path, dict[str, JsonValue]] | N
     """
     if isinstance(spec, PolicySpec):
         return None
-    path, separator, rest = spec.strip().partition(f"{SUFFIX}:")
+    path, separator, rest = written_out(spec).partition(f"{SUFFIX}:")
     if separator:
         return Path(path + SUFFIX), _parse_settings(rest, spec)
     return (Path(path), {}) if path.endswith(SUFFIX) else None
+
+
+def written_out(spec: str) -> str:
+    """The same policy with the path of its file in place of the word for the package's own."""
+    text = spec.strip()
+    word, separator, rest = text.partition(":")
+    return f"{SHIPPED}{separator}{rest}" if word == GENERALIST else text
 
 
 def settings_model(kind: str) -> type[BaseModel]:

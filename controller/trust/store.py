@@ -16,7 +16,7 @@ from controller.compile import Setting
 from controller.config import parse_config, read_yaml
 from controller.errors import ConfigError, PolicyFileError, mismatch
 from controller.policies.policy_file import SUFFIX
-from controller.policies.registry import POLICIES, PolicySpec, make_policy, policy_file
+from controller.policies.registry import POLICIES, PolicySpec, make_policy, policy_file, written_out
 from controller.ports import Policy
 
 FOLDER = "policies"
@@ -80,7 +80,7 @@ class PolicyStore:
         path = policy_path(spec)
         if path is None:
             return PolicyEntry(spec, spec)
-        settings = spec.partition(f"{SUFFIX}:")[2]
+        settings = written_out(spec).partition(f"{SUFFIX}:")[2]
         if content is None:
             try:
                 content = path.read_bytes()

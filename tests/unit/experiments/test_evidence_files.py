@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controller.policies.registry import SHIPPED
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.evidence_files import (
     GENERALIST,
@@ -194,6 +195,10 @@ def test_the_shipped_held_out_scenario_is_the_variation_that_is_named() -> None:
     assert shipped.held_out_problem() is None
     assert shipped.held_out_scenario().read_text() == held_out_text()
     assert f"seed {HELD_OUT_SEED}" in held_out_text()
+
+
+def test_the_policy_that_serve_begins_with_is_the_generalist_selected_by_validation() -> None:
+    assert SHIPPED.read_bytes() == selected_by_validation(Artefacts().policy_files(GENERALIST)).read_bytes()
 
 
 def test_another_held_out_scenario_is_refused(artefacts: Artefacts) -> None:

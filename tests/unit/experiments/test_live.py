@@ -10,6 +10,7 @@ from controller.config import read_yaml
 from controller.errors import ScenarioError, UsageError
 from controller.journal import MeasuredSpans
 from controller.policies.policy_file import save_policy_file
+from controller.policies.registry import SHIPPED
 from controller.trust.mode import Mode
 from envs.world import WorldChoice
 from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded
@@ -50,7 +51,7 @@ def test_mode_that_does_not_exist_or_contradicts_is_refused(text, is_dry_run):
 
 
 def test_run_begins_in_the_mode_of_the_last_one_and_keeps_its_token(tmp_path):
-    asked = options(out=tmp_path, mode=Mode.CANARY)
+    asked = options(out=tmp_path, policy="mpc", mode=Mode.CANARY)
     setting = setting_at_speed(speeded(asked), None)
     said = []
     spec, token = trust_spec(asked, setting, True, said.append)
@@ -58,7 +59,7 @@ def test_run_begins_in_the_mode_of_the_last_one_and_keeps_its_token(tmp_path):
     assert spec.admin.token_sha256 == hashlib.sha256(token.read_text().strip().encode()).hexdigest()
     kept = {"mode": "shadow", "identity": ["mpc"]}
     (tmp_path / "trust.json").write_text(json.dumps(kept))
-    again, _ = trust_spec(options(out=tmp_path), setting, True, said.append)
+    again, _ = trust_spec(options(out=tmp_path, policy="mpc"), setting, True, said.append)
     assert (again.mode, again.admin) == (Mode.SHADOW, spec.admin)
     assert said == ["mode canary: asked for", "mode shadow: kept from the last run"]
     assert trust_spec(options(out=tmp_path, has_admin=False), setting, True, said.append)[0].admin is None
@@ -72,6 +73,14 @@ def test_policy_that_never_saw_such_a_catalog_begins_in_shadow(tmp_path):
     assert (spec.mode, spec.original) == (Mode.SHADOW, asked.policy)
     save_policy_file(asked.policy, make_content(setting, catalog="any"))
     assert trust_spec(asked, setting, True, lambda line: None)[0].mode is Mode.ACTIVE
+
+
+def test_run_that_names_no_policy_begins_with_the_shipped_one_in_shadow(tmp_path):
+    asked = options(out=tmp_path)
+    said = []
+    spec, _ = trust_spec(asked, setting_at_speed(speeded(asked), None), True, said.append)
+    assert (asked.policy, spec.original) == ("generalist", str(SHIPPED))
+    assert said == ["mode shadow: the policy never saw a catalog of this structure"]
 
 
 def test_rate_is_thinned_to_the_live_budget_and_the_scale_says_so():

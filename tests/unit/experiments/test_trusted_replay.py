@@ -218,6 +218,14 @@ def test_kept_copy_stands_in_for_a_policy_file_that_is_gone(files, tmp_path, set
     assert replay_journal(run.path).is_equal
 
 
+@pytest.mark.parametrize("settings", ["", ":miss_multiplier=2"])
+def test_kept_copy_stands_in_for_the_shipped_policy_of_another_version(files, tmp_path, monkeypatch, settings):
+    run = SupervisedRun(tmp_path / "run", f"generalist{settings}", Mode.ACTIVE).ticks(3)
+    run.writer.close()
+    monkeypatch.setattr("controller.policies.registry.SHIPPED", files[0])
+    assert replay_journal(run.path).is_equal
+
+
 def eventful(folder, files, cut_at=(), remember_at=()):
     """A run in which hands change; it is cut off and goes on after the steps in `cut_at`.
 

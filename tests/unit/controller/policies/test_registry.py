@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from controller.errors import ConfigError
+from controller.policies.learned import LearnedPolicy
 from controller.policies.predictive import MpcSettings
-from controller.policies.registry import PolicySpec, make_policy, read_spec, settings_model
+from controller.policies.registry import SHIPPED, PolicySpec, make_policy, policy_file, read_spec, settings_model
+from controller.trust.store import PolicyStore
 from tests.tiny import tiny_setting
 from tests.tuned_policy import FleetSettings
 
@@ -58,5 +60,26 @@ def test_settings_model_is_that_of_the_kind_or_class() -> None:
 
 
 def test_unknown_text_names_the_nearest_kind() -> None:
-    with pytest.raises(ConfigError, match="policy: expected one of mpc, .* got 'mcp'.*mpc"):
+    with pytest.raises(ConfigError, match="policy: expected one of generalist, mpc, .* got 'mcp'.*mpc"):
         read_spec("mcp")
+
+
+def test_the_word_for_the_shipped_policy_is_its_file() -> None:
+    assert policy_file("generalist") == (SHIPPED, {})
+    assert policy_file(" generalist:headroom=1.2") == (SHIPPED, {"headroom": 1.2})
+    assert policy_file("generalist.yaml") is None
+    made = make_policy("generalist:headroom=1.2", tiny_setting())
+    assert isinstance(made, LearnedPolicy)
+    assert made.settings.headroom == 1.2
+    assert made.content.manifest.catalog == "any"
+    assert make_policy("generalist", tiny_setting()).name == "generalist"
+
+
+def test_a_run_keeps_the_shipped_policy_as_any_file(tmp_path: Path) -> None:
+    store = PolicyStore(tmp_path)
+    entry = store.entry("generalist:headroom=1.2")
+    assert (entry.name, entry.settings) == ("generalist", "headroom=1.2")
+    kept = store.path(entry)
+    assert kept is not None
+    assert kept.read_bytes() == SHIPPED.read_bytes()
+    assert store.make(entry, tiny_setting()).settings.headroom == 1.2
