@@ -26,7 +26,8 @@ from experiments.live_process import run_to_end
 from experiments.native_plan import KIND
 from experiments.native_run import command
 
-LEARNED, RULE, NATIVE = "learned policy", "best rule (tuned mpc)", "Ray Serve's autoscaler (tuned)"
+LEARNED, ANY = "policy learned for the scenario", "policy for any catalog"
+RULE, NATIVE = "best rule (tuned mpc)", "Ray Serve's autoscaler (tuned)"
 MODEL = "experiments.live_models:Echo"
 _START_TIMEOUT_S = 420.0
 _QUIET_S = 120.0
@@ -68,6 +69,7 @@ class CompareOptions:
     """What is to be compared; None for what the package ships."""
 
     learned: Path | None = None
+    generalist: Path | None = None
     rule: Path | None = None
     native: Path | None = None
     repeats: int = 1
@@ -75,13 +77,16 @@ class CompareOptions:
 
 
 def contenders(asked: CompareOptions, artefacts: Artefacts | None = None) -> tuple[Contender, ...]:
-    """The three; a file that is not there is a row that says so."""
+    """The four; a file that is not there is a row that says so."""
     files = artefacts or Artefacts()
     scenario = Path(asked.stretch.scenario).stem
-    learned, missing = (asked.learned, "") if asked.learned is not None else _shipped_policy(files, scenario)
+    learned, missing = _asked_or_shipped(asked.learned, files, scenario)
+    for_any, missing_any = _asked_or_shipped(asked.generalist, files, GENERALIST)
     rule = asked.rule or files.settings("mpc", scenario)
+    kept = rule if rule.exists() else None
     found = [
-        Contender(LEARNED, learned, missing, rule=rule if rule.exists() else None),
+        Contender(LEARNED, learned, missing, rule=kept),
+        Contender(ANY, for_any, missing_any, rule=kept),
         Contender(RULE, rule, rule=rule),
         Contender(NATIVE, asked.native or files.settings(KIND, scenario), is_native=True),
     ]
@@ -95,15 +100,16 @@ def _not_there(one: Contender) -> str:
     return f"missing: {one.file}"
 
 
-def _shipped_policy(files: Artefacts, scenario: str) -> tuple[Path | None, str]:
-    """The policy learned for the scenario, else the one for any catalog; and why there is none."""
-    for learner in (scenario, GENERALIST):
-        if paths := files.policy_files(learner):
-            try:
-                return selected_by_validation(paths), ""
-            except ProvisorError as error:
-                return None, f"unreadable: {error}"[:200]
-    return None, "missing: none is shipped; name one with --learned"
+def _asked_or_shipped(asked: Path | None, files: Artefacts, learner: str) -> tuple[Path | None, str]:
+    """The policy that is asked for, else the one of a learner that is shipped; and why there is none."""
+    if asked is not None:
+        return asked, ""
+    if paths := files.policy_files(learner):
+        try:
+            return selected_by_validation(paths), ""
+        except ProvisorError as error:
+            return None, f"unreadable: {error}"[:200]
+    return None, "missing: none is shipped"
 
 
 def compare(asked: CompareOptions, out: Path, say: Callable[[str], None]) -> tuple[Compared, ...]:

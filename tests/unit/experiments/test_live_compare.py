@@ -10,8 +10,9 @@ from controller.errors import RunError
 from controller.flaps import flap_index
 from experiments import live_process
 from experiments.compared_run import ComparedRun, Stretch, measured, native_run, our_run
-from experiments.evidence_files import Artefacts
+from experiments.evidence_files import GENERALIST, Artefacts
 from experiments.live_compare import (
+    ANY,
     LEARNED,
     NATIVE,
     RULE,
@@ -27,6 +28,7 @@ from experiments.live_study import LiveStudy, checks_of, run_study
 from experiments.replica_log import ReplicaLog
 from experiments.show_compare import cells_of, compare_checks, spread
 from serving.load import LoadRecord, Schedule
+from tests.evidence_artefacts import put_policy
 
 NAN = float("nan")
 
@@ -131,24 +133,32 @@ def test_everyone_is_asked_for_the_same_stretch(tmp_path):
 
 def test_policy_that_is_not_shipped_is_a_row_that_says_missing(tmp_path):
     found = contenders(CompareOptions(rule=tmp_path / "no.yaml"), Artefacts(tmp_path))
-    assert [one.name for one in found] == [LEARNED, RULE, NATIVE]
+    assert [one.name for one in found] == [LEARNED, ANY, RULE, NATIVE]
     assert all(one.missing.startswith("missing: ") for one in found)
     here = tmp_path / "mine.provisor"
     here.touch()
-    (named, *_) = contenders(CompareOptions(learned=here), Artefacts(tmp_path))
-    assert (named.file, named.missing) == (here, "")
+    (learned, for_any, *_) = contenders(CompareOptions(learned=here, generalist=here), Artefacts(tmp_path))
+    assert [(one.file, one.missing) for one in (learned, for_any)] == [(here, "")] * 2
+
+
+def test_rows_are_of_the_policy_learned_there_and_of_the_one_for_any_catalog(tmp_path):
+    for learner in ("side-by-side", GENERALIST):
+        put_policy(Artefacts(tmp_path), learner, 0, scenario="tiny")
+    (learned, for_any, *_) = contenders(CompareOptions(), Artefacts(tmp_path))
+    assert learned.file == tmp_path / "policies" / "side-by-side" / "policy-seed-0.provisor"
+    assert for_any.file == tmp_path / "policies" / GENERALIST / "policy-seed-0.provisor"
 
 
 def test_comparison_without_any_file_starts_nothing_and_falls_short(tmp_path):
     nothing = tmp_path / "no.yaml"
-    asked = CompareOptions(learned=nothing, rule=nothing, native=nothing)
+    asked = CompareOptions(learned=nothing, generalist=nothing, rule=nothing, native=nothing)
     rows = compare(asked, tmp_path / "out", lambda _: None)
-    assert [row.runs for row in rows] == [(), (), ()]
+    assert [row.runs for row in rows] == [()] * 4
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [row["problem"].split(":")[0] for row in written["rows"]] == ["missing"] * 3
+    assert [row["problem"].split(":")[0] for row in written["rows"]] == ["missing"] * 4
     assert not any(check.holds for check in compare_checks(rows))
     study = run_study(tmp_path / "study", lambda _: None, ["compare"], asked)
-    assert (study.faults, study.parity, len(checks_of(study))) == ((), None, 3)
+    assert (study.faults, study.parity, len(checks_of(study))) == ((), None, 4)
 
 
 def compared(**changed):
