@@ -255,9 +255,9 @@ def live(
     takes the router from the controller's sight and sets its clock. Then the journal is decided again, the router is
     measured beside a bare Serve application, and changes of capacity are counted in a simulated constant load.
 
-    The comparison serves the same requests of a stretch of a test day with the learned policy, with the tuned rule, and
-    with Ray Serve's own autoscaler and its tuned settings, one after the other, each with replicas that sleep for their
-    service time. Some twenty-five minutes on two cores in all.
+    The comparison serves the same requests of a stretch of a test day with the policy learned for it, with the one for
+    any catalog, with the tuned rule, and with Ray Serve's own autoscaler and its tuned settings, one after the other,
+    each with replicas that sleep for their service time. Some sixteen minutes on two cores in all.
 
     \b
     Example:
