@@ -1,5 +1,7 @@
 """Steps from the fleet that exists to the plan: make before break, and swaps only while the rest covers the need.
 
+Towards a class that is short and that serverless cannot answer they go on though the fleet as a whole is short too.
+
 Replicas under a preemption notice do not count as existing, so they are replaced at once; draining ones do not count
 either.
 """
