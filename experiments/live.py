@@ -175,9 +175,19 @@ def write_arrivals(journal: Path) -> Path | None:
         return None
 
 
+def who_drove(options: LiveOptions, rule_share: float) -> tuple[PolicyChoice, str]:
+    """What a run's twin is simulated with, and what its rows are called: the rule, where that drove all the time.
+
+    So it does in shadow, in which a policy begins that never saw such a catalog.
+    """
+    label = policy_labels([options.policy])[0]
+    if rule_share < 1.0 or options.rule == options.policy:
+        return options.policy, label
+    return options.rule, f"{policy_labels([options.rule])[0]} in place of {label}"
+
+
 def result_rows(world: World, start: Start, result: LiveResult, options: LiveOptions) -> tuple[ResultRow, ...]:
     """The live minutes as the journal tells them, and, unless they were cut short, the simulator's of the same ones."""
-    label = policy_labels([options.policy])[0]
     live = Tally(world.setting, 1)
     ticks = 0
     most = int((options.duration_s or np.inf) / world.setting.control.tick_s + 1e-9)
@@ -191,8 +201,9 @@ def result_rows(world: World, start: Start, result: LiveResult, options: LiveOpt
     trace, day, seed = world.trace_name, start.cells[0].day, options.seed
     decide_s = result.status["decide_s"]
     decide_ms = float(np.quantile(decide_s, 0.99)) * 1e3 if decide_s else None
+    drove, label = who_drove(options, float(live.ruled[0]) / max(live.ticks, 1))
     rows = [live.row(0, policy=f"{label} (live)", trace=trace, day=day, seed=seed, decide_ms_p99=decide_ms)]
     if ticks and not result.is_partial:
-        twin = roll(world, start, options.policy, ticks=ticks)
+        twin = roll(world, start, drove, ticks=ticks)
         rows.append(twin.row(0, policy=f"{label} (simulated)", trace=trace, day=day, seed=seed))
     return tuple(rows)

@@ -13,7 +13,7 @@ from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import SHIPPED
 from controller.trust.mode import Mode
 from envs.world import WorldChoice
-from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded
+from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded, who_drove
 from experiments.live_trust import trust_spec
 from experiments.serve_commands import _mode
 from experiments.show_live import parse_models
@@ -81,6 +81,12 @@ def test_run_that_names_no_policy_begins_with_the_shipped_one_in_shadow(tmp_path
     spec, _ = trust_spec(asked, setting_at_speed(speeded(asked), None), True, said.append)
     assert (asked.policy, spec.original) == ("generalist", str(SHIPPED))
     assert said == ["mode shadow: the policy never saw a catalog of this structure"]
+
+
+def test_run_in_which_the_rule_drove_is_held_beside_the_simulated_rule():
+    asked = options(policy="generalist", rule="reactive")
+    assert who_drove(asked, 0.99) == ("generalist", "generalist")
+    assert who_drove(asked, 1.0) == ("reactive", "reactive in place of generalist")
 
 
 def test_rate_is_thinned_to_the_live_budget_and_the_scale_says_so():
