@@ -63,26 +63,25 @@ def _spare_capacity(
 
 
 @inner
-def _is_relieved(wl: WorkloadArrays, c: int, v: int, target: int, p: int, gain_rps: float, spare: F64) -> bool:
-    """Whether a class that is short, and that serverless cannot answer, gets more capacity by a swap of v to target."""
+def _is_relieved(wl: WorkloadArrays, c: int, v: int, target: int, p: int, spare: F64) -> bool:
+    """Whether a class that is short, and that serverless cannot answer, gains by a swap and loses nothing by it."""
     is_short = wl.spare_rps[c] > 0.0 and spare[c] < wl.spare_rps[c]
-    return is_short and wl.allowed[c, target, p] and (gain_rps > 0.0 or not wl.allowed[c, v, p])
+    return is_short and wl.allowed[c, target, p] and not wl.allowed[c, v, p]
 
 
 @inner
-def _may_lose(wl: WorkloadArrays, v: int, target: int, p: int, gain_rps: float, spare: F64) -> float:
-    """Capacity that option (v, p) may lose to `target` without any class falling below its need.
+def _may_lose(wl: WorkloadArrays, v: int, target: int, p: int, spare: F64) -> float:
+    """Capacity that option (v, p) may lose to `target` without any class that uses it falling below its need.
 
-    One that the swap relieves has nothing to lose by it, and what all need together does not keep it waiting: refused,
-    a fleet of the wrong variants could not be left while demand lasts.
+    Nor may all together, but where the swap relieves a class: refused, it would go without for as long as demand lasts.
     """
     num_classes = wl.allowed.shape[0]
     relieves, least = False, np.inf
     for c in range(num_classes):
-        if _is_relieved(wl, c, v, target, p, gain_rps, spare):
-            relieves = True
-        elif wl.allowed[c, v, p]:
+        if wl.allowed[c, v, p]:
             least = min(least, float(spare[c]))
+        elif _is_relieved(wl, c, v, target, p, spare):
+            relieves = True
     return least if relieves else min(least, float(spare[num_classes]))
 
 
@@ -107,8 +106,7 @@ def _swap_in_pool(
             if count <= 0:
                 continue
             if rps > 0.0:
-                gain_rps = planned_rps(cat, plan, n, target, p) - rps
-                may_lose = _may_lose(wl, source, target, p, gain_rps, spare) / rps
+                may_lose = _may_lose(wl, source, target, p, spare) / rps
                 count = min(count, int(min(float(count), max(0.0, np.floor(may_lose)))))
             if count <= 0:
                 continue

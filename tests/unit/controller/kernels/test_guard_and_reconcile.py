@@ -140,16 +140,16 @@ def test_swaps_go_as_far_as_the_rest_covers_the_need(rps: float, swapped: int) -
 
 
 @pytest.mark.parametrize(
-    ("may_overflow", "may_use", "swapped"),
-    [(False, True, 1), (False, False, 0), (True, True, 0)],
+    ("may_overflow", "may_use", "has_use", "swapped"),
+    [(False, True, False, 1), (False, False, False, 0), (True, True, False, 0), (False, True, True, 0)],
 )
 def test_a_short_fleet_swaps_towards_a_class_that_serverless_cannot_answer(
-    may_overflow: bool, may_use: bool, swapped: int
+    may_overflow: bool, may_use: bool, has_use: bool, swapped: int
 ) -> None:
-    # three medium replicas hold 30/s of 100/s; the strict class may not use them and has nothing at all
+    # three medium replicas hold 30/s of 100/s; where the strict class may not use them it has nothing at all
     setting = tiny_setting()
     allowed = setting.workload.allowed.copy()
-    allowed[STRICT, MEDIUM], allowed[STRICT, SMALL, OD] = False, may_use
+    allowed[STRICT, MEDIUM], allowed[STRICT, SMALL, OD] = has_use, may_use
     workload = setting.workload._replace(allowed=allowed, spare_rps=np.array([0.0 if may_overflow else 2.0, 0.0]))
     obs = observation(20.0)
     obs.history[0, :, STRICT] *= 9.0

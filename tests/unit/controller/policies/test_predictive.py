@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from controller.arrays import ObservationArrays, PlanArrays
 from controller.catalog import Catalog
-from controller.compile import compile_scenario
+from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.forecast import persistence_forecast
 from controller.kernels.mpc import shifted
@@ -264,12 +264,16 @@ def test_a_class_with_time_to_wait_is_given_less_headroom() -> None:
     assert need[RELAXED] < need[STRICT]
 
 
-def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
+def setting_without_functions() -> Setting:
     document = catalog_document()
     for part, key in (("pools", "name"), ("profiles", "pool")):
         document[part] = [one for one in document[part] if one[key] != "fn"]
     alone = parse_config(document, Catalog, source="tiny catalog without functions")
-    setting = compile_scenario(tiny_setting().scenario, alone)
+    return compile_scenario(tiny_setting().scenario, alone)
+
+
+def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
+    setting = setting_without_functions()
     settings = PLAIN.model_copy(update={"headroom": 0.8})
     for of, wanted in ((tiny_setting(), 0.8), (setting, 1.3)):
         assert settings.arrays(of).headroom.tolist() == [wanted, wanted]
@@ -282,12 +286,8 @@ def test_a_class_without_serverless_is_not_given_less_than_its_demand() -> None:
 
 
 def test_spot_is_over_provisioned_for_a_class_without_serverless_only() -> None:
-    document = catalog_document()
-    for part, key in (("pools", "name"), ("profiles", "pool")):
-        document[part] = [one for one in document[part] if one[key] != "fn"]
-    alone = compile_scenario(tiny_setting().scenario, parse_config(document, Catalog, source="tiny without functions"))
     on_spot = PLAIN.model_copy(update={"spot_share": 1.0, "headroom": 1.4})
-    for setting, factor in ((tiny_setting(), 1.0), (alone, 1.3)):
+    for setting, factor in ((tiny_setting(), 1.0), (setting_without_functions(), 1.3)):
         for least in (1.0, 2.0):
             policy = MpcPolicy(setting, on_spot.model_copy(update={"over_provision": least}), NO_GROWTH)
             plan = policy.decide(steady_observation(setting, 400.0))
