@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.arrays import F64
+from controller.policies.registry import GENERALIST
 from experiments.benchmark import Case
 from experiments.benchmark_config import SELECTED
 from experiments.checks import Check, at_least, at_most
-from experiments.evidence_files import GENERALIST, LEAST_SEEDS, PUBLISHED, RULE, TOLD
+from experiments.evidence_files import LEAST_SEEDS, PUBLISHED, RULE, TOLD
 from experiments.evidence_plan import GENERALIST_SELECTED, GENERALIST_ZERO, LEARNED, LEARNED_SELECTED, ZERO
 from experiments.leaderboard import Leaderboard
 from experiments.row_keys import RowKey, case_keys, overall_key

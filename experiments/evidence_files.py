@@ -17,7 +17,7 @@ from typing import Any
 from controller.config import parse_config
 from controller.errors import ProvisorError, UsageError, mismatch
 from controller.policies.policy_file import PolicyContent, load_policy_file
-from controller.policies.registry import read_spec, settings_model
+from controller.policies.registry import GENERALIST, read_spec, settings_model
 from controller.scenario import DayRange, Scenario, load_scenario
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.study_summary import GAIN_TRIALS
@@ -42,7 +42,6 @@ SOLVED = ("infadapter", "rolling_milp")
 """Rules that solve a program every minute: hours, so run under `--full` alone."""
 
 TOLD = "clairvoyant"
-GENERALIST = "generalist"
 LEAST_SEEDS = 10
 
 HELD_OUT_TRACE = next(iter(HELD_OUT))

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from controller.policies.policy_file import PolicyContent, load_policy_file, save_policy_file
-from controller.policies.registry import read_spec, settings_model
+from controller.policies.registry import GENERALIST, read_spec, settings_model
 from controller.scenario import DayRange
 from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.dials import ACCURACY, ADAPTIVE, ATTAINMENT, DEFAULT_ATTAINMENT, Continuation, Dial, Dials
 from experiments.evidence_files import (
-    GENERALIST,
     HELD_OUT_TRACE,
     OTHERS,
     PUBLISHED,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from controller.errors import ProvisorError
+from controller.policies.registry import GENERALIST
 from controller.scenario import load_scenario
 from experiments.benchmark import row_error
 from experiments.benchmark_config import PROMISE
@@ -27,7 +28,7 @@ from experiments.evidence_checks import (
     seed_checks,
     solved_checks,
 )
-from experiments.evidence_files import GENERALIST, SOLVED, TOLD, Artefacts
+from experiments.evidence_files import SOLVED, TOLD, Artefacts
 from experiments.evidence_plan import LEARNED, Comparison, Extent, held_out_comparison, suite_comparison
 from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import as_csv, write_leaderboard

@@ -11,6 +11,8 @@ from experiments.collage_commands import study as collage_study
 from experiments.placement_commands import a2, jellybean
 from experiments.tiers_commands import judge
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.group()
 def experiment() -> None:
@@ -228,9 +230,10 @@ def schemes(check: bool, out: str) -> int:
     metavar="PART",
     help="A fault, by how its name begins, or `compare`, `router`, `steadiness`; repeatable.",
 )
-@click.option("--learned", type=click.Path(), metavar="FILE", help="Learned policy.  [default: the one shipped]")
-@click.option("--rule", type=click.Path(), metavar="YAML", help="Settings of the best rule.  [default: tuned mpc]")
-@click.option("--native", type=click.Path(), metavar="YAML", help="Settings of `ray_serve`.  [default: tuned]")
+@click.option("--learned", type=_FILE, metavar="FILE", help="Policy learned there.  [default: shipped]")
+@click.option("--generalist", type=_FILE, metavar="FILE", help="That for any catalog.  [default: shipped]")
+@click.option("--rule", type=_FILE, metavar="YAML", help="Settings of the best rule.  [default: tuned mpc]")
+@click.option("--native", type=_FILE, metavar="YAML", help="Settings of `ray_serve`.  [default: tuned]")
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Runs of each policy."
 )
@@ -241,9 +244,10 @@ def schemes(check: bool, out: str) -> int:
 def live(
     check: bool,
     names: tuple[str, ...],
-    learned: str | None,
-    rule: str | None,
-    native: str | None,
+    learned: Path | None,
+    generalist: Path | None,
+    rule: Path | None,
+    native: Path | None,
     repeats: int,
     duration: float,
     out: str,
@@ -252,19 +256,17 @@ def live(
 
     Starts `provisor serve` on Ray nodes of this machine, three pools of machines with emulated service times, under an
     open load of 16 requests a second; kills and freezes processes and nodes, posts a notice, spoils the policy file,
-    takes the router from the controller's sight and sets its clock. Then the journal is decided again, the router is
-    measured beside a bare Serve application, and changes of capacity are counted in a simulated constant load.
+    hides the router and sets the clock. Then the journal is decided again, the router is measured beside a bare Serve
+    application, and changes of capacity are counted in a simulated constant load.
 
-    The comparison serves the same requests of a stretch of a test day with the policy learned for it, with the one for
-    any catalog, with the tuned rule, and with Ray Serve's own autoscaler and its tuned settings, one after the other,
-    each with replicas that sleep for their service time. Some sixteen minutes on two cores in all.
+    The comparison serves the same requests of a test day with the policy learned there, that for any catalog, the tuned
+    rule, and Ray Serve's own tuned autoscaler in turn, with replicas that sleep. Sixteen minutes on two cores in all.
 
     \b
     Example:
       provisor experiment live --check
       provisor experiment live --only 'a node goes' --out runs/nodes
       provisor experiment live --only compare --learned policy.provisor --repeats 3
-      provisor experiment live --only steadiness
     """
     from experiments.checks import show_checks
     from experiments.compared_run import Stretch
@@ -273,9 +275,10 @@ def live(
     from experiments.show_compare import show_compared
 
     asked = CompareOptions(
-        learned=None if learned is None else Path(learned),
-        rule=None if rule is None else Path(rule),
-        native=None if native is None else Path(native),
+        learned=learned,
+        generalist=generalist,
+        rule=rule,
+        native=native,
         repeats=repeats,
         stretch=Stretch(duration_s=duration),
     )

@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from controller.errors import ProvisorError
+from controller.policies.registry import GENERALIST
 from controller.scenario import load_scenario
 from experiments.compared_run import ComparedRun, Stretch, native_run, our_run
-from experiments.evidence_files import GENERALIST, Artefacts, selected_by_validation
+from experiments.evidence_files import Artefacts, selected_by_validation
 from experiments.live_process import run_to_end
 from experiments.native_plan import KIND
 from experiments.native_run import command
@@ -109,7 +110,7 @@ def _asked_or_shipped(asked: Path | None, files: Artefacts, learner: str) -> tup
             return selected_by_validation(paths), ""
         except ProvisorError as error:
             return None, f"unreadable: {error}"[:200]
-    return None, "missing: none is shipped"
+    return None, f"missing: {files.policies(learner)}"
 
 
 def compare(asked: CompareOptions, out: Path, say: Callable[[str], None]) -> tuple[Compared, ...]:

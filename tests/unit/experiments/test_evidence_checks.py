@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from controller.policies.registry import GENERALIST
 from experiments.benchmark import Case, Plan
 from experiments.benchmark_cells import CellResult, DayResult, cell_key
 from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
@@ -21,7 +22,7 @@ from experiments.evidence_checks import (
     solved_checks,
     versus,
 )
-from experiments.evidence_files import GENERALIST, RULE, TOLD
+from experiments.evidence_files import RULE, TOLD
 from experiments.evidence_plan import GENERALIST_ZERO, LEARNED, ZERO
 from experiments.leaderboard import Leaderboard
 from experiments.row_keys import case_keys, overall_key

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.policies.registry import SHIPPED
+from controller.policies.registry import GENERALIST, SHIPPED
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.evidence_files import (
-    GENERALIST,
     HELD_OUT_SEED,
     RULE,
     TOLD,

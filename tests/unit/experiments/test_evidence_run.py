@@ -10,12 +10,13 @@ import yaml
 from controller import cli
 from controller.errors import UsageError
 from controller.policies.policy_file import load_policy_file
+from controller.policies.registry import GENERALIST
 from experiments import evidence_run
 from experiments.benchmark import CELLS
 from experiments.benchmark_cells import run_cell
 from experiments.checks import Check
 from experiments.clairvoyant import CLAIRVOYANT
-from experiments.evidence_files import GENERALIST, OTHERS, PUBLISHED, RULE, SOLVED, TOLD, Artefacts
+from experiments.evidence_files import OTHERS, PUBLISHED, RULE, SOLVED, TOLD, Artefacts
 from experiments.evidence_plan import LEARNED, ZERO, Extent, rival_dials
 from experiments.evidence_run import EvidenceRun, kept_record, training_check, wanted_rows
 from experiments.fanout import open_workers

@@ -8,9 +8,10 @@ import pytest
 
 from controller.errors import RunError
 from controller.flaps import flap_index
+from controller.policies.registry import GENERALIST
 from experiments import live_process
 from experiments.compared_run import ComparedRun, Stretch, measured, native_run, our_run
-from experiments.evidence_files import GENERALIST, Artefacts
+from experiments.evidence_files import Artefacts
 from experiments.live_compare import (
     ANY,
     LEARNED,
