@@ -46,7 +46,7 @@ def serve_attached(options: LiveOptions, say: Callable[[str], None]) -> LiveResu
     require_own_packages()
     mapping, scenario, catalog = attached_scenario(options)
     setting = compile_scenario(scenario, catalog)
-    for policy in (options.policy, options.rule):
+    for policy in (options.policy, options.named_rule):
         make_policy(policy, setting)
     world = live_world(scenario, options, setting)
     with signals_interrupt():

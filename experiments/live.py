@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from controller.catalog import Market
 from controller.compile import Setting, at_speed, compile_scenario
 from controller.errors import ConfigError, ScenarioError, TraceError, UsageError, mismatch
 from controller.journal import Journal, MeasuredSpans
-from controller.policies.registry import GENERALIST
+from controller.policies.registry import GENERALIST, rule_behind
 from controller.scenario import Scenario, load_scenario
 from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
@@ -44,7 +45,7 @@ class LiveOptions:
 
     scenario: str = "demo"
     policy: PolicyChoice = GENERALIST
-    rule: str = "mpc"
+    rule: PolicyChoice | None = None  # None: the one behind the policy
     choice: WorldChoice = field(default_factory=WorldChoice)
     is_replaying: bool = False
     duration_s: float | None = None
@@ -71,6 +72,16 @@ class LiveOptions:
     on_exit: str = "restore"  # or "keep": its replica targets when we leave
     inputs: str | None = None  # what a replay sends; None: the images of the zoo
     world_model: str | None = WORLD_MODEL
+
+    @cached_property
+    def named_rule(self) -> PolicyChoice:
+        """What drives where the policy may not.
+
+        Raises:
+            ConfigError: The policy is written in another form.
+            PolicyFileError: The policy file is damaged.
+        """
+        return rule_behind(self.policy) if self.rule is None else self.rule
 
     @property
     def has_nodes(self) -> bool:
@@ -181,9 +192,9 @@ def who_drove(options: LiveOptions, rule_share: float) -> tuple[PolicyChoice, st
     So it does in shadow, in which a policy begins that never saw such a catalog.
     """
     label = policy_labels([options.policy])[0]
-    if rule_share < 1.0 or options.rule == options.policy:
+    if rule_share < 1.0 or options.named_rule == options.policy:
         return options.policy, label
-    return options.rule, f"{policy_labels([options.rule])[0]} in place of {label}"
+    return options.named_rule, f"{policy_labels([options.named_rule])[0]} in place of {label}"
 
 
 def result_rows(world: World, start: Start, result: LiveResult, options: LiveOptions) -> tuple[ResultRow, ...]:

@@ -70,7 +70,7 @@ def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:
     require_own_packages()
     scenario = speeded(options)
     setting = setting_at_speed(scenario, None)
-    for policy in (options.policy, options.rule):
+    for policy in (options.policy, options.named_rule):
         make_policy(policy, setting)
     if options.node_terms is not None:
         require_bought(options.node_terms, setting)
@@ -263,7 +263,7 @@ class LiveRun:
             app="provisor",
             policy=policy,
             policy_file=None if named is None else named.read_bytes(),
-            rule=options.rule,
+            rule=options.named_rule,
             market=Market(world.spot_share, world.spot_gap_s, float(world.spot_start_s([self._cell])[0])),
             seed=self._cell.env_seed,
             initial_replicas=start.replicas[0],
@@ -290,11 +290,11 @@ class LiveRun:
         return make_header(setting, options.policy, label, (options.seed,), "live", described, spans)
 
     def _resolved(self) -> dict[str, Any]:
-        options = self._options
+        options, rule = self._options, self._options.named_rule
         return {
             "scenario": self._scenario.model_dump(mode="json"),
             "policy": policy_labels([options.policy])[0],
-            "rule": options.rule,
+            "rule": rule if isinstance(rule, str) else rule.model_dump(mode="json"),
             "speed": options.speed,
             "duration_s": options.duration_s,
             "start_hour": options.start_hour,

@@ -21,7 +21,9 @@ OWN_TRACE = "scenario"
 @click.argument("run_file", metavar="[RUN.yaml]", required=False)
 @click.option("--scenario", metavar="S", help="Scenario, by name or path.  [default: demo]")
 @click.option("--policy", metavar="P", help="Rule or policy file.  [default: generalist]")
-@click.option("--rule", default="mpc", show_default=True, metavar="R", help="Drives when the policy fails.")
+@click.option(
+    "--rule", metavar="R", help="Drives when the policy fails.  [default: that of the policy file; mpc without one]"
+)
 @click.option("--replay", metavar="TRACE", help=f"Send the requests of a trace; '{OWN_TRACE}' is the scenario's own.")
 @click.option("--duration", type=float, metavar="S", help="Live seconds.  [default: until Ctrl-C]")
 @click.option(
@@ -95,7 +97,7 @@ def serve(
     run_file: str | None,
     scenario: str | None,
     policy: str | None,
-    rule: str,
+    rule: str | None,
     replay: str | None,
     duration: float | None,
     speed: float,

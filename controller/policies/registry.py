@@ -45,6 +45,9 @@ PLACING = {
 LEARNED = "controller.policies.learned:LearnedPolicy"
 """What reads a policy file; it takes (setting, path, name=...)."""
 
+DEFAULT_RULE = "mpc"
+"""Kind that is handed back to where a policy has no rule of its own."""
+
 GENERALIST = "generalist"
 """Word for the learned policy that comes with the package, made for any catalog."""
 
@@ -135,6 +138,28 @@ def policy_file(spec: str | PolicySpec) -> tuple[Path, dict[str, JsonValue]] | N
     if separator:
         return Path(path + SUFFIX), _parse_settings(rest, spec)
     return (Path(path), {}) if path.endswith(SUFFIX) else None
+
+
+def rule_behind(spec: str | PolicySpec) -> str | PolicySpec:
+    """The rule to hand back to where none is named: the one whose knobs a policy file turns, else `mpc`.
+
+    It is written out, so that it does not need the file, with the forecaster of the package in place of the file's.
+
+    Args:
+        spec: Of the policy, as for `make_policy`.
+
+    Raises:
+        ConfigError: The settings are written in another form.
+        PolicyFileError: The policy file is damaged.
+    """
+    if (file := policy_file(spec)) is None:
+        return DEFAULT_RULE
+    from controller.policies.policy_file import load_policy_file
+
+    path, replaced = file
+    manifest = load_policy_file(path).manifest
+    settings = {**manifest.settings, "miss_multiplier": manifest.dial_default, **replaced}
+    return PolicySpec(kind=manifest.base_rule, settings=settings, name=f"rule of {path.stem}")
 
 
 def written_out(spec: str) -> str:

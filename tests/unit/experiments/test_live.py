@@ -89,6 +89,12 @@ def test_run_in_which_the_rule_drove_is_held_beside_the_simulated_rule():
     assert who_drove(asked, 1.0) == ("reactive", "reactive in place of generalist")
 
 
+def test_run_that_names_no_rule_hands_back_to_the_one_behind_its_policy():
+    assert who_drove(options(), 1.0)[1] == "rule of generalist in place of generalist"
+    assert options(policy="static").named_rule == "mpc"
+    assert options(rule="reactive").named_rule == "reactive"
+
+
 def test_rate_is_thinned_to_the_live_budget_and_the_scale_says_so():
     asked = options(is_replaying=True, duration_s=60.0, choice=WorldChoice(scale=1e-9), start_hour=9.0)
     scenario = speeded(asked)

@@ -6,8 +6,16 @@ import pytest
 
 from controller.errors import ConfigError
 from controller.policies.learned import LearnedPolicy
-from controller.policies.predictive import MpcSettings
-from controller.policies.registry import SHIPPED, PolicySpec, make_policy, policy_file, read_spec, settings_model
+from controller.policies.predictive import MpcPolicy, MpcSettings
+from controller.policies.registry import (
+    SHIPPED,
+    PolicySpec,
+    make_policy,
+    policy_file,
+    read_spec,
+    rule_behind,
+    settings_model,
+)
 from controller.trust.store import PolicyStore
 from tests.tiny import tiny_setting
 from tests.tuned_policy import FleetSettings
@@ -73,6 +81,19 @@ def test_the_word_for_the_shipped_policy_is_its_file() -> None:
     assert made.settings.headroom == 1.2
     assert made.content.manifest.catalog == "any"
     assert make_policy("generalist", tiny_setting()).name == "generalist"
+
+
+def test_the_rule_behind_a_policy_file_is_the_one_its_knobs_turn() -> None:
+    setting = tiny_setting()
+    rule, policy = (make_policy(spec, setting) for spec in (rule_behind("generalist"), "generalist"))
+    assert isinstance(rule, MpcPolicy)
+    assert isinstance(policy, LearnedPolicy)
+    assert rule.name == "rule of generalist"
+    assert rule.settings == policy.settings != MpcSettings()
+    replaced = make_policy(rule_behind("generalist:headroom=1.2"), setting)
+    assert isinstance(replaced, MpcPolicy)
+    assert replaced.settings == policy.settings.model_copy(update={"headroom": 1.2})
+    assert rule_behind("reactive:headroom=1.2") == rule_behind(FLEET) == "mpc"
 
 
 def test_a_run_keeps_the_shipped_policy_as_any_file(tmp_path: Path) -> None:
