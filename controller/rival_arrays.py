@@ -99,6 +99,7 @@ class RivalArrays(NamedTuple):
     repay_s: float
     overflow_fraction: float
     class_overflow: F64  # (C,) what it is multiplied by for each class
+    miss_budget: float
     overflow_slack: float
     headroom: float
     class_headroom: F64  # (C,) what a class's demand is multiplied by

@@ -88,6 +88,7 @@ class MpcArrays(NamedTuple):
     on_demand_floor: float
     scale_in_s: float
     overflow_fraction: F64  # (C,)
+    miss_budget: float
     overflow_slack: float
     batch_slack: float
     shed_slack: F64  # (C,)

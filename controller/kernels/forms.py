@@ -177,7 +177,7 @@ def form_one(
         demand_rps = rps * headroom * np.exp(DIAL * dial_log_odds(dial, n))
         total_rps = direct_capacity(settings.usd, acted, n, demand_rps + waiting / settings.backlog_s, capacity)
     fraction = floats(wl.share.shape[0])
-    scale_in_s = overflow_and_hold(settings, knobs, dial, n, fraction)
+    scale_in_s = overflow_and_hold(cat, wl, ctl, settings, knobs, dial, obs, n, fraction)
     place_one(
         cat, wl, limits, ctl, settings, state, obs, plan, n, capacity, weights, rps, total_rps, fraction, scale_in_s
     )

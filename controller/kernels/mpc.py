@@ -27,6 +27,7 @@ from controller.kernels.placing import place_one
 from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools, size_for_mean
 from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import FLOOR_MARGIN, class_weights, mean_rate
+from controller.kernels.spending import share_let_wait
 from controller.plan import Reason
 from controller.rule_arrays import (
     ACCURACY_TILT,
@@ -169,12 +170,24 @@ def accuracy_span(allowed: Bool, market: I64, accuracy: F64, c: int) -> tuple[fl
     return 0.0, 0.0
 
 
-@kernel
-def overflow_and_hold(settings: MpcArrays, knobs: F64, dial: F64, n: int, fraction: F64) -> float:
+@inner
+def overflow_and_hold(
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    ctl: ControlArrays,
+    settings: MpcArrays,
+    knobs: F64,
+    dial: F64,
+    obs: ObservationArrays,
+    n: int,
+    fraction: F64,
+) -> float:
     """Writes each class's share of long waits that goes to serverless, (C,); returns the scale-in time constant, s."""
-    log_odds = LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + dial_log_odds(dial, n)
+    value_of_miss = dial_log_odds(dial, n)
+    log_odds = LOGIT * knob(knobs, n, OVERFLOW_FRACTION) + value_of_miss
     for c in range(fraction.shape[0]):
-        fraction[c] = shifted(settings.overflow_fraction[c], log_odds)
+        let_wait = share_let_wait(cat, wl, ctl, obs, n, c, settings.miss_budget, value_of_miss)
+        fraction[c] = shifted(settings.overflow_fraction[c], log_odds) * (1.0 - let_wait)
     return scaled(settings.scale_in_s, SLOW_FACTOR * knob(knobs, n, SCALE_IN))
 
 
@@ -316,7 +329,7 @@ def mpc_one(
         cat, wl, limits, ctl, settings, forecast, knobs, dial, state, obs, plan, n, settings.usd, weights, capacity
     )
     fraction = floats(wl.share.shape[0])
-    scale_in_s = overflow_and_hold(settings, knobs, dial, n, fraction)
+    scale_in_s = overflow_and_hold(cat, wl, ctl, settings, knobs, dial, obs, n, fraction)
     place_one(
         cat, wl, limits, ctl, settings, state, obs, plan, n, capacity, weights, rps, total_rps, fraction, scale_in_s
     )

@@ -32,6 +32,7 @@ from controller.kernels.rival_demand import burstiness, demand_of_class, hold_de
 from controller.kernels.rival_placing import Bought, choose_option, class_mix, place
 from controller.kernels.rival_pools import SLACK_REPLICAS
 from controller.kernels.rival_spot import watch_spot
+from controller.kernels.spending import share_let_wait
 from controller.plan import Reason
 from controller.rival_arrays import (
     HPA,
@@ -155,8 +156,10 @@ def _route(
     kind: int,
     cat: CatalogArrays,
     wl: WorkloadArrays,
+    ctl: ControlArrays,
     settings: RivalArrays,
     state: RivalState,
+    obs: ObservationArrays,
     plan: PlanArrays,
     n: int,
     c: int,
@@ -173,7 +176,8 @@ def _route(
             v, p = state.choice[n, c] // cat.market.shape[0], state.choice[n, c] % cat.market.shape[0]
         slack_s = max(0.0, wl.slo_s[c] - cat.service_s[v, p, max(1, plan.batch_size[n, v, p])] - wl.network_s[c, v, p])
     plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
-    plan.overflow_fraction[n, c] = settings.overflow_fraction * settings.class_overflow[c]
+    let_wait = share_let_wait(cat, wl, ctl, obs, n, c, settings.miss_budget, 0.0)
+    plan.overflow_fraction[n, c] = settings.overflow_fraction * settings.class_overflow[c] * (1.0 - let_wait)
     if kind in (PARAGON, PARAGON_PLUS):
         if wl.slo_s[c] > settings.strict_slo_s:
             plan.overflow_after_s[n, c] = slack_s
@@ -262,7 +266,7 @@ def scheme_one(
     if kind in (RAY_SERVE, HPA):
         note_planned(cat, settings, state, n, plan.replicas)
     for c in range(num_classes):
-        _route(kind, cat, wl, settings, state, plan, n, c, is_bursty)
+        _route(kind, cat, wl, ctl, settings, state, obs, plan, n, c, is_bursty)
         if (kind in (RAY_SERVE, HPA)) and not settings.adaptive_variant:
             _keep_to_own(wl, settings, obs, plan, n, c)
     plan.need_rps[n] = total

@@ -50,6 +50,7 @@ _NEUTRAL: dict[str, Any] = {
     "accuracy_margin": 0.0,
     "repay_s": 3600.0,
     "overflow_fraction": 0.0,
+    "miss_budget": 0.0,
     "overflow_slack": 1.0,
     "headroom": 1.0,
     "cooldown_ticks": 0,

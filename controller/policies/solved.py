@@ -103,6 +103,7 @@ class SolvedPolicy(ABC):
                 self._planned_s[n] = observation.time_s[n]
         for into, held in zip(self._plan, self._held, strict=True):
             into[...] = held
+        self._let_wait(observation)
         return self._plan
 
     def counts(self, env: int | None = None) -> SolveCounts:
@@ -125,6 +126,16 @@ class SolvedPolicy(ABC):
         self._doomed[n] = doomed
         span_s = self.settings.replan_s / self.setting.scenario.speed
         return is_hit or bool(obs.time_s[n] - self._planned_s[n] >= span_s - 1e-6)
+
+    def _let_wait(self, obs: ObservationArrays) -> None:
+        """Lets permitted misses happen; of every tick, as what was missed so far is known at every tick."""
+        from controller.kernels.spending import share_let_wait
+
+        setting, budget = self.setting, self.settings.miss_budget
+        if budget > 0.0:
+            for n, c in np.ndindex(self._plan.overflow_fraction.shape):
+                let_wait = share_let_wait(setting.catalog, setting.workload, setting.control, obs, n, c, budget, 0.0)
+                self._plan.overflow_fraction[n, c] *= 1.0 - let_wait
 
     def _replan(self, obs: ObservationArrays, n: int) -> None:
         demand = self._demand(obs, n)

@@ -52,6 +52,9 @@ class SolverSettings(StrictModel):
     patient_overflow: float = Field(
         default=1.0, ge=0.0, le=1.0, description="that share for a class with time to wait, relative to the others'"
     )
+    miss_budget: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of the misses a day permits let happen in place of such calls"
+    )
     overflow_slack: float = Field(
         default=0.6, ge=0.0, le=2.0, description="wait called too long, as a share of SLO - service - network"
     )

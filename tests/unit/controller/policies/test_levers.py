@@ -112,6 +112,14 @@ def test_a_scheme_overflows_less_of_what_can_wait() -> None:
     assert fractions == pytest.approx(0.8 * 0.25 ** (setting.workload.slo_s / (setting.workload.slo_s + 10.0)))
 
 
+def test_a_scheme_lets_permitted_misses_happen() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 40.0)
+    obs.ready[0, MEDIUM, OD] = 1
+    fractions = make_policy("reactive:overflow_fraction=0.8,miss_budget=0.5", setting).decide(obs).overflow_fraction[0]
+    assert fractions == pytest.approx([0.8 * (1 - 60 / 600)] * 2)  # as worked out for `mpc`
+
+
 def test_paragon_plus_overflows_in_part_and_while_load_is_bursty_only() -> None:
     setting = tiny_setting()
     policy = make_policy("paragon_plus:overflow_fraction=0.4", setting)

@@ -318,6 +318,40 @@ def test_a_class_with_time_to_wait_may_never_overflow() -> None:
     assert plan_for(steady_observation(setting, 50.0), settings, overflow_fraction=0.5).overflow_fraction.min() > 0.0
 
 
+def serving(rps: float) -> ObservationArrays:
+    """Ten minutes at a constant rate; one machine serves."""
+    obs = steady_observation(tiny_setting(), rps)
+    obs.ready[0, MEDIUM, OD] = 1
+    return obs
+
+
+def test_permitted_misses_are_let_happen_while_the_day_has_some_left() -> None:
+    settings = PLAIN.model_copy(update={"overflow_fraction": 0.9, "miss_budget": 0.5})
+    obs = serving(40.0)
+    # 200 of each class arrive in a tick: half of what may be missed of 12,000 are 60, and three ticks are 600
+    assert tiny_setting().workload.attainment_target.tolist() == [0.99, 0.99]
+    assert plan_for(obs, settings).overflow_fraction[0] == pytest.approx([0.9 * (1 - 60 / 600)] * 2)
+    obs.day_missed[0] = [30, 70]
+    assert plan_for(obs, settings).overflow_fraction[0] == pytest.approx([0.9 * (1 - 30 / 600), 0.9])
+    obs.day_arrivals[0] = 10**6
+    assert plan_for(obs, settings).overflow_fraction[0].tolist() == [0.0, 0.0]
+    assert plan_for(obs, PLAIN.model_copy(update={"overflow_fraction": 0.9})).overflow_fraction[0].tolist() == [0.9] * 2
+
+
+def test_a_dearer_miss_is_permitted_less_often() -> None:
+    settings = PLAIN.model_copy(update={"overflow_fraction": 1.0, "miss_budget": 0.5, "miss_multiplier": 9.0})
+    # odds of 1 : 99 become 1 : 891
+    assert plan_for(serving(40.0), settings).overflow_fraction[0] == pytest.approx([1 - 6000 / 892 / 600] * 2)
+
+
+def test_a_class_without_a_machine_is_not_let_wait() -> None:
+    settings = PLAIN.model_copy(update={"overflow_fraction": 1.0, "miss_budget": 1.0})
+    assert plan_for(steady_observation(tiny_setting(), 40.0), settings).overflow_fraction[0].tolist() == [1.0, 1.0]
+    young = steady_observation(tiny_setting(), 40.0, ticks=3)
+    young.ready[0, MEDIUM, OD] = 1
+    assert plan_for(young, settings).overflow_fraction[0].tolist() == [1.0, 1.0]
+
+
 def test_a_pool_that_may_be_back_is_probed_with_one_replica_before_a_fleet_is_planned_there() -> None:
     setting = tiny_setting()
     policy = MpcPolicy(setting, PLAIN.model_copy(update={"spot_share": 1.0}), NO_GROWTH)

@@ -129,6 +129,16 @@ def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue(kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_permitted_misses_are_let_happen_by_what_was_missed_so_far(kind: str) -> None:
+    policy = policy_of(kind, overflow_fraction=0.8, miss_budget=0.5)
+    obs = at(steady_observation(tiny_setting(), 40.0), 600.0)
+    obs.ready[0, MEDIUM, OD] = 1
+    assert policy.decide(obs).overflow_fraction[0] == pytest.approx([0.8 * (1 - 60 / 600)] * 2)
+    obs.day_missed[0] = [30, 70]  # before the next solve
+    assert policy.decide(at(obs, 610.0)).overflow_fraction[0] == pytest.approx([0.8 * (1 - 30 / 600), 0.8])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_plan_is_held_between_solves_and_made_anew_at_once_after_a_loss(kind: str) -> None:
     policy = policy_of(kind)
     obs = steady_observation(tiny_setting(), 49.0)
