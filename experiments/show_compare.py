@@ -21,6 +21,9 @@ _NOTE = (
     "thin ingress; it knows no spot market, no serverless and no variants."
 )
 
+_MOST_RULED = 0.05
+_BAR = f"measured, 0 lost, rule <= {_MOST_RULED:.0%}"
+
 _COLUMNS: tuple[tuple[str, Callable[[ComparedRun], float | None], str], ...] = (
     ("cost $", lambda run: run.cost_usd, ".4f"),
     ("$/h", lambda run: run.usd_per_hour, ".3f"),
@@ -83,18 +86,22 @@ def show_compared(rows: Sequence[Compared], stretch: Stretch) -> None:
 
 
 def compare_checks(rows: Sequence[Compared]) -> list[Check]:
-    """One value for each contender: that it was measured and lost nothing; who is better has no bar."""
+    """One value for each contender: that it was measured, itself, and lost nothing; who is better has no bar.
+
+    Where alarms gave the run to the rule, the row tells of the rule.
+    """
     found = []
     for row in rows:
         if row.problem or not row.runs:
             what = " ".join((row.problem or "missing").split())[:120]
-            found.append(Check(f"side by side: {row.name}", what, "measured, 0 lost", False))
+            found.append(Check(f"side by side: {row.name}", what, _BAR, False))
             continue
         told = {head: spread([value(run) for run in row.runs], form) for head, value, form in _COLUMNS}
         lost = sum(run.lost for run in row.runs)
+        ruled = max(run.rule_share or 0.0 for run in row.runs)
         value = (
             f"{told['cost $']} $, {told['attained %']} % attained, p99 {told['p99 s']} s, {told['flaps/h']} flaps/h, "
-            f"{lost} lost, {sum(run.requests for run in row.runs)} requests"
+            f"{lost} lost, {sum(run.requests for run in row.runs)} requests, rule drove {100 * ruled:.0f} %"
         )
-        found.append(Check(f"side by side: {row.name}", value, "measured, 0 lost", lost == 0))
+        found.append(Check(f"side by side: {row.name}", value, _BAR, lost == 0 and ruled <= _MOST_RULED))
     return found

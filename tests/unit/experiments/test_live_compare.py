@@ -187,6 +187,12 @@ def test_any_loss_falls_short_and_any_attainment_holds():
     assert "1 lost, 200 requests" in compare_checks(rows)[1].measured
 
 
+def test_a_run_that_the_rule_drove_says_nothing_of_its_policy():
+    rows = [Compared("a", (compared(rule_share=share),)) for share in (None, 0.05, 0.06)]
+    assert [check.holds for check in compare_checks(rows)] == [True, True, False]
+    assert "rule drove 6 %" in compare_checks(rows)[2].measured
+
+
 def test_repetitions_are_shown_as_mean_and_spread():
     assert spread([1.0, 2.0, 6.0], ".1f") == "3.0 (1.0..6.0)"
     assert spread([1.0], ".2f") == "1.00"
