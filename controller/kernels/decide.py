@@ -39,7 +39,7 @@ def settle(
     for n in range(lo, hi):
         guard_one(cat, wl, limits, obs, plan, n)
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
-        split_one(cat, wl, ctl, obs, plan, n, shares)
+        split_one(cat, wl, ctl, obs, plan, actions, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
         shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)
 
@@ -67,6 +67,6 @@ def decide_mpc(
         mpc_one(cat, wl, limits, ctl, settings, forecast, knobs, dial, rule_state, obs, plan, n)
         guard_one(cat, wl, limits, obs, plan, n)
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
-        split_one(cat, wl, ctl, obs, plan, n, shares)
+        split_one(cat, wl, ctl, obs, plan, actions, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
         shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)

@@ -8,6 +8,7 @@ from controller.arrays import (
     F64,
     I64,
     SERVERLESS,
+    ActionArrays,
     CatalogArrays,
     ControlArrays,
     ObservationArrays,
@@ -200,12 +201,22 @@ def _keep_spare(wl: WorkloadArrays, serving: F64) -> None:
 
 
 @inner
+def _leaving(actions: ActionArrays, n: int, v: int, p: int) -> int:
+    """Serving replicas that the same decision drains or swaps: what is sent there now would find nobody."""
+    leaving = actions.drain[n, v, p]
+    for to in range(actions.swap.shape[3]):
+        leaving += actions.swap[n, p, v, to]
+    return leaving
+
+
+@inner
 def split_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
     ctl: ControlArrays,
     obs: ObservationArrays,
     plan: PlanArrays,
+    actions: ActionArrays,
     n: int,
     shares: F64,
 ) -> None:
@@ -221,7 +232,7 @@ def split_one(
     serving = floats((num_variants, num_pools))
     for v in range(num_variants):
         for p in range(num_pools):
-            replicas = obs.ready[n, v, p] + obs.doomed[n, v, p]
+            replicas = obs.ready[n, v, p] - _leaving(actions, n, v, p) + obs.doomed[n, v, p]
             if replicas <= 0 or cat.cells[v] > 1 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
                 continue
             serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
@@ -289,10 +300,11 @@ def split(
     ctl: ControlArrays,
     obs: ObservationArrays,
     plan: PlanArrays,
+    actions: ActionArrays,
     shares: F64,
     lo: int,
     hi: int,
 ) -> None:
     """`split_one` for envs lo..hi-1."""
     for n in range(lo, hi):
-        split_one(cat, wl, ctl, obs, plan, n, shares)
+        split_one(cat, wl, ctl, obs, plan, actions, n, shares)

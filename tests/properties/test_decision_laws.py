@@ -47,8 +47,18 @@ def split_of(setting: Setting, obs: ObservationArrays, plan: PlanArrays) -> np.n
 
     num_variants, num_pools, num_classes = setting.shape
     shares = np.full((len(obs.tick), num_classes, num_variants, num_pools), np.nan)
-    split(setting.catalog, setting.workload, setting.control, obs, plan, shares, 0, len(obs.tick))
+    actions = reconciled(setting, obs, plan)
+    split(setting.catalog, setting.workload, setting.control, obs, plan, actions, shares, 0, len(obs.tick))
     return shares
+
+
+def staying(setting: Setting, obs: ObservationArrays, plan: PlanArrays) -> np.ndarray:
+    """Where somebody serves until the next decision, (N, V, P)."""
+    actions = reconciled(setting, obs, plan)
+    leaving = actions.drain + actions.swap.sum(axis=3).transpose(0, 2, 1)
+    serves: np.ndarray = obs.ready - leaving + obs.doomed > 0
+    serves[:, :, 3] &= plan.replicas[:, :, 3] > 0
+    return serves
 
 
 def rental_usd_per_hour(setting: Setting, plan: PlanArrays) -> np.ndarray:
@@ -180,8 +190,7 @@ def test_shares_of_every_class_sum_to_one_over_allowed_options(past: int, plans:
     np.testing.assert_allclose(shares.sum(axis=(2, 3)), 1.0, atol=1e-9)
     assert (shares >= -1e-12).all()
     assert (shares[:, ~setting.workload.allowed] == 0).all()
-    serves = (obs.ready + obs.doomed > 0) & setting.workload.allowed.any(axis=0)
-    serves[:, :, 3] &= plan.replicas[:, :, 3] > 0
+    serves = staying(setting, obs, plan) & setting.workload.allowed.any(axis=0)
     for n in np.flatnonzero(serves.any(axis=(1, 2))):
         plain = plan.cascade_variant[n, :, 0] < 0
         assert (shares[n][plain][:, ~serves[n]] == 0).all()
@@ -194,9 +203,7 @@ def test_a_cascade_has_shares_of_its_variants_and_of_no_other(past: int, plans: 
     plan = guarded(setting, setting.limits, obs, garbage_plan(setting, plans))
     plan.fixed_shares[:] = False
     shares = split_of(setting, obs, plan).sum(axis=3)
-    serves = obs.ready + obs.doomed > 0
-    serves[:, :, 3] &= plan.replicas[:, :, 3] > 0
-    serves = (serves[:, None] & setting.workload.allowed).any(axis=3)
+    serves = (staying(setting, obs, plan)[:, None] & setting.workload.allowed).any(axis=3)
     for n, c in np.argwhere(plan.cascade_variant[:, :, 0] >= 0):
         used = plan.cascade_variant[n, c][plan.cascade_variant[n, c] >= 0]
         if not serves[n, c, used].any():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from controller import latency
-from controller.arrays import EGRESS, F64
+from controller.arrays import EGRESS, F64, empty_actions
 from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
@@ -262,7 +262,8 @@ def test_the_split_of_each_operator_sums_to_one_and_follows_fixed_shares() -> No
             world.plan.fixed_shares[:] = True
             world.plan.shares[:] = np.random.default_rng(seed).random(world.plan.shares.shape)
         shares = np.zeros_like(world.shares)
-        split(setting.catalog, setting.workload, setting.control, observation, world.plan, shares, 0, 1)
+        actions = empty_actions(1, setting.shape)
+        split(setting.catalog, setting.workload, setting.control, observation, world.plan, actions, shares, 0, 1)
         np.testing.assert_allclose(shares.sum(axis=3), 1.0)
 
 

@@ -5,19 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from controller.arrays import ObservationArrays, PlanArrays, empty_plan
+from controller.arrays import ActionArrays, ObservationArrays, PlanArrays, empty_actions, empty_plan
 from controller.batching import spare_rps
 from controller.compile import Setting
 from controller.kernels.split_accuracy import PATIENCE
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
 
 
-def shares_of(setting: Setting, obs: ObservationArrays, plan: PlanArrays | None = None) -> np.ndarray:
+def shares_of(
+    setting: Setting, obs: ObservationArrays, plan: PlanArrays | None = None, actions: ActionArrays | None = None
+) -> np.ndarray:
     from controller.kernels.split import split
 
     shares = np.zeros((1, 2, 3, 4))
     plan = empty_plan(1, setting.shape) if plan is None else plan
-    split(setting.catalog, setting.workload, setting.control, obs, plan, shares, 0, 1)
+    actions = empty_actions(1, setting.shape) if actions is None else actions
+    split(setting.catalog, setting.workload, setting.control, obs, plan, actions, shares, 0, 1)
     return shares[0]
 
 
@@ -29,6 +32,20 @@ def test_options_of_one_variant_are_loaded_by_capacity() -> None:
     load = shares.sum(axis=0)
     assert load[MEDIUM, OD] == pytest.approx(2 * 0.75)
     assert load[MEDIUM, SPOT_A] == pytest.approx(2 * 0.25)
+
+
+def test_nothing_is_sent_to_replicas_that_the_same_decision_takes_away() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, MEDIUM, SPOT_A], obs.ready[0, LARGE, OD] = 6, 2, 1
+    actions = empty_actions(1, setting.shape)
+    actions.drain[0, MEDIUM, SPOT_A] = 1
+    actions.swap[0, OD, MEDIUM, SMALL] = 3
+    actions.drain[0, LARGE, OD] = 1
+    load = shares_of(setting, obs, actions=actions).sum(axis=0)
+    assert load[MEDIUM, OD] == pytest.approx(2 * 0.75)  # 3 of 6, and 1 of 2
+    assert load[MEDIUM, SPOT_A] == pytest.approx(2 * 0.25)
+    assert load[LARGE, OD] == 0.0
 
 
 def test_the_class_with_the_higher_floor_gets_the_more_accurate_option() -> None:
