@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from controller.arrays import F64, CatalogArrays, ObservationArrays, PlanArrays, WorkloadArrays
+from controller.arrays import F64, ActionArrays, CatalogArrays, ObservationArrays, PlanArrays, WorkloadArrays
 from controller.kernels.compiled import inner
+from controller.kernels.counts import staying_replicas
 from controller.kernels.rates import planned_rps
 
 
@@ -43,7 +44,14 @@ def clear_collage(plan: PlanArrays, n: int, c: int) -> None:
 
 @inner
 def collage_split(
-    cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, plan: PlanArrays, n: int, c: int, shares: F64
+    cat: CatalogArrays,
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    plan: PlanArrays,
+    actions: ActionArrays,
+    n: int,
+    c: int,
+    shares: F64,
 ) -> None:
     """Shares of a class's collages over the options of their variant that serve, by capacity; they sum to 1 or 0.
 
@@ -55,8 +63,8 @@ def collage_split(
     capacity = 0.0
     for p in range(wl.collage.shape[2]):
         if wl.collage[c, v, p]:
-            capacity += (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
+            capacity += staying_replicas(obs, actions, n, v, p) * planned_rps(cat, plan, n, v, p)
     for p in range(wl.collage.shape[2]):
         if wl.collage[c, v, p] and capacity > 0.0:
-            replicas = obs.ready[n, v, p] + obs.doomed[n, v, p]
+            replicas = staying_replicas(obs, actions, n, v, p)
             shares[n, c, v, p] = replicas * planned_rps(cat, plan, n, v, p) / capacity

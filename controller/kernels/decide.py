@@ -41,7 +41,7 @@ def settle(
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, actions, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
-        shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)
+        shed_by_value(cat, wl, limits, ctl, obs, plan, actions, n, shares)
 
 
 @kernel
@@ -69,4 +69,4 @@ def decide_mpc(
         reconcile_one(cat, wl, ctl, obs, plan, n, actions)
         split_one(cat, wl, ctl, obs, plan, actions, n, shares)
         bound_calls(limits.strict, cat, wl, limits, obs, plan, n, shares)
-        shed_by_value(cat, wl, limits, ctl, obs, plan, n, shares)
+        shed_by_value(cat, wl, limits, ctl, obs, plan, actions, n, shares)

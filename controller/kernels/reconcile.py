@@ -22,6 +22,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.counts import swapped_away
 from controller.kernels.local import floats, integers
 from controller.kernels.rates import peak_rate, planned_rps
 from controller.plan import Reason
@@ -212,9 +213,7 @@ def _drain(
         for p in range(num_pools):
             if cat.market[p] == SERVERLESS:
                 continue
-            leaving = 0
-            for target in range(num_variants):
-                leaving += actions.swap[n, p, v, target]
+            leaving = swapped_away(actions, n, v, p)
             spare += (obs.ready[n, v, p] - leaving - plan.replicas[n, v, p]) * planned_rps(cat, plan, n, v, p)
     for p in range(num_pools):
         for v in range(num_variants):

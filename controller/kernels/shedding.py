@@ -15,6 +15,7 @@ from controller.arrays import (
     F64,
     I64,
     SERVERLESS,
+    ActionArrays,
     Bool,
     CatalogArrays,
     ControlArrays,
@@ -24,6 +25,7 @@ from controller.arrays import (
     WorkloadArrays,
 )
 from controller.kernels.compiled import inner
+from controller.kernels.counts import staying_replicas
 from controller.kernels.local import flags, floats, integers
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import peak_rate, planned_rps
@@ -200,6 +202,7 @@ def shed_by_value(
     ctl: ControlArrays,
     obs: ObservationArrays,
     plan: PlanArrays,
+    actions: ActionArrays,
     n: int,
     shares: F64,
 ) -> None:
@@ -217,7 +220,7 @@ def shed_by_value(
     for o in range(left.shape[0]):
         v, p = o // num_pools, o % num_pools
         if cat.market[p] != SERVERLESS and cat.cells[v] <= 1:
-            left[o] = (obs.ready[n, v, p] + obs.doomed[n, v, p]) * planned_rps(cat, plan, n, v, p)
+            left[o] = staying_replicas(obs, actions, n, v, p) * planned_rps(cat, plan, n, v, p)
     order, demand = integers(num_classes), floats(num_classes)
     rank_falling(wl.value_usd, order)
     _demand_of_machines(cat, wl, ctl, obs, plan, n, order, shares, demand)

@@ -18,6 +18,7 @@ from controller.arrays import (
 from controller.batching import PATIENT_S
 from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
+from controller.kernels.counts import staying_replicas
 from controller.kernels.local import flags, floats, integers
 from controller.kernels.provision import rank_falling
 from controller.kernels.rates import CREDIT_MARGIN, SPLIT_MARGIN, class_weights, history_sum, planned_rps
@@ -201,15 +202,6 @@ def _keep_spare(wl: WorkloadArrays, serving: F64) -> None:
 
 
 @inner
-def _leaving(actions: ActionArrays, n: int, v: int, p: int) -> int:
-    """Serving replicas that the same decision drains or swaps: what is sent there now would find nobody."""
-    leaving = actions.drain[n, v, p]
-    for to in range(actions.swap.shape[3]):
-        leaving += actions.swap[n, p, v, to]
-    return leaving
-
-
-@inner
 def split_one(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -232,7 +224,7 @@ def split_one(
     serving = floats((num_variants, num_pools))
     for v in range(num_variants):
         for p in range(num_pools):
-            replicas = obs.ready[n, v, p] - _leaving(actions, n, v, p) + obs.doomed[n, v, p]
+            replicas = staying_replicas(obs, actions, n, v, p)
             if replicas <= 0 or cat.cells[v] > 1 or (cat.market[p] == SERVERLESS and plan.replicas[n, v, p] <= 0):
                 continue
             serving[v, p] = replicas * planned_rps(cat, plan, n, v, p)
@@ -261,7 +253,7 @@ def split_one(
         if wl.num_operators[c] > 1:
             workflow_split(wl, obs, plan, n, c, serving, shares)
             continue
-        collage_split(cat, wl, obs, plan, n, c, shares)
+        collage_split(cat, wl, obs, plan, actions, n, c, shares)
         if plan.fixed_shares[n] and _fixed_split(wl, plan, n, c, serving, shares):
             continue
         if plan.cascade_variant[n, c, 0] >= 0 and _cascade_split(cat, wl, obs, plan, n, c, serving, shares):

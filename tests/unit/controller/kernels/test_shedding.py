@@ -175,6 +175,15 @@ def test_machines_that_start_are_no_capacity_yet_and_those_under_notice_are() ->
     assert not is_shedding(settled(setting, obs)[0])
 
 
+def test_machines_that_the_same_decision_drains_are_no_capacity() -> None:
+    setting = setting_of()
+    obs = seen(setting, (10.0, 25.0), {(SMALL, OD): 2})
+    assert not is_shedding(settled(setting, obs)[0])
+    replicas = np.zeros((1, 3, 4), np.int64)
+    replicas[0, SMALL, OD] = 1
+    assert settled(setting, obs, replicas=replicas)[0].shed_limit[0, RELAXED] == 7  # (20 - 10) x 0.725
+
+
 def test_what_chance_adds_to_the_busiest_tick_is_no_overload() -> None:
     # 38/s of 40/s, 190 of each class in a tick; the busiest of six lies 1.27 standard deviations above that.
     setting = setting_of()
