@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 from controller.compile import Setting
 from controller.config import StrictModel, load_object, load_yaml, parse_config, resolve_kind
 from controller.errors import ConfigError, mismatch
+from controller.policies.policy_file import SUFFIX, load_policy_file
 from controller.ports import Policy
 from controller.validation import did_you_mean
 
@@ -51,7 +52,6 @@ DEFAULT_RULE = "mpc"
 GENERALIST = "generalist"
 """Word for the learned policy that comes with the package, made for any catalog."""
 
-SUFFIX = ".provisor"
 SHIPPED = Path(__file__).with_name(GENERALIST + SUFFIX)
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -154,8 +154,6 @@ def rule_behind(spec: str | PolicySpec) -> str | PolicySpec:
     """
     if (file := policy_file(spec)) is None:
         return DEFAULT_RULE
-    from controller.policies.policy_file import load_policy_file
-
     path, replaced = file
     manifest = load_policy_file(path).manifest
     settings = {**manifest.settings, "miss_multiplier": manifest.dial_default, **replaced}
