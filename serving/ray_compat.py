@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -192,15 +193,17 @@ def deployment_handle(name: str, app: str) -> Any:
 
 
 def cluster_versions(address: str) -> dict[str, str]:
-    """Versions of `ray` and `python` that a running cluster was started with.
+    """Versions of `ray` and `python` that a running cluster was started with; empty while its head has not told them.
 
     Args:
-        address: `host:port` of its control store.
+        address: `host:port` of its control store, which listens before the head has told its versions.
     """
-    from ray._common.usage import usage_lib
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+    from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 
     raylet: Any = importlib.import_module("ray._raylet")  # a compiled module without type information
-    found = usage_lib.get_cluster_metadata(raylet.GcsClient(address=address)) or {}
+    stored = raylet.GcsClient(address=address).internal_kv_get(CLUSTER_METADATA_KEY, namespace=KV_NAMESPACE_CLUSTER)
+    found = json.loads(stored) if stored else {}
     return {"ray": str(found.get("ray_version", "")), "python": str(found.get("python_version", ""))}
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from controller.errors import ClusterError, UsageError
 from serving import cluster as clusters
+from serving import version_probe
 
 
 @pytest.fixture
@@ -66,6 +67,22 @@ def test_something_that_is_no_ray_is_refused_within_seconds(listener, monkeypatc
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def test_head_that_starts_is_asked_until_it_tells_its_versions(monkeypatch):
+    told = [None, None, b'{"ray_version": "2.60.0", "python_version": "3.11.7"}']
+
+    class Store:
+        def __init__(self, address):
+            assert address == "127.0.0.1:6379"
+
+        def internal_kv_get(self, key, namespace):
+            return told.pop(0)
+
+    monkeypatch.setattr("ray._raylet.GcsClient", Store)
+    monkeypatch.setattr(version_probe, "_STEP_S", 0.0)
+    assert version_probe.settled_versions("127.0.0.1:6379") == {"ray": "2.60.0", "python": "3.11.7"}
+    assert told == []
 
 
 @pytest.mark.parametrize(("name", "number"), [("ray", "2.51.0"), ("python", "3.9.1")])
