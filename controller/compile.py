@@ -25,7 +25,7 @@ from controller.batching import overflow_options, spare_rps, step_overflow_optio
 from controller.catalog import Catalog, Distribution, Figure, Market
 from controller.compile_limits import compile_limits, compile_strict_limits, new_memory
 from controller.errors import CatalogError, ScenarioError
-from controller.scenario import Scenario
+from controller.scenario import MeasuredSpans, Scenario
 from controller.tiers.compiled import TierArrays, check_tiers, compile_tiers, overflow_within_tiers, within_tiers
 from controller.workflows import CompiledWorkflows, check_served_alone, hops
 from controller.workload import RequestClass, Workflow
@@ -68,12 +68,15 @@ class Setting:
         return tuple(c.name for c in self.scenario.workload.classes)
 
 
-def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Setting:
+def compile_scenario(
+    scenario: Scenario, catalog: Catalog | None = None, measured: MeasuredSpans | None = None
+) -> Setting:
     """Array form of a scenario.
 
     Args:
         scenario: The scenario; its own catalog is loaded unless one is given.
         catalog: A catalog to use instead, already validated.
+        measured: In place of the scenario's own. With either, the catalog is the one `at_speed` makes.
 
     Returns:
         The setting, in catalog order.
@@ -109,6 +112,8 @@ def compile_scenario(scenario: Scenario, catalog: Catalog | None = None) -> Sett
     )
     limits = compile_limits(scenario.limits, catalog, speed)
     strict = compile_strict_limits(scenario.limits, catalog, speed, control)
+    if (spans := measured or scenario.measured) is not None:
+        compiled = at_speed(compiled, speed, spans.start_s, spans.swap_s)
     return Setting(scenario, catalog, compiled, workload, limits, control, zones, answers, strict, tiers)
 
 

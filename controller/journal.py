@@ -28,6 +28,7 @@ from controller.config import StrictModel, parse_config, versions
 from controller.errors import ConfigError, InputError, mismatch
 from controller.journal_codec import EmptyArrays, decode, decode_array, next_history
 from controller.measurements import WindowMeasurements, read_measurements
+from controller.scenario import MeasuredSpans
 
 SCHEMA: Final = 1
 
@@ -41,13 +42,6 @@ class JournalError(InputError):
 
 class TruncatedJournalWarning(UserWarning):
     """The last line of a journal was cut, as a kill leaves it; the lines before it are whole."""
-
-
-class MeasuredSpans(StrictModel):
-    """What a live run measured about its replicas, in place of the catalog's load and swap times."""
-
-    start_s: float = Field(ge=0)
-    swap_s: float = Field(ge=0)
 
 
 class JournalHeader(StrictModel):

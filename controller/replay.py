@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from controller.arrays import F64, ActionArrays, PlanArrays
 from controller.catalog import Catalog
-from controller.compile import Setting, at_speed, compile_scenario
+from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.errors import PolicyFileError, mismatch
-from controller.journal import Journal, JournalEvent, JournalHeader, JournalTick, MeasuredSpans
+from controller.journal import Journal, JournalEvent, JournalHeader, JournalTick
 from controller.loop import Decision
-from controller.policies.registry import PolicySpec, written_out
-from controller.scenario import Scenario
+from controller.policies.registry import PolicySpec, plain_spec, written_out
+from controller.scenario import MeasuredSpans, Scenario
 from controller.trust.again import DecideAgain
 from controller.trust.store import FOLDER, file_digest, policy_path
 
@@ -93,7 +93,7 @@ def make_header(
             "catalog": setting.source.model_dump(mode="json"),
             "catalog_fingerprint": setting.source.fingerprint,
             "measured": None if measured is None else measured.model_dump(mode="json"),
-            "policy": policy if isinstance(policy, str) else policy.model_dump(mode="json"),
+            "policy": plain_spec(policy),
             "policy_sha256": policy_digest(policy),
             "policy_name": policy_name,
             "seeds": list(seeds),
@@ -115,11 +115,7 @@ def setting_of(header: JournalHeader) -> Setting:
     """The setting a journal's decisions were made for, from the header alone."""
     scenario = parse_config(header.scenario, Scenario, "journal header, scenario")
     catalog = parse_config(header.catalog, Catalog, "journal header, catalog")
-    setting = compile_scenario(scenario, catalog)
-    if header.measured is None:
-        return setting
-    spans = header.measured
-    return replace(setting, catalog=at_speed(setting.catalog, scenario.speed, spans.start_s, spans.swap_s))
+    return compile_scenario(scenario, catalog, header.measured)
 
 
 def replay_journal(path: Path | str, policy: str | PolicySpec | None = None) -> Replay:

@@ -139,6 +139,13 @@ class SimulatorSize(StrictModel):
     kernel: Literal["auto", "fast", "event"] = "auto"
 
 
+class MeasuredSpans(StrictModel):
+    """What a live run measured about its replicas, in place of the catalog's load and swap times."""
+
+    start_s: float = Field(ge=0)
+    swap_s: float = Field(ge=0)
+
+
 class Scenario(StrictModel):
     """Everything that defines a world, except the seed."""
 
@@ -158,12 +165,18 @@ class Scenario(StrictModel):
     limits: Limits = Limits()
     simulator: SimulatorSize = SimulatorSize()
     speed: float = Field(default=1.0, gt=0, description="control time runs this many times faster than service time")
+    measured: MeasuredSpans | None = Field(
+        default=None,
+        description="as live runs at `speed` measured them: with them the scenario is simulated, trained in and tuned "
+        "in as such a run sees it; the run itself measures anew",
+    )
 
     @model_serializer(mode="wrap")
-    def _without_no_changes(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As for a lone router: scenarios that change nothing are the same as before they could.
+    def _without_what_is_not_used(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for a lone router: scenarios that use neither are the same as before they could.
         fields: dict[str, Any] = serialize(self)
-        return fields if self.changes != CatalogChanges() else {k: v for k, v in fields.items() if k != "changes"}
+        unused = {"changes": self.changes == CatalogChanges(), "measured": self.measured is None}
+        return {name: value for name, value in fields.items() if not unused.get(name, False)}
 
     @model_validator(mode="after")
     def _splits_within_generated_days(self) -> Scenario:

@@ -158,7 +158,7 @@ def build_world(scenario: Scenario, choice: WorldChoice | None = None, setting: 
         ProvisorError: A file is missing or damaged, days lie outside it, or `$PROVISOR_DATA` is needed and not set.
     """
     choice = choice or WorldChoice()
-    setting = compile_scenario(scenario) if setting is None else setting
+    setting = world_setting(scenario) if setting is None else setting
     trace, scale, days = _load(scenario, choice)
     # Between the bins of a coarse trace the rate is ramped: a minute's count says nothing of a step at its begin.
     bin_s = min(trace.bin_seconds, _RAMP_S)
@@ -179,6 +179,18 @@ def build_world(scenario: Scenario, choice: WorldChoice | None = None, setting: 
         hours = spot.duration_s / 3600
         raise TraceError(f"{spot.name}: spot days: expected a market at least as long as a day, got {hours:.3g} h")
     return world
+
+
+def world_setting(scenario: Scenario) -> Setting:
+    """The setting in which a scenario is simulated.
+
+    Raises:
+        ScenarioError: It has a speed other than 1, and nothing tells how long replicas take at it.
+        ProvisorError: As `compile_scenario`.
+    """
+    if scenario.speed != 1.0 and scenario.measured is None:
+        raise ScenarioError(mismatch("measured", f"start_s and swap_s of a replica, at speed {scenario.speed:g}", None))
+    return compile_scenario(scenario)
 
 
 def expand_path(path: str, field: str) -> str:

@@ -17,9 +17,8 @@ from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.errors import ScenarioError, UsageError, mismatch
 from controller.identity import require_own_packages
-from controller.journal import MeasuredSpans
 from controller.policies.registry import make_policy
-from controller.scenario import Scenario
+from controller.scenario import MeasuredSpans, Scenario
 from envs.world import Cell, World
 from experiments.attached_cluster import read_survey
 from experiments.live import LiveOptions, LiveResult, live_world, speeded

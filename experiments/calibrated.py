@@ -78,6 +78,7 @@ def calibrated_scenario(fits: Sequence[Fit], sources: Sequence[Source], catalog_
     beside = os.path.relpath(catalog_path.resolve(), path.resolve().parent)
     # With the folder it is a path whatever its ending; without, it might name a shipped catalog.
     scenario |= {"catalog": f"./{beside}", "speed": 1.0}
+    scenario.pop("measured", None)  # at the run's speed
     for fit in fits:
         if fit.found is None:
             continue

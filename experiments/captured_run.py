@@ -128,7 +128,9 @@ def _scenario(
     journal: Journal, capture: Capture, trace: Path, splits: dict[str, list[int]], mean_rps: float
 ) -> dict[str, Any]:
     """The run's scenario at speed 1 on the captured trace, its classes mixed as they came."""
-    scenario: dict[str, Any] = {key: value for key, value in journal.header.scenario.items() if key != "changes"}
+    # The catalog beside it is changed already, and what was measured was at the run's speed.
+    left = {"changes", "measured"}
+    scenario: dict[str, Any] = {key: value for key, value in journal.header.scenario.items() if key not in left}
     counts = np.where(capture.trace.mask, capture.trace.counts, 0).sum(axis=1)
     shares = np.maximum(counts / max(1, counts.sum()), _LEAST_SHARE)
     shares = np.round(shares / shares.sum(), 6)

@@ -38,7 +38,7 @@ class Stretch:
 
     scenario: str = str(Path(__file__).parent / "configs" / "side-by-side.yaml")
     duration_s: float = 120.0
-    speed: float = 20.0
+    speed: float = 1.0  # over that of the scenario, which is 20
     start_hour: float = 9.0
 
     @property
@@ -96,7 +96,7 @@ def our_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
         if at >= first:
             tally.decided(tick.plan)
     row = tally.row(0, policy=folder.name, trace="", day=1, seed=seed)
-    flaps = flaps_of_journal(journal, warm_up_s=first * setting.control.tick_s * stretch.speed)
+    flaps = flaps_of_journal(journal, warm_up_s=first * setting.control.tick_s * setting.scenario.speed)
     run = measured(requests, stretch, setting, seed, row.cost_usd, flaps)
     return replace(run, accuracy=row.accuracy, rule_share=row.rule_share)
 
@@ -115,7 +115,7 @@ def native_run(folder: Path, stretch: Stretch, seed: int) -> ComparedRun:
     price = (plan.price_usd_per_s, plan.min_billing_s, plan.release_lag_s)
     cost_usd = log.cost_usd(last * tick_s, *price) - log.cost_usd(first * tick_s, *price)
     counts = log.counts_at((np.arange(first, last + 1) * tick_s).tolist())
-    flaps = flap_index(counts, tick_s * stretch.speed)
+    flaps = flap_index(counts, tick_s * setting.scenario.speed)
     run = measured(read_requests(folder), stretch, setting, seed, cost_usd, flaps)
     return replace(run, accuracy=float(setting.catalog.accuracy[plan.variant]))
 
@@ -143,7 +143,7 @@ def measured(
     return ComparedRun(
         seed=seed,
         cost_usd=cost_usd,
-        usd_per_hour=cost_usd / ((last - first) * tick_s * stretch.speed / 3600.0),
+        usd_per_hour=cost_usd / ((last - first) * tick_s * setting.scenario.speed / 3600.0),
         attainment=_share(is_missed),
         attainment_by_class=by_class,
         p50_s=p50_s,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controller.catalog import Market
-from controller.compile import Setting, at_speed, compile_scenario
+from controller.compile import Setting, compile_scenario
 from controller.errors import ConfigError, ScenarioError, TraceError, UsageError, mismatch
-from controller.journal import Journal, MeasuredSpans
+from controller.journal import Journal
 from controller.policies.registry import GENERALIST, rule_behind
-from controller.scenario import Scenario, load_scenario
+from controller.scenario import MeasuredSpans, Scenario, load_scenario
 from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
 from controller.trust.mode import Mode
@@ -138,7 +138,7 @@ def speeded(options: LiveOptions) -> Scenario:
 
     Raises:
         UsageError: An option is out of range.
-        ScenarioError: The scenario has several routers.
+        ScenarioError: The scenario has several routers, or a speed where what is bought is real.
     """
     if not (np.isfinite(options.speed) and options.speed > 0):
         raise UsageError(mismatch("--speed", "a number > 0", options.speed))
@@ -151,14 +151,15 @@ def speeded(options: LiveOptions) -> Scenario:
     scenario = load_scenario(options.scenario)
     if scenario.control.routers > 1:
         raise ScenarioError(mismatch("control.routers", "1 for a live run, which has one", scenario.control.routers))
-    return scenario.model_copy(update={"speed": scenario.speed * options.speed})
+    speed = scenario.speed * options.speed
+    if speed != 1.0 and (options.node_terms is not None or options.function_terms is not None):
+        raise ScenarioError(mismatch("speed", "1 with aws: what is real takes the time it takes", speed))
+    return scenario.model_copy(update={"speed": speed})
 
 
 def setting_at_speed(scenario: Scenario, spans: MeasuredSpans | None) -> Setting:
     """The setting of both worlds; before anything was measured, with replicas that start at once."""
-    setting = compile_scenario(scenario)
-    start_s, swap_s = (0.0, 0.0) if spans is None else (spans.start_s, spans.swap_s)
-    return replace(setting, catalog=at_speed(setting.catalog, scenario.speed, start_s, swap_s))
+    return compile_scenario(scenario, measured=spans or MeasuredSpans(start_s=0.0, swap_s=0.0))
 
 
 def live_world(scenario: Scenario, options: LiveOptions, setting: Setting) -> World:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from controller.compile import Setting
 from controller.errors import RunError
-from controller.journal import MeasuredSpans
+from controller.scenario import MeasuredSpans
 
 if TYPE_CHECKING:
     from serving.app import Layout

@@ -68,7 +68,7 @@ def run_native(options: LiveOptions, settings_file: Path) -> None:
     plan = native_plan(setting)
     cell = Cell(world.days[0], options.seed)
     first_rps = float(world.rate_rps[0, int(float(world.start_s([cell])[0]) / world.bin_s + 1e-9)])
-    config = autoscaling_config(settings, plan, options.speed, first_replicas(settings, plan, first_rps))
+    config = autoscaling_config(settings, plan, scenario.speed, first_replicas(settings, plan, first_rps))
     options.out.mkdir(parents=True, exist_ok=True)
     with signals_interrupt():
         cluster = start_cluster({}, options.port)

@@ -31,6 +31,9 @@ from controller.latency import quantile
 from controller.plan import Reason
 from experiments.redundancy_shares import RedundancyShares
 
+MOST_RULED = 0.05
+"""Share of ticks; where the rule drove more, a run says nothing of its policy."""
+
 FLAP_WINDOW_S = 1800.0
 """Two opposite changes further apart follow the day, not a nervous policy."""
 

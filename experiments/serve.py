@@ -20,10 +20,10 @@ from controller.compile import Setting
 from controller.config import write_run_header
 from controller.errors import RunError, shown
 from controller.identity import require_own_packages
-from controller.journal import JournalHeader, MeasuredSpans
-from controller.policies.registry import make_policy
+from controller.journal import JournalHeader
+from controller.policies.registry import make_policy, plain_spec
 from controller.replay import make_header
-from controller.scenario import Scenario
+from controller.scenario import MeasuredSpans, Scenario
 from controller.trust.store import policy_path
 from envs.world import Cell, World
 from experiments.arrivals import schedule_of
@@ -294,7 +294,7 @@ class LiveRun:
         return {
             "scenario": self._scenario.model_dump(mode="json"),
             "policy": policy_labels([options.policy])[0],
-            "rule": rule if isinstance(rule, str) else rule.model_dump(mode="json"),
+            "rule": plain_spec(rule),
             "speed": options.speed,
             "duration_s": options.duration_s,
             "start_hour": options.start_hour,

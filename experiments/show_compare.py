@@ -13,6 +13,7 @@ from rich.table import Table
 from experiments.checks import Check
 from experiments.compared_run import ComparedRun, Stretch
 from experiments.live_compare import NATIVE, Compared
+from experiments.results import MOST_RULED
 from experiments.sim_to_live import WARM_SHARE
 
 _WIDE = 170
@@ -21,8 +22,7 @@ _NOTE = (
     "thin ingress; it knows no spot market, no serverless and no variants."
 )
 
-_MOST_RULED = 0.05
-_BAR = f"measured, 0 lost, rule <= {_MOST_RULED:.0%}"
+_BAR = f"measured, 0 lost, rule <= {MOST_RULED:.0%}"
 
 _COLUMNS: tuple[tuple[str, Callable[[ComparedRun], float | None], str], ...] = (
     ("cost $", lambda run: run.cost_usd, ".4f"),
@@ -70,8 +70,9 @@ def class_names_of(rows: Sequence[Compared]) -> list[str]:
 def show_compared(rows: Sequence[Compared], stretch: Stretch) -> None:
     """Prints the table."""
     names = class_names_of(rows)
+    speed = stretch.setting.scenario.speed
     title = (
-        f"side by side: {stretch.duration_s:g} s of {Path(stretch.scenario).stem} at speed {stretch.speed:g}, "
+        f"side by side: {stretch.duration_s:g} s of {Path(stretch.scenario).stem} at speed {speed:g}, "
         f"from hour {stretch.start_hour:g}, the first {WARM_SHARE:.0%} not counted"
     )
     table = Table(title=title)
@@ -103,5 +104,5 @@ def compare_checks(rows: Sequence[Compared]) -> list[Check]:
             f"{told['cost $']} $, {told['attained %']} % attained, p99 {told['p99 s']} s, {told['flaps/h']} flaps/h, "
             f"{lost} lost, {sum(run.requests for run in row.runs)} requests, rule drove {100 * ruled:.0f} %"
         )
-        found.append(Check(f"side by side: {row.name}", value, _BAR, lost == 0 and ruled <= _MOST_RULED))
+        found.append(Check(f"side by side: {row.name}", value, _BAR, lost == 0 and ruled <= MOST_RULED))
     return found

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, model_validator
 
-from controller.compile import Setting, compile_scenario
+from controller.compile import Setting
 from controller.config import StrictModel
 from controller.errors import mismatch
 from controller.scenario import load_scenario
-from envs.world import World, WorldChoice, build_world
+from envs.world import World, WorldChoice, build_world, world_setting
 from experiments.stretches import Replay
 from experiments.suite import GENERATED, HELD_OUT, TRACES, split_of_day, suite_world, tuning_day
 
@@ -124,7 +124,7 @@ def _world_of(ref: WorldRef) -> World:
 
 @lru_cache(_MOST_HELD)
 def _setting_of(scenario: str) -> Setting:
-    return compile_scenario(load_scenario(scenario))
+    return world_setting(load_scenario(scenario))
 
 
 @lru_cache(_MOST_HELD)

@@ -13,7 +13,7 @@ from controller.arrays import ObservationArrays
 from controller.compile import Setting
 from controller.journal import Journal
 from controller.loop import DecisionLoop
-from controller.policies.registry import PolicySpec, make_policy
+from controller.policies.registry import PolicySpec, make_policy, plain_spec
 from controller.trust.config import TrustConfig
 from controller.trust.desk import ControlDesk
 from controller.trust.memory import Memory
@@ -73,7 +73,7 @@ class Trusted:
         self._server: AdminServer | None = None
         self.supervisor = Supervisor(
             DecisionLoop(setting, make_policy(rule, setting)),
-            rule if isinstance(rule, str) else rule.model_dump(mode="json"),
+            plain_spec(rule),
             DecisionLoop(setting, store.make(entry, setting)),
             entry,
             mode=spec.mode,

@@ -160,6 +160,11 @@ def rule_behind(spec: str | PolicySpec) -> str | PolicySpec:
     return PolicySpec(kind=manifest.base_rule, settings=settings, name=f"rule of {path.stem}")
 
 
+def plain_spec(spec: str | PolicySpec) -> JsonValue:
+    """As journals and run headers hold it, which `make_policy` takes again once it is parsed."""
+    return spec if isinstance(spec, str) else spec.model_dump(mode="json")
+
+
 def written_out(spec: str) -> str:
     """The same policy with the path of its file in place of the word for the package's own."""
     text = spec.strip()

@@ -1,17 +1,15 @@
 """A cascade of the digits ladder on a real Ray: small answers what it is sure of, large the rest, and audits it."""
 
 import time
-from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 
 from controller.arrays import empty_observation
-from controller.compile import at_speed, compile_scenario
-from controller.journal import MeasuredSpans
+from controller.compile import compile_scenario
 from controller.policies.static import StaticPolicy, StaticSettings
-from controller.scenario import load_scenario
+from controller.scenario import MeasuredSpans, load_scenario
 from controller.tiers.audit_config import AuditConfig
 from controller.workload import ClassTier
 from serving import zoo
@@ -47,8 +45,7 @@ def live(run):
     strict, relaxed = scenario.workload.classes
     relaxed = relaxed.model_copy(update={"slo_s": 60.0, "tier": TIER})
     workload = scenario.workload.model_copy(update={"classes": (strict, relaxed)})
-    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "workload": workload}))
-    setting = replace(setting, catalog=at_speed(setting.catalog, SPEED, SPANS.start_s, SPANS.swap_s))
+    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "measured": SPANS, "workload": workload}))
     specs, _ = model_specs(setting.variant_names, {})
     cluster = start_cluster(slots_needed(setting), free_port())
     try:

@@ -87,8 +87,7 @@ def test_sigterm_drains_and_leaves_no_process_behind(tmp_path):
         command.send_signal(signal.SIGTERM)
         output, _ = command.communicate(timeout=60)
     finally:
-        if command.poll() is None:
-            os.killpg(command.pid, signal.SIGKILL)
+        end(command)
     assert command.returncode == 130, output
     assert "draining" in output
     assert "Traceback" not in output
@@ -130,8 +129,7 @@ def test_operator_changes_mode_and_policy_while_it_serves_and_all_of_it_replays(
         command.send_signal(signal.SIGTERM)
         output, _ = command.communicate(timeout=60)
     finally:
-        if command.poll() is None:
-            os.killpg(command.pid, signal.SIGKILL)
+        end(command)
     assert command.returncode == 130, output
     assert "mode shadow: asked for" in output
     assert ask.token not in output + (out / "journal.jsonl").read_text() + (out / "run.json").read_text()
@@ -150,7 +148,15 @@ def asked(client):
         return {}
 
 
-def wait_until(condition, timeout_s=30):
+def end(command):
+    """Kills a command that runs on and reads what it printed, so that nothing of it outlives the test that failed."""
+    if command.poll() is None:
+        os.killpg(command.pid, signal.SIGKILL)
+        print(command.communicate()[0])
+
+
+def wait_until(condition, timeout_s=120):
+    # A new process of an actor takes some ten seconds to import what it needs, several times that on a busy machine.
     end_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end_s

@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
-from controller.compile import at_speed, compile_scenario
-from controller.journal import Journal, MeasuredSpans
+from controller.compile import compile_scenario
+from controller.journal import Journal
 from controller.plan import Reason
 from controller.replay import make_header, replay_journal
-from controller.scenario import load_scenario
+from controller.scenario import MeasuredSpans, load_scenario
 from serving import ray_compat
 from serving.app import APP_NAME, build_application, layout_of, slots_needed
 from serving.bring_your_own import model_specs
@@ -42,8 +42,7 @@ def live(run):
     strict, relaxed = scenario.workload.classes
     classes = (strict, relaxed.model_copy(update={"slo_s": RELAXED_SLO_S}))
     workload = scenario.workload.model_copy(update={"classes": classes})
-    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "workload": workload}))
-    setting = replace(setting, catalog=at_speed(setting.catalog, SPEED, SPANS.start_s, SPANS.swap_s))
+    setting = compile_scenario(scenario.model_copy(update={"speed": SPEED, "measured": SPANS, "workload": workload}))
     specs, _ = model_specs(setting.variant_names, {})
     cluster = start_cluster(slots_needed(setting), free_port())
     try:

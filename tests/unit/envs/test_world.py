@@ -9,6 +9,7 @@ import pytest
 from controller.arrays import HISTORY_TICKS
 from controller.compile import Setting
 from controller.errors import ProvisorError, ScenarioError, TraceError, UsageError
+from controller.scenario import MeasuredSpans, load_scenario
 from envs.world import Cell, World, WorldChoice, build_world, expand_path, parse_days
 
 DAY_BINS = 1440  # of 60 s
@@ -108,6 +109,22 @@ def test_speed_shortens_trace_and_market_and_keeps_the_rate(make_setting: Callab
     assert world.cell_s == pytest.approx(8640.0)
     assert world.cell_ticks == 8640
     assert world.rate_rps[0, 10] == pytest.approx(5.0)
+
+
+def test_world_with_measured_spans_is_the_one_that_a_live_run_at_its_speed_sees() -> None:
+    demo, spans = load_scenario("demo"), MeasuredSpans(start_s=1.5, swap_s=0.5)
+    plain = build_world(demo).setting.catalog
+    fast = build_world(demo.model_copy(update={"speed": 10.0, "measured": spans})).setting.catalog
+    assert fast.price_usd_per_s == pytest.approx(10 * plain.price_usd_per_s)
+    assert fast.launch_s == pytest.approx(plain.launch_s / 10)
+    assert set(fast.load_s[fast.usable]) == {1.5}
+    assert set(fast.swap_s[fast.usable]) == {0.5}
+
+
+def test_speed_without_measured_spans_is_refused() -> None:
+    """Prices and launches would be those of another speed than ticks and traces."""
+    with pytest.raises(ScenarioError, match=r"measured: expected start_s and swap_s of a replica, at speed 10, got"):
+        build_world(load_scenario("demo").model_copy(update={"speed": 10.0}))
 
 
 def test_history_is_the_expected_hour_before(make_setting: Callable, trace_file: Path) -> None:

@@ -29,6 +29,14 @@ def test_the_scenario_has_the_measured_rate_at_speed_one(make_scenario: Callable
     assert (made["mean_rps"], made["speed"]) == (41.235, 1.0)
 
 
+def test_what_was_measured_at_a_runs_speed_is_not_in_the_scenario_at_speed_one(
+    make_scenario: Callable[..., Scenario],
+) -> None:
+    made = written(make_scenario(speed=20.0, measured={"start_s": 1.4, "swap_s": 1.3}), fit(RATE, 41.23456, 0.5))
+    assert made["speed"] == 1.0
+    assert "measured" not in made
+
+
 @pytest.mark.parametrize(
     ("cv", "se", "arrivals"),
     [

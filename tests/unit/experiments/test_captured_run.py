@@ -62,6 +62,14 @@ def test_whole_days_are_split_in_their_order(days: int, expected: tuple[int, int
     assert tuple(last for _, last in splits.values()) == expected
 
 
+def test_what_was_measured_at_the_runs_speed_is_not_in_the_captured_scenario(tmp_path: Path) -> None:
+    spans = {"start_s": 1.4, "swap_s": 1.3}
+    journal = journal_of(tmp_path / "j.jsonl", [(6, 2)] * 40, speed=SPEED, measured=spans)
+    write_captured_run(journal, tmp_path / "run")
+    scenario = load_scenario(load_run(tmp_path / "run" / "run.yaml").scenario)
+    assert (scenario.speed, scenario.measured) == (1.0, None)
+
+
 def test_written_run_trains_on_the_captured_rate_and_mix(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "j.jsonl", [(6, 2)] * 40, speed=SPEED)
     done = write_captured_run(journal, tmp_path / "run")

@@ -8,11 +8,12 @@ import yaml
 
 from controller.config import read_yaml
 from controller.errors import ScenarioError, UsageError
-from controller.journal import MeasuredSpans
 from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import SHIPPED
+from controller.scenario import MeasuredSpans
 from controller.trust.mode import Mode
 from envs.world import WorldChoice
+from experiments.compared_run import Stretch
 from experiments.live import MOST_RPS, LiveOptions, live_world, setting_at_speed, speeded, who_drove
 from experiments.live_trust import trust_spec
 from experiments.serve_commands import _mode
@@ -34,6 +35,14 @@ def test_control_time_shrinks_and_service_times_stay():
     assert np.array_equal(fast.catalog.service_s, slow.catalog.service_s)
     assert fast.catalog.load_s[fast.catalog.usable].tolist() == slow.catalog.load_s[slow.catalog.usable].tolist()
     assert set(fast.catalog.swap_s[fast.catalog.usable]) == {3.0}
+
+
+def test_live_run_measures_anew_what_its_scenario_says_was_measured():
+    scenario = speeded(options()).model_copy(update={"measured": MeasuredSpans(start_s=7.0, swap_s=7.0)})
+    before, after = (setting_at_speed(scenario, spans) for spans in (None, MeasuredSpans(start_s=2.0, swap_s=3.0)))
+    assert set(before.catalog.load_s[before.catalog.usable]) == {0.0}
+    assert set(after.catalog.load_s[after.catalog.usable]) == {2.0}
+    assert after.catalog.launch_s == pytest.approx(setting_at_speed(speeded(options()), None).catalog.launch_s)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,12 @@ def test_start_hour_cuts_the_trace():
 def test_options_out_of_range_are_named(changes, text):
     with pytest.raises(UsageError, match=text):
         speeded(options(**changes))
+
+
+@pytest.mark.parametrize("terms", ["node_terms", "function_terms"])
+def test_what_is_bought_takes_the_time_it_takes_whoever_names_the_speed(terms):
+    with pytest.raises(ScenarioError, match="speed: expected 1 with aws.*, got 20"):
+        speeded(options(scenario=Stretch().scenario, speed=1.0, **{terms: object()}))
 
 
 def test_several_routers_are_not_served_live(tmp_path):

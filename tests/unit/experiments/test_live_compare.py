@@ -76,7 +76,7 @@ def test_requests_that_warmed_up_do_not_count_and_the_rest_is_read_back(tmp_path
 
 def test_figures_of_a_run():
     counts = np.array([2, 3, 2, 2]).reshape(-1, 1, 1)
-    stretch = Stretch(duration_s=120, speed=20)
+    stretch = Stretch(duration_s=120)
     run = measured(FATES, stretch, stretch.setting, 4, 0.25, flap_index(counts, 600.0))
     assert (run.requests, run.missed, run.lost, run.seed) == (7, 5, 2, 4)
     assert run.attainment == pytest.approx(2 / 7)
@@ -87,7 +87,7 @@ def test_figures_of_a_run():
 
 
 def test_first_quarter_counts_for_nobody_but_its_losses_do():
-    stretch = Stretch(duration_s=120.0, speed=20.0)
+    stretch = Stretch(duration_s=120.0)
     assert stretch.span(stretch.setting.control.tick_s) == (60, 240)  # ticks of half a second
     flaps = flap_index(np.zeros((2, 1, 1), np.int64), 10.0)
     run = measured(requests((0, 500, NAN), (0, 200, 1.0), at_s=29.9), stretch, stretch.setting, 0, 0.25, flaps)
@@ -101,7 +101,7 @@ def test_native_run_is_billed_at_the_speed_of_the_trace(tmp_path):
     for at_s, replicas in ((-1.0, ("a", "b")), (18.0, ("a", "b", "c")), (40.0, ("a", "b", "c"))):
         log.saw(at_s, dict.fromkeys(replicas, "RUNNING"))
     log.write(tmp_path)
-    run = native_run(tmp_path, Stretch(duration_s=36.0, speed=20.0), 0)
+    run = native_run(tmp_path, Stretch(duration_s=36.0), 0)
     # From second 9 on two all the time and one from second 18 on, on machines of 0.085 $/h; time is 20 times as fast.
     assert run.cost_usd == pytest.approx((27 + 27 + 18) * 20 * 0.085 / 3600)
     assert run.usd_per_hour == pytest.approx((27 + 27 + 18) / 27 * 0.085)
@@ -122,7 +122,7 @@ def test_everyone_is_asked_for_the_same_stretch(tmp_path):
     expected = {
         "--scenario": Stretch().scenario,
         "--duration": "60",
-        "--speed": "20",
+        "--speed": "1",
         "--start-hour": "7",
         "--seed": "3",
     }

@@ -106,9 +106,9 @@ def test_shipped_settings_are_those_of_a_study_on_a_day_nobody_is_judged_by(kind
     path = Artefacts().settings(kind, scenario)
     assert Artefacts().settings_problem(kind, scenario, is_rival=False) is None
     worlds = json.loads(path.with_suffix(".json").read_text())["worlds"]
-    first, last = load_scenario(scenario).splits.validation
+    splits = load_scenario(scenario).splits
     assert worlds
-    assert all(first <= world["day"] <= last for world in worlds)
+    assert all(splits.train[0] <= world["day"] <= splits.validation[1] for world in worlds)
 
 
 def test_rate_of_the_stretch_never_exceeds_what_on_demand_machines_answer():

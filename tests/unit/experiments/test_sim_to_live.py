@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal import MeasuredSpans
 from controller.journal_writer import JournalWriter
 from controller.policies.registry import PolicySpec
 from controller.replay import make_header
+from controller.scenario import MeasuredSpans
 from envs.world import Cell
 from experiments import sim_to_live
 from experiments.checks import Check

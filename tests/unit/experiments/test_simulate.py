@@ -10,7 +10,7 @@ from controller import cli
 from controller.errors import PolicyFileError, ProvisorError, UsageError
 from controller.journal import Journal, timings_path
 from controller.replay import make_header, policy_digest, replay_journal, setting_of
-from controller.scenario import load_scenario
+from controller.scenario import MeasuredSpans, load_scenario
 from envs.world import World, WorldChoice
 from experiments.rollout import Progress
 from experiments.simulate import simulate
@@ -118,13 +118,19 @@ def test_setting_is_rebuilt_from_the_journal_alone(make_setting: Callable) -> No
 
 
 def test_replica_spans_measured_live_are_part_of_the_setting(make_setting: Callable) -> None:
-    from controller.journal import MeasuredSpans
-
     setting = make_setting(speed=10.0)
     spans = MeasuredSpans(start_s=1.5, swap_s=0.5)
     rebuilt = setting_of(make_header(setting, "static", "static", (), "live", measured=spans))
     assert set(rebuilt.catalog.load_s.ravel()) == {1.5}
     assert rebuilt.catalog.launch_s == pytest.approx(setting.catalog.launch_s / 10)
+
+
+def test_replica_spans_of_the_scenario_are_part_of_the_setting(make_setting: Callable) -> None:
+    setting = make_setting(speed=10.0, measured={"start_s": 1.5, "swap_s": 0.5})
+    rebuilt = setting_of(make_header(setting, "static", "static", (0,), "simulated"))
+    assert rebuilt.catalog.load_s == pytest.approx(setting.catalog.load_s)
+    assert rebuilt.catalog.price_usd_per_s == pytest.approx(setting.catalog.price_usd_per_s)
+    assert "measured" not in make_setting(speed=10.0).scenario.model_dump()
 
 
 def test_another_policy_file_under_the_same_name_is_refused(plain_world: World, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ BIN_S = 0.05
 """Tenth of a tick of half a live second."""
 
 
-def journal_of(path: Path, windows: list, kind: str = "live", speed: float = SPEED) -> Journal:
+def journal_of(path: Path, windows: list, kind: str = "live", speed: float = SPEED, **changes) -> Journal:
     """Windows are (arrivals by class, what was read of the router)."""
-    setting = tiny_setting(speed=speed)
+    setting = tiny_setting(speed=speed, **changes)
     with JournalWriter(path, make_header(setting, "mpc", "mpc", (), kind)) as journal:
         for tick, (arrivals, measured) in enumerate([((0, 0), None), *windows]):
             seen = empty_observation(1, setting.shape)
