@@ -67,6 +67,7 @@ class SloBurn:
 
     def __init__(self, config: SloBurnConfig, setting: Setting) -> None:
         self._config, self._names = config, setting.class_names
+        self._day_ticks = setting.control.day_s / setting.control.tick_s
         self._budget: F64 = np.maximum(1.0 - setting.workload.attainment_target, _LEAST_BUDGET)
         self._pairs = [(pair, ticks_of(pair.long_s, setting), ticks_of(pair.short_s, setting)) for pair in config.pairs]
         lengths = sorted({n for _, long, short in self._pairs for n in (long, short)})
@@ -87,12 +88,18 @@ class SloBurn:
             for pair, long, short in self._pairs:
                 burning = [self._rate(n, c) for n in (long, short)]
                 enough = self.windows.sum(long)[c] >= self._config.min_misses
-                if enough and min(burning) > pair.rate:
+                if enough and min(burning) > pair.rate and self._spent(observation, c, long) >= pair.spent:
                     return (
                         f"class {name} misses {burning[0]:.1f} times what its target allows over {pair.long_s:g} s "
                         f"and {burning[1]:.1f} times over {pair.short_s:g} s; the alarm is at {pair.rate:g}"
                     )
         return None
+
+    def _spent(self, observation: ObservationArrays, c: int, length: int) -> float:
+        """Misses of the day so far over what its requests permit; of these there are at least `least_day`."""
+        per_tick = float(self.windows.sum(length)[len(self._names) + c]) / length
+        arrivals = max(float(observation.day_arrivals[0, c]), self._config.least_day * self._day_ticks * per_tick, 1.0)
+        return float(observation.day_missed[0, c]) / (float(self._budget[c]) * arrivals)
 
     def _rate(self, length: int, c: int) -> float:
         sums, num_classes = self.windows.sum(length), len(self._names)

@@ -25,27 +25,48 @@ class BurnPair(StrictModel):
         return self
 
 
+class SloBurnPair(BurnPair):
+    """A pair that may also ask for how the day went so far."""
+
+    spent: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="fires only where so much of the misses that the day's requests so far permit have happened",
+    )
+
+
 class SloBurnConfig(StrictModel):
     """Misses against the attainment target, by class.
 
-    The error budget of a class is 1 - its attainment target, over a day. The default pairs alarm when 5 % of the day's
-    budget went in five minutes, or 12.5 % in half an hour.
+    The error budget of a class is 1 - its attainment target, over a day. The default pairs alarm when half of a class's
+    requests are missed for five minutes; and, on a day whose misses so far are more than it permits, when 5 % of the
+    day's budget went in five minutes or 12.5 % in half an hour. A day that is within its promise has minutes in which
+    the budget is used, that being what it is for: a flash crowd is over before a machine can start.
 
     Source:
         The Site Reliability Workbook, chapter 5, "Alerting on SLOs", 6: multiwindow, multi-burn-rate alerts; there for
-        a budget of 30 days, here with the windows of a day's.
+        a budget of 30 days (2 % of which in an hour, its first page, is 60 % of a day's), here for a day's.
     """
 
     is_on: bool = True
-    pairs: tuple[BurnPair, ...] = Field(
+    pairs: tuple[SloBurnPair, ...] = Field(
         default=(
-            BurnPair(long_s=300.0, short_s=60.0, rate=14.4),
-            BurnPair(long_s=1800.0, short_s=300.0, rate=6.0),
+            SloBurnPair(long_s=300.0, short_s=60.0, rate=50.0),
+            SloBurnPair(long_s=300.0, short_s=60.0, rate=14.4, spent=1.0),
+            SloBurnPair(long_s=1800.0, short_s=300.0, rate=6.0, spent=1.0),
         ),
         min_length=1,
     )
     min_misses: int = Field(
         default=10, ge=1, le=100_000, description="misses in the long window below which nothing is concluded"
+    )
+    least_day: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="the requests of the day so far count as at least this share of a day at the rate of the long "
+        "window: the first misses of a morning break no promise yet",
     )
 
 

@@ -10,10 +10,10 @@ from controller.compile import compile_scenario
 from controller.config import parse_config
 from controller.scenario import Scenario
 from controller.trust.burn import BudgetBurn, SloBurn, Windows
-from controller.trust.config import BudgetBurnConfig, BurnPair, SloBurnConfig
+from controller.trust.config import BudgetBurnConfig, BurnPair, SloBurnConfig, SloBurnPair
 from tests.tiny import RELAXED, STRICT, scenario_document, tiny_catalog, tiny_setting
 
-PAIR = BurnPair(long_s=60.0, short_s=20.0, rate=10.0)
+PAIR = SloBurnPair(long_s=60.0, short_s=20.0, rate=10.0)
 
 
 def window(setting, **fields):
@@ -78,6 +78,37 @@ def test_few_misses_prove_nothing():
     slo = SloBurn(SloBurnConfig(pairs=(PAIR,), min_misses=10), tiny_setting())
     assert burns(slo, 1, 6, arrivals=1) is None
     assert burns(slo, 2, 6, arrivals=2) is not None
+
+
+@pytest.mark.parametrize(("missed_before", "fires"), [(988, False), (990, True)])
+def test_day_within_its_promise_may_use_its_budget(missed_before, fires):
+    """100,000 requests so far permit 1,000 misses; this tick's are 11 more, 11 times too fast."""
+    pair = SloBurnPair(long_s=60.0, short_s=20.0, rate=10.0, spent=1.0)
+    slo = SloBurn(SloBurnConfig(pairs=(pair,)), tiny_setting())
+    seen = window(tiny_setting(), arrivals=100, day_arrivals=100_000)  # more than a tenth of 8640 ticks of 100
+    seen.missed[0, STRICT], seen.day_missed[0, STRICT] = 11, missed_before + 11
+    assert (slo.update(seen, True) is not None) is fires
+
+
+@pytest.mark.parametrize(("missed_before", "fires"), [(132, False), (134, True)])
+def test_first_misses_of_a_day_break_no_promise_yet(missed_before, fires):
+    """A tenth of 8640 ticks with 100 requests in 6 each is 14,400 requests, which permit 144 misses."""
+    pair = SloBurnPair(long_s=60.0, short_s=20.0, rate=10.0, spent=1.0)
+    slo = SloBurn(SloBurnConfig(pairs=(pair,)), tiny_setting())
+    seen = window(tiny_setting(), arrivals=100, day_arrivals=100)
+    seen.missed[0, STRICT], seen.day_missed[0, STRICT] = 11, missed_before + 11
+    assert (slo.update(seen, True) is not None) is fires
+
+
+def test_five_minutes_of_misses_alarm_on_the_best_of_days():
+    """By default; 60 of 100 missed is 60 times what a target of 99 % allows."""
+    slo = SloBurn(SloBurnConfig(), tiny_setting())
+    seen = window(tiny_setting(), arrivals=100, missed=0, day_arrivals=10_000_000)
+    found = [slo.update(seen, True) for _ in range(30)]
+    seen.missed[0, STRICT] = seen.day_missed[0, STRICT] = 60
+    found += [slo.update(seen, True) for _ in range(30)]
+    # 25 of the last 30 ticks missed 60: 50 times, which is at the rate, not above it.
+    assert [text is not None for text in found] == [False] * 55 + [True] * 5
 
 
 def test_each_class_has_its_own_budget():
