@@ -20,12 +20,16 @@ from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import kernel, merged
 from controller.kernels.local import integers
 from controller.kernels.provision import hold_machines, probe_pools, rank_falling, whole_replicas
+from controller.kernels.spending import has_spent
 from controller.plan import Reason
 from controller.rule_arrays import MpcArrays, MpcState
 
 _PREEMPTION = int(Reason.COVER_PREEMPTION)
 _HOLD = int(Reason.HOLD_SCALE_IN)
 _OVERFLOW = int(Reason.OVERFLOW)
+
+_ROOM_TO_OVERFLOW = 1.5
+"""Queue limit at which a request waits long enough to be sent to serverless, in such waits: queues are uneven."""
 
 
 @kernel
@@ -55,6 +59,35 @@ def class_slack(
                 slowest_s = max(slowest_s, taken_s)
     taken_s = slowest_s if slowest_s >= 0.0 else fastest_s
     return max(0.0, slo_s[c] - taken_s) if taken_s < np.inf else 0.0
+
+
+@kernel
+def admitted_slack(
+    wl: WorkloadArrays,
+    obs: ObservationArrays,
+    n: int,
+    c: int,
+    shed_slack: float,
+    overflow_slack: float,
+    fraction: float,
+) -> float:
+    """Slacks of work that a class may queue.
+
+    A class that has spent today's misses is not refused before serverless could take it: refusals save money only
+    while the day permits them.
+
+    Args:
+        wl: Workload.
+        obs: Observation.
+        n: Env.
+        c: Class.
+        shed_slack: Queue limit of the settings, in slacks.
+        overflow_slack: Wait after which a request goes to serverless, in slacks; past 1 it would come too late.
+        fraction: Share of such requests that goes there.
+    """
+    if fraction > 0.0 and overflow_slack < 1.0 and has_spent(wl, obs, n, c):
+        return max(shed_slack, _ROOM_TO_OVERFLOW * overflow_slack)
+    return shed_slack
 
 
 @kernel
@@ -129,7 +162,8 @@ def place_one(
         plan.overflow_fraction[n, c] = fraction[c]
         plan.hedge_after_s[n, c] = np.inf
         clear_cascade(plan, n, c)
-        room = settings.shed_slack[c] * slack_s * weights[c] * max(ready_rps, rps)
+        slacks = admitted_slack(wl, obs, n, c, settings.shed_slack[c], settings.overflow_slack, fraction[c])
+        room = slacks * slack_s * weights[c] * max(ready_rps, rps)
         plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
         if fraction[c] > 0.0 and ready_rps < rps:
             plan.reasons[n] |= _OVERFLOW

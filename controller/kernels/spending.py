@@ -53,6 +53,12 @@ def share_let_wait(
     return min(1.0, left / max(1.0, rps * SPEND_TICKS * ctl.tick_s))
 
 
+@kernel
+def has_spent(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int) -> bool:
+    """Whether more of a class was missed today than its promise permits among the arrivals so far."""
+    return obs.day_missed[n, c] > (1.0 - wl.attainment_target[c]) * max(0, obs.day_arrivals[n, c])
+
+
 @inner
 def _has_machine(cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int) -> bool:
     for v in range(cat.usable.shape[0]):

@@ -113,7 +113,11 @@ class MpcSettings(StrictModel):
         default=0.5, ge=0.05, le=1.0, description="largest share of an SLO that two batches in a row may take"
     )
     shed_slack: float = Field(
-        default=1.0, ge=0.1, le=10.0, description="a class's queue limit, in slacks of work at the capacity it has"
+        default=1.0,
+        ge=0.1,
+        le=10.0,
+        description="a class's queue limit, in slacks of work at the capacity it has; more, so that serverless can be "
+        "asked, on a day that has spent its permitted misses",
     )
     patient_shed: float = Field(
         default=1.0,
