@@ -112,7 +112,7 @@ def _put_promises(
         answered += obs.answered[n, c]
         served += (obs.accuracy_sum[n, c] - wl.accuracy_floor[c] * obs.answered[n, c]) / span
         rate = weights[c] * rps
-        needed = needed_accuracy(wl, ctl, obs, n, c, rate, settings.accuracy_margin, settings.repay_s, most)
+        needed = needed_accuracy(cat, wl, ctl, obs, n, c, rate, settings.accuracy_margin, settings.repay_s, most)
         needed = min(most, max(least, needed))
         debt = 0.0
         if obs.day_answered[n, c] > 0:

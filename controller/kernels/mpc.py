@@ -63,8 +63,15 @@ ALONE_OVER_PROVISION = 1.3
 LEAST_LEFT_S = 60.0
 """An accuracy debt near the end of the day is spread over at least this long."""
 
-RESERVE = 0.5
-"""A debt above this share of what the best variant could repay by the end of the day is repaid at full accuracy."""
+RESERVE = 0.8
+"""A debt above this share of what `repaying_accuracy` could repay by the end of the day is repaid at that accuracy."""
+
+LEAST_RISE = 0.25
+"""A variant repays a debt if it is above the floor by at least this share of what the most accurate one is.
+
+One nearer would hardly repay anything, and one beyond the next costs many times as much: on a GPU, bought to the quota
+in the last hour, it drove out the machines that had kept the floor.
+"""
 
 _FOLLOW = int(Reason.FOLLOW_DEMAND)
 _DEBT = int(Reason.ACCURACY_DEBT)
@@ -110,8 +117,32 @@ def dial_log_odds(dial: F64, n: int) -> float:
     return min(5.0, max(-5.0, np.log(dial[n])))
 
 
+@kernel
+def repaying_accuracy(allowed: Bool, market: I64, accuracy: F64, floor: F64, c: int, most: float) -> float:
+    """Accuracy of the least accurate variant on machines that is `LEAST_RISE` above a class's floor; else `most`.
+
+    Args:
+        allowed: (C, V, P).
+        market: (P,).
+        accuracy: (V,).
+        floor: (C,).
+        c: Class.
+        most: Accuracy of its most accurate variant.
+    """
+    least = floor[c] + LEAST_RISE * (most - floor[c])
+    found = most
+    for v in range(accuracy.shape[0]):
+        if least <= accuracy[v] < found:
+            for p in range(market.shape[0]):
+                if allowed[c, v, p] and market[p] != SERVERLESS:
+                    found = accuracy[v]
+                    break
+    return found
+
+
 @inner
 def needed_accuracy(
+    cat: CatalogArrays,
     wl: WorkloadArrays,
     ctl: ControlArrays,
     obs: ObservationArrays,
@@ -120,13 +151,14 @@ def needed_accuracy(
     rps: float,
     margin: float,
     repay_s: float,
-    best: float,
+    most: float,
 ) -> float:
     """Mean accuracy that a class's answers need from now on to keep its floor on the day's mean, and `margin` more.
 
-    The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the best
-    variant could only just repay by the end of the day asks for the best variant at once. The debt is that towards
-    just above the floor, which the split of traffic keeps: a margin that was owed as well would be owed for ever.
+    The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the next
+    variant well above the floor could only just repay by the end of the day asks for that variant at once. The debt is
+    that towards just above the floor, which the split of traffic keeps: a margin that was owed as well would be owed
+    for ever.
     """
     wanted = wl.accuracy_floor[c] + margin
     answered = float(obs.day_answered[n, c])
@@ -136,8 +168,10 @@ def needed_accuracy(
     elapsed_s = obs.time_s[n] % ctl.day_s
     left_s = max(ctl.day_s - elapsed_s, LEAST_LEFT_S)
     per_s = max(answered / elapsed_s if elapsed_s > 0.0 else rps, 1e-9)
-    if debt > RESERVE * max(best - wanted, 0.0) * per_s * left_s:
-        return max(wanted, best)
+    if debt > 0.0:
+        repaying = repaying_accuracy(wl.allowed, cat.market, cat.accuracy, wl.accuracy_floor, c, most)
+        if debt > RESERVE * max(repaying - wanted, 0.0) * per_s * left_s:
+            return max(wanted, repaying)
     return wanted + debt / (per_s * min(left_s, max(repay_s, LEAST_LEFT_S)))
 
 
@@ -270,7 +304,9 @@ def propose_one(
     for c in range(num_classes):
         whole_prices(usd, settings.rps, settings.near_floor, need, c, prices, filled_rps)
         least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
-        target = needed_accuracy(wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most)
+        target = needed_accuracy(
+            cat, wl, ctl, obs, n, c, weights[c] * rps, settings.accuracy_margin, settings.repay_s, most
+        )
         if target > wl.accuracy_floor[c] + 2.0 * settings.accuracy_margin + 1e-9:
             plan.reasons[n] |= _DEBT
         if target < most:

@@ -62,7 +62,7 @@ def class_mix(
     least, most = accuracy_span(wl.allowed, cat.market, cat.accuracy, c)
     target = wl.accuracy_floor[c] + settings.accuracy_margin
     if kind != RIBBON:
-        target = needed_accuracy(wl, ctl, obs, n, c, need_rps[c], settings.accuracy_margin, settings.repay_s, most)
+        target = needed_accuracy(cat, wl, ctl, obs, n, c, need_rps[c], settings.accuracy_margin, settings.repay_s, most)
     target = min(most, max(least, target))
     prices, filled_rps = floats(settings.usd.shape), floats(num_variants)
     whole_prices(settings.usd, settings.rps, settings.near_floor, need_rps, c, prices, filled_rps)

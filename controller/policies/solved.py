@@ -191,7 +191,7 @@ class SolvedPolicy(ABC):
             usable = np.unique(variant[wl.allowed[c, variant, pool]])
             best = float(cat.accuracy[usable].max()) if usable.size else 0.0
             wanted = needed_accuracy.py_func(
-                wl, ctl, obs, n, c, load_rps[c], settings.accuracy_margin, settings.repay_s / speed, best
+                cat, wl, ctl, obs, n, c, load_rps[c], settings.accuracy_margin, settings.repay_s / speed, best
             )
             target[c] = min(best, wanted)
         return Demand(
@@ -238,7 +238,7 @@ class SolvedPolicy(ABC):
 
     def _write(self, obs: ObservationArrays, n: int, demand: Demand, replicas: I64) -> None:
         """Puts the plan of env n into force until the next one."""
-        from controller.kernels.placing import class_slack, serving_rps
+        from controller.kernels.placing import admitted_slack, class_slack, serving_rps
         from controller.kernels.provision import hold_machines, probe_pools
 
         setting, settings, plan = self.setting, self.settings, self._held
@@ -263,7 +263,8 @@ class SolvedPolicy(ABC):
             plan.overflow_after_s[n, c] = settings.overflow_slack * slack_s
             plan.overflow_fraction[n, c] = self._overflow[c]
             share = demand.rps[c] / total_rps if total_rps > 0.0 else wl.share[c]
-            room = self._shed[c] * slack_s * share * max(ready_rps, total_rps)
+            slacks = admitted_slack(wl, obs, n, c, self._shed[c], settings.overflow_slack, self._overflow[c])
+            room = slacks * slack_s * share * max(ready_rps, total_rps)
             plan.shed_limit[n, c] = max(1, int(min(np.ceil(room), 1e9)))
         reasons = Reason.FOLLOW_DEMAND
         reasons |= Reason.HOLD_SCALE_IN if is_held else Reason(0)

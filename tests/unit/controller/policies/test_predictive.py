@@ -1,6 +1,7 @@
 """The `mpc` rule: what it plans in cases that can be worked out, and what knobs and dial change."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from controller.catalog import Catalog
 from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.forecast import persistence_forecast
-from controller.kernels.mpc import shifted
+from controller.kernels.mpc import repaying_accuracy, shifted
 from controller.plan import Reason
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.rule_arrays import KNOBS
@@ -109,6 +110,30 @@ def test_a_debt_that_only_the_best_variant_repays_in_time_asks_for_it_at_once() 
     plan = plan_for(obs, accuracy_tilt=-1.0)
     assert plan.replicas[0, LARGE].sum() * 5 >= 25
     assert plan.reasons[0] & Reason.ACCURACY_DEBT
+
+
+@pytest.mark.parametrize(
+    ("floor", "expected"),
+    [(0.75, 0.82), (0.74, 0.76), (0.71, 0.76), (0.77, 0.82)],
+    ids=["next-is-too-near", "next-is-well-above", "low-floor", "only-the-best-is-above"],
+)
+def test_a_debt_is_repaid_by_the_next_variant_well_above_the_floor(floor: float, expected: float) -> None:
+    setting = tiny_setting()
+    wl, cat = setting.workload, setting.catalog
+    floors = np.full_like(wl.accuracy_floor, floor)
+    found = repaying_accuracy(wl.allowed, cat.market, cat.accuracy, floors, RELAXED, 0.82)
+    assert found == pytest.approx(expected)
+
+
+def test_a_late_debt_buys_no_more_accuracy_than_repays_it() -> None:
+    setting = tiny_setting()
+    workload = setting.workload._replace(accuracy_floor=np.where(np.arange(2) == RELAXED, 0.73, 0.0))
+    setting = replace(setting, workload=workload)
+    obs = steady_observation(setting, 50.0, ticks=8640 - 60)  # ten minutes left of the day
+    obs.day_answered[0, RELAXED], obs.day_accuracy_sum[0, RELAXED] = 2_000_000, 0.729 * 2_000_000
+    policy = MpcPolicy(setting, PLAIN, NO_GROWTH)
+    policy.decide(obs)
+    assert policy.state.target_accuracy[0, RELAXED] == pytest.approx(0.76)  # of 0.70, 0.76 and 0.82
 
 
 def test_scale_in_is_slow_and_scale_out_at_once() -> None:
@@ -309,6 +334,25 @@ def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue() -> N
     # Nothing serves yet, so a queue may hold what arrives within two slacks, 25/s of each class.
     assert whole.shed_limit[0].tolist() == [70, 495]
     assert parted.shed_limit[0].tolist() == np.ceil(50.0 * np.array([1.4, 9.9]) * part - 1e-9).tolist()
+
+
+def test_a_class_that_spent_its_misses_is_not_refused_before_serverless_could_take_it() -> None:
+    setting = tiny_setting()
+    obs = steady_observation(setting, 50.0)
+    obs.day_arrivals[0], obs.day_missed[0] = 6000, [60, 61]  # 1 % may be missed
+    settings = PLAIN.model_copy(update={"overflow_fraction": 0.8, "overflow_slack": 0.6, "shed_slack": 0.3})
+
+    def shed_limit(**changes: float) -> list[int]:
+        found: list[int] = plan_for(obs, settings.model_copy(update=changes)).shed_limit[0].tolist()
+        return found
+
+    refused, admitted = 75, 223  # 25/s, a slack of 9.9 s; 0.3 of it, and 1.5 times the wait of 0.6
+    assert shed_limit() == [11, admitted]
+    assert shed_limit(shed_slack=2.0) == [70, 495]
+    assert shed_limit(overflow_fraction=0.0) == [11, refused]
+    assert shed_limit(overflow_slack=1.0) == [11, refused]
+    obs.day_arrivals[0], obs.day_missed[0] = -1, -1  # unknown
+    assert shed_limit() == [11, refused]
 
 
 def test_a_class_with_time_to_wait_may_never_overflow() -> None:

@@ -129,6 +129,20 @@ def test_a_class_with_time_to_wait_has_its_own_part_of_overflow_and_queue(kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_class_that_spent_its_misses_is_not_refused_before_serverless_could_take_it(kind: str) -> None:
+    def shed_limit(missed: int, shed_slack: float) -> list[int]:
+        obs = at(steady_observation(tiny_setting(), 49.0), 600.0)
+        obs.day_missed[0] = [0, missed]
+        policy = policy_of(kind, overflow_fraction=0.8, overflow_slack=0.6, shed_slack=shed_slack)
+        found: list[int] = policy.decide(obs).shed_limit[0].tolist()
+        return found
+
+    within, spent, wide = shed_limit(0, 0.3), shed_limit(600, 0.3), shed_limit(0, 0.9)
+    assert spent == [within[0], wide[1]]
+    assert wide[1] > within[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_permitted_misses_are_let_happen_by_what_was_missed_so_far(kind: str) -> None:
     policy = policy_of(kind, overflow_fraction=0.8, miss_budget=0.5)
     obs = at(steady_observation(tiny_setting(), 40.0), 600.0)
