@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from controller.errors import UsageError
 from experiments.ppo import FromRule
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @runtime_checkable

@@ -1,8 +1,9 @@
 """What a policy's inputs are on the training days, and how often the drift test would cry wolf on the validation days.
 
-The span of each input is taken from two replays of the same stretches, under the policy and under its rule alone, since
-live either may have made the fleet that the policy sees. The false-alarm rate is then measured on days that had no part
-in the span: they come from the same traces, so every alarm there is a false one.
+The span of each input is that of all rollouts that a policy learned from; without any, that of two
+replays of the same stretches, under the policy and under its rule alone, since live either may have made the fleet.
+The false-alarm rate is then measured on days that had no part in the span: they come from the same traces, so every
+alarm there is a false one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from controller.policies.tiered import bare_policy, with_tiers
 from controller.trust.config import DriftConfig
 from controller.trust.drift import DriftTest
 from envs.world import World
+from experiments.input_span import InputSpan
 from experiments.stretches import Replay, stretched
 from experiments.train_config import ValidationConfig
 
@@ -73,6 +75,7 @@ def with_input_range(
     worlds: Sequence[World],
     held_out: Sequence[World],
     validation: ValidationConfig,
+    span: InputSpan | None = None,
 ) -> PolicyContent:
     """A policy's content with the range of its inputs, and with the rate of false alarms among its metrics.
 
@@ -82,9 +85,10 @@ def with_input_range(
         worlds: Of the training days.
         held_out: Of the validation days.
         validation: Stretches of either.
+        span: Of the inputs that the policy learned from; None: what replays of the training days show.
     """
     stretches = Stretches(validation.windows, validation.window_s, validation.seed)
-    known = input_range(worlds, [content, rule], stretches)
+    known = input_range(worlds, [content, rule], stretches) if span is None else span.range
     found = false_alarms(held_out, content, known, stretches)
     drift = {"false_alarm_share": found.share, "false_alarms_per_day": found.alarms_per_day, "ticks": found.ticks}
     metrics = {**content.manifest.metrics, "drift": drift}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.policies.predictive import MpcSettings
+from experiments.input_span import InputSpan
 from experiments.objective import Score
 from experiments.train_config import TrainConfig
 
@@ -74,6 +75,7 @@ class Selection:
     since_best: int = 0  # validations
     last_steps: int = 0  # at the last validation
     curve: list[tuple[int, float]] = field(default_factory=list)  # (steps, value)
+    span: InputSpan | None = None  # of what was seen in training; None: the learner does not tell
 
     def offer(self, steps: int, tensors: Tensors, score: Score, least_gain: float) -> bool:
         """Takes over weights better than the best, and than the rule by the least gain; says whether it did."""
@@ -101,6 +103,7 @@ class Selection:
             "since_best": self.since_best,
             "last_steps": self.last_steps,
             "curve": [list(point) for point in self.curve],
+            "span": None if self.span is None else self.span.plain(),
         }
 
     @staticmethod
@@ -116,6 +119,7 @@ class Selection:
             since_best=plain["since_best"],
             last_steps=plain["last_steps"],
             curve=[(int(steps), float(value)) for steps, value in plain["curve"]],
+            span=None if plain["span"] is None else InputSpan.of(plain["span"]),
         )
 
 

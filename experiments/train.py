@@ -245,7 +245,7 @@ def _train_one(
     )
     path = out / f"policy-seed-{seed}.provisor"
     rules = _rule_content(run, worlds[0], base)
-    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation))
+    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation, selection.span))
     return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
 
 

@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from experiments import checkpoint
+from experiments.input_span import InputSpan
 from experiments.objective import Score
 from experiments.ppo import FromRule, KnobPpo
 from experiments.selection import AS_IS, Progress, Selection, Tensors, Validate, offer_validated
@@ -79,6 +80,8 @@ def train_seed(
                 raise KeyboardInterrupt
             model.learn(config.ppo.rollout_steps, reset_num_timesteps=False)
             rollouts += 1
+            seen = InputSpan.over(np.asarray(model.rollout_buffer.observations, np.float32))
+            selection.span = seen if selection.span is None else selection.span.joined(seen)
             if progress is not None:
                 progress.rollout(model.num_timesteps, _mean_return(model))
             is_last = model.num_timesteps >= config.steps

@@ -11,6 +11,7 @@ from controller.scenario import load_scenario
 from controller.trust.config import DriftConfig
 from envs.world import WorldChoice, build_world
 from experiments.input_range import HIGH, LOW, Stretches, false_alarms, input_range, inputs_on, with_input_range
+from experiments.input_span import InputSpan
 from experiments.train_config import ValidationConfig
 from tests.networks import make_content
 
@@ -90,3 +91,11 @@ def test_file_says_what_its_inputs_were(world, held_out, content, tmp_path):
     assert set(read.manifest.metrics["drift"]) == {"false_alarm_share", "false_alarms_per_day", "ticks"}
     assert LearnedPolicy(world.setting, path).input_range == ranged.manifest.input_range
     assert LearnedPolicy(world.setting, content).input_range is None
+
+
+def test_span_that_was_learned_from_is_the_range(world, held_out, content):
+    size = len(content.tensors["knobs.0.weight"][0])
+    span = InputSpan.over(np.stack([np.full(size, -3.0, np.float32), np.full(size, 7.0, np.float32)]))
+    validation = ValidationConfig(windows=1, window_s=600.0)
+    ranged = with_input_range(content, make_content(world.setting), [world], [held_out], validation, span)
+    assert ranged.manifest.input_range == span.range

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from controller.policies.predictive import MpcSettings
+from experiments.input_span import InputSpan
 from experiments.objective import Score
 from experiments.selection import DIAL_RANGE, Aim, Selection, offer_validated
 from experiments.train_config import TrainConfig
@@ -66,3 +68,7 @@ def test_aim_is_put_on_top_of_the_settings() -> None:
 def test_selection_is_read_back_from_a_checkpoint() -> None:
     selection = offered(priced(0.0003), 3)
     assert Selection.of(json.loads(json.dumps(selection.plain()))) == selection
+    selection.span = InputSpan.over(np.array([[1.0], [2.0]], np.float32))
+    read = Selection.of(json.loads(json.dumps(selection.plain()))).span
+    assert read is not None
+    assert read.range == selection.span.range

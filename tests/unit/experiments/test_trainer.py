@@ -139,6 +139,8 @@ def test_interrupted_and_resumed_training_ends_with_the_same_bytes(tmp_path):
     assert one["torch_random"].equal(other["torch_random"])
     assert whole.curve == parts.curve
     assert same_tensors(whole.best_tensors, parts.best_tensors)
+    assert whole.span.range == parts.span.range
+    assert whole.span.samples == 64 * 6
 
 
 def test_killed_training_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
