@@ -16,10 +16,13 @@ from typing import Any
 
 from controller.config import parse_config
 from controller.errors import ProvisorError, UsageError, mismatch
+from controller.policies.levers import added_levers
 from controller.policies.policy_file import PolicyContent, load_policy_file
 from controller.policies.registry import GENERALIST, read_spec, settings_model
+from controller.rival_arrays import SCHEMES
 from controller.scenario import DayRange, Scenario, load_scenario
 from experiments.clairvoyant import CLAIRVOYANT
+from experiments.study_config import LEFT_ALONE
 from experiments.study_summary import GAIN_TRIALS
 from experiments.suite import HELD_OUT, split_of_day, suite_trace
 from experiments.variation import vary
@@ -35,8 +38,9 @@ PUBLISHED = (
 """Schemes tuned in the levers that they were published with."""
 
 RULE = "mpc"
-OTHERS = ("paragon_plus", RULE)
-"""Rules beside them that decide in microseconds."""
+_PLUS = "_plus"
+OTHERS = (*(name + _PLUS for name in PUBLISHED), RULE)
+"""Rules beside them that decide in microseconds: the same schemes tuned in every lever, and the strongest rule."""
 
 SOLVED = ("infadapter", "rolling_milp")
 """Rules that solve a program every minute: hours, so run under `--full` alone."""
@@ -113,10 +117,12 @@ class Artefacts:
         """
         path = self.settings(name, scenario)
         try:
-            why = next(_settings_faults(path, CLAIRVOYANT if name == TOLD else name), None)
+            why = next(_settings_faults(path, rival_kind(name)), None)
             if is_rival and why is None:
                 tuned_cost(_summary(path))  # which of them are the strongest hangs on it
-                why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME)
+                why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME) or _lever_fault(
+                    _summary(path), name
+                )
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
@@ -186,7 +192,9 @@ class Artefacts:
     def tuning_command(self, name: str, scenario: str, *, is_converged: bool = False) -> str:
         """Makes tuned settings; `is_converged`: until nothing is gained any more, also of a rule that need not be."""
         folder = self._shown(self.settings(name, scenario).parent)
-        policy = f"{CLAIRVOYANT} --name {TOLD}" if name == TOLD else name
+        kind = rival_kind(name)
+        policy = kind if kind == name else f"{kind} --name {name}"
+        policy += " --as-published" if name in PUBLISHED else ""
         if Path(scenario).stem == HELD_OUT_NAME:
             days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
             held_out = self._shown(self.held_out_scenario())
@@ -234,6 +242,13 @@ class Artefacts:
     def _shown(self, path: Path) -> str:
         """A path as it is called in a checkout."""
         return str(path.relative_to(self.root.parent))
+
+
+def rival_kind(name: str) -> str:
+    """Kind of the policy that evidence calls `name`."""
+    if name == TOLD:
+        return CLAIRVOYANT
+    return name if name in SCHEMES else name.removesuffix(_PLUS)
 
 
 def selected_by_validation(files: list[Path]) -> Path:
@@ -303,6 +318,18 @@ def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str 
         return _converged_fault(summary)
     total, least = int(summary["trials"]["total"]), HELD_OUT_TRIALS if is_held_out else _least_trials(name)
     return mismatch("trials", f"at least {least}", total) if total < least else None
+
+
+def _lever_fault(summary: dict[str, Any], name: str) -> str | None:
+    """Whether a scheme was searched in more than it was published with, or with every lever in less."""
+    kind, fixed = rival_kind(name), summary["fixed"]
+    added = added_levers(settings_model(kind))
+    if name in PUBLISHED:
+        wrong, wanted = [lever for lever in added if lever not in fixed], "all that was added to what was published"
+    else:
+        can_be_judged = [lever for lever in added if lever not in LEFT_ALONE.get(kind, ())]
+        wrong, wanted = [lever for lever in can_be_judged if lever in fixed], "no lever that can be judged"
+    return mismatch("fixed", f"{wanted}, such as {', '.join(wrong)}", fixed) if wrong else None
 
 
 def _converged_fault(summary: dict[str, Any]) -> str | None:

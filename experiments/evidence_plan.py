@@ -29,6 +29,7 @@ from experiments.evidence_files import (
     TOLD,
     Artefacts,
     Problem,
+    rival_kind,
     selected_by_validation,
 )
 from experiments.suite import SCENARIOS, TRACES
@@ -184,7 +185,7 @@ def _rule_entry(artefacts: Artefacts, name: str, extent: Extent) -> PolicyEntry:
     if name in (RULE, TOLD):
         return _entry(name, extent, policy=policy)
     settings = [read_spec(str(artefacts.settings(name, scenario))).settings for scenario in extent.scenarios]
-    return _entry(name, extent, policy=policy, dials=rival_dials(name, settings))
+    return _entry(name, extent, policy=policy, dials=rival_dials(rival_kind(name), settings))
 
 
 def rival_dials(kind: str, settings: Sequence[Mapping[str, object]]) -> Dials:

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from controller.config import StrictModel, parse_config
 from controller.errors import UsageError, mismatch
+from controller.policies.levers import FixedChoice, added_levers
 from controller.policies.registry import PolicySpec, policy_file, read_spec, settings_model
 from experiments.base_rule import FIXED
 from experiments.clairvoyant import CLAIRVOYANT
@@ -75,6 +76,7 @@ def study_config(
     name: str | None = None,
     starts: Sequence[str | Path] = (),
     fixed: Sequence[str] | None = None,
+    is_as_published: bool = False,
     **others: Any,
 ) -> StudyConfig:
     """The configuration for a policy given as on a command line.
@@ -85,6 +87,7 @@ def study_config(
         name: Of the result; default: the kind, or the class.
         starts: YAML files of the same kind, tried after the policy's own settings.
         fixed: Settings left as they start; None: `LEFT_ALONE` of the kind.
+        is_as_published: So are those that were added to what was published.
         others: Fields of `StudyConfig`.
 
     Raises:
@@ -103,6 +106,10 @@ def study_config(
     spec = read_spec(policy)
     model = settings_model(spec.kind)
     fixed = LEFT_ALONE.get(spec.kind, ()) if fixed is None else tuple(fixed)
+    if is_as_published:
+        if not issubclass(model, FixedChoice):
+            raise UsageError(mismatch("--as-published", "a published scheme, such as mark", spec.kind))
+        fixed = tuple(dict.fromkeys((*added_levers(model), *fixed)))
     if not ranges_of(model, fixed):
         left = f" beside {', '.join(fixed)}" if fixed else ""
         raise UsageError(mismatch("--policy", f"a policy with settings that have ranges{left}", policy))

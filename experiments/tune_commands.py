@@ -60,6 +60,12 @@ _TRIALS = 300
     metavar="NAME",
     help="Setting left as it starts; may be repeated; `none` frees all.  [default: those that cannot be judged]",
 )
+@click.option(
+    "--as-published",
+    "is_as_published",
+    is_flag=True,
+    help="Also leave alone what was added to a published scheme: it gets the levers it was published with, and spot.",
+)
 @click.option("--workers", type=int, metavar="N", help="Days run at a time.  [default: one per core]")
 @click.option("--address", metavar="HOST:PORT", help="Run on this Ray cluster instead of this machine.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the proposals.")
@@ -91,6 +97,7 @@ def tune(
     gain_trials: int,
     starts: tuple[str, ...],
     fixed: tuple[str, ...],
+    is_as_published: bool,
     workers: int | None,
     address: str | None,
     seed: int,
@@ -133,6 +140,7 @@ def tune(
         name=name,
         starts=starts,
         fixed=(() if "none" in fixed else fixed) if fixed else None,
+        is_as_published=is_as_published,
         seed=seed,
         batch=batch,
     )

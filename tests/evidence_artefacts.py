@@ -5,10 +5,12 @@ import json
 import yaml
 
 from controller.compile import compile_scenario
+from controller.policies.levers import added_levers
 from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.policies.predictive import MpcSettings
+from controller.policies.registry import settings_model
 from controller.scenario import load_scenario
-from experiments.evidence_files import RULE, TOLD
+from experiments.evidence_files import PUBLISHED, RULE, TOLD
 from tests.networks import make_content
 
 
@@ -23,6 +25,7 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
         "policy": {"kind": kind, "name": name},
         "settings": settings,
         "worlds": [{"suite_trace": "twitter", "day": 11, "reference_usd": 50.0, "best": {"value": 0.8}}],
+        "fixed": list(added_levers(settings_model(kind))) if name in PUBLISHED else [],
         "trials": {"total": total},
         "value": {"gain_of_last": {"trials": last, "gain": 0.004}},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from controller.config import StrictModel
 
@@ -72,5 +72,19 @@ class Levers(FixedChoice):
     )
 
 
-ADDED_LEVERS = frozenset(Levers.model_fields) - frozenset(FixedChoice.model_fields)
-"""Settings that were added to what was published; a scheme that has one of its own sets its default."""
+ADDED_LEVERS = frozenset(Levers.model_fields) - frozenset((*FixedChoice.model_fields, "batch_slack"))
+"""Settings that were added to what was published; a scheme that has one of its own sets its default.
+
+Batches are no lever of a scheme: replicas form them, whoever decides how many there are.
+"""
+
+
+def added_levers(model: type[BaseModel]) -> tuple[str, ...]:
+    """Settings of a scheme that were added to its publication, in their order; none where it is as published."""
+    if not issubclass(model, Levers):
+        return ()
+    fields = model.model_fields
+    own = {name for name in ADDED_LEVERS if fields[name].default != Levers.model_fields[name].default}
+    if "overflow_fraction" in own:
+        own.add("overflow_slack")  # which waits are too long is part of sending them to serverless
+    return tuple(name for name in fields if name in ADDED_LEVERS - own)

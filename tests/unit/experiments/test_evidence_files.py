@@ -36,8 +36,40 @@ def test_missing_settings_name_the_file_and_what_makes_it(artefacts: Artefacts) 
     assert found is not None
     assert found.text == "experiments/tuned/suite-gpu/paragon.yaml: missing"
     assert found.command == (
-        "provisor tune suite-gpu --suite --policy paragon --trials 300 --commit-to experiments/tuned/suite-gpu"
+        "provisor tune suite-gpu --suite --policy paragon --as-published --trials 300 "
+        "--commit-to experiments/tuned/suite-gpu"
     )
+    for name, policy in (
+        ("paragon_plus", "paragon_plus"),
+        ("mark_plus", "mark --name mark_plus"),
+        ("infadapter", "infadapter"),
+        (TOLD, f"{CLAIRVOYANT} --name {TOLD}"),
+    ):
+        found = artefacts.settings_problem(name, "suite-gpu")
+        assert found is not None
+        assert f" --policy {policy} --" in found.command, name
+        assert "--as-published" not in found.command
+
+
+def test_a_scheme_as_published_is_searched_in_its_own_levers_and_the_other_in_all(artefacts: Artefacts) -> None:
+    put_settings(artefacts, "mark", "mark", given={})
+    put_settings(artefacts, "mark_plus", "mark", given={})
+    assert artefacts.settings_problem("mark", "suite-cpu") is None
+    assert artefacts.settings_problem("mark_plus", "suite-cpu") is None
+    put_settings(artefacts, "mark", "mark", given={}, fixed=["spot_spread"])
+    found = artefacts.settings_problem("mark", "suite-cpu")
+    assert found is not None
+    assert "fixed: expected all that was added to what was published" in found.why
+    assert "miss_budget" in found.why
+    # MArk sends what would wait to serverless by itself, and batches are no lever of a scheme.
+    assert "overflow" not in found.why.replace("patient_overflow", "")
+    assert "batch_slack" not in found.why
+    put_settings(artefacts, "mark_plus", "mark", given={}, fixed=["spot_spread"])
+    found = artefacts.settings_problem("mark_plus", "suite-cpu")
+    assert found is not None
+    assert "fixed: expected no lever that can be judged, such as spot_spread" in found.why
+    put_settings(artefacts, "hpa_plus", "hpa", given={}, fixed=["patient_headroom"])
+    assert artefacts.settings_problem("hpa_plus", "suite-cpu") is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +136,7 @@ def test_the_two_strongest_others_are_searched_to_the_end(artefacts: Artefacts) 
         "experiments/tuned/suite-cpu/mixed.yaml",
     ]
     assert "one of the 2 strongest others: trials: expected less than 0.5% gained" in found[0].why
-    assert found[0].command.endswith("--policy mark --until-gain 0.005 --commit-to experiments/tuned/suite-cpu")
+    assert " --policy mark --as-published --until-gain 0.005 " in found[0].command
     world = {"suite_trace": "twitter", "day": 11, "reference_usd": 40.0, "best": {"value": 0.9}}
     ended = {"gain_of_last": {"trials": 500, "gain": 0.004}}
     put_settings(artefacts, "mark", "mark", given={}, worlds=[world], value=ended)

@@ -200,6 +200,13 @@ def test_settings_found_earlier_are_tried_after_the_start(tmp_path: Path) -> Non
     assert [trial.params for trial in result.search.trials] == [{"machines": 3}, {"machines": 6}]
 
 
+def test_a_scheme_as_published_is_searched_in_what_it_was_published_with() -> None:
+    config = study_config("exascale", DAYS, fixed=("window_s",), is_as_published=True)
+    assert {one.name for one in config.ranges} == {"spot_share", "batch_slack", "headroom", "cooldown_s"}
+    every = study_config("exascale", DAYS)
+    assert {"miss_budget", "adaptive_variant", "window_s"} < {one.name for one in every.ranges}
+
+
 def write_fleet(folder: Path, machines: int) -> Path:
     path = folder / f"fleet-{machines}.yaml"
     path.write_text(f"kind: {FLEET}\nsettings: {{machines: {machines}}}\n")
@@ -210,6 +217,7 @@ def write_fleet(folder: Path, machines: int) -> Path:
     ("words", "message"),
     [
         (["--policy", "mcp"], "policy: expected one of"),
+        (["--policy", "mpc", "--as-published"], "--as-published: expected a published scheme, such as mark, got 'mpc'"),
         (["--policy", "tests.tuned_policy:Bare"], "expected a class whose `Settings` is a pydantic model"),
         (["--policy", "a.provisor"], "--policy: expected a kind, a YAML file or module:Class"),
         (["--policy", FLEET, "--fix", "machines"], "expected a policy with settings that have ranges beside machines"),

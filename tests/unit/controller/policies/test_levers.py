@@ -5,7 +5,7 @@ import pytest
 
 from controller.arrays import ObservationArrays
 from controller.errors import ConfigError
-from controller.policies.levers import ADDED_LEVERS, Levers
+from controller.policies.levers import ADDED_LEVERS, Levers, added_levers
 from controller.policies.registry import POLICIES, make_policy, settings_model
 from controller.rival_arrays import SCHEMES
 from tests.tiny import FN, LARGE, MEDIUM, OD, RELAXED, SMALL, SPOT_A, SPOT_B, steady_observation, tiny_setting
@@ -25,6 +25,16 @@ def test_every_scheme_but_the_published_paragon_has_every_lever() -> None:
         for name, field in settings_model(kind).model_fields.items():
             assert field.description, f"{kind}.{name}"
     assert "adaptive_variant" in ADDED_LEVERS
+
+
+def test_what_was_added_to_a_scheme_leaves_what_it_was_published_with() -> None:
+    added = {kind: set(added_levers(settings_model(kind))) for kind in SCHEMES}
+    assert added["paragon"] == set()
+    assert added["reactive"] == ADDED_LEVERS
+    assert ADDED_LEVERS - added["mixed"] == ADDED_LEVERS - added["mark"] == {"overflow_fraction", "overflow_slack"}
+    assert ADDED_LEVERS - added["spothedge"] == {"over_provision", "spot_spread"}
+    assert not {"spot_share", "batch_slack"} & set().union(*added.values())
+    assert added_levers(settings_model("mpc")) == ()
 
 
 def test_over_provision_raises_what_is_bought_on_spot_alone() -> None:
