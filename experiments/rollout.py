@@ -181,7 +181,7 @@ def begin(world: World, start: Start, simulator: Simulator) -> ObservationArrays
 def roll(
     world: World,
     start: Start,
-    policy: str | PolicySpec | Policy,
+    policy: str | PolicySpec | Policy | DecisionLoop,
     recorders: Sequence[Recorder] = (),
     ticks: int | None = None,
     simulator: Simulator | None = None,
@@ -191,7 +191,7 @@ def roll(
     Args:
         world: The world.
         start: Cells to run, with their beginning.
-        policy: What `make_policy` takes, or a policy, which begins anew.
+        policy: What `make_policy` takes, a policy, or a loop of as many envs; it begins anew.
         recorders: Watch each tick, in order.
         ticks: Ticks to run; None: the whole cell.
         simulator: One of as many envs to reuse; None: a new one.
@@ -202,7 +202,7 @@ def roll(
     num_envs = len(start.cells)
     simulator = simulator or new_simulator(world, num_envs)
     seen = begin(world, start, simulator)
-    loop = new_loop(world, policy, num_envs, start.cells)
+    loop = policy if isinstance(policy, DecisionLoop) else new_loop(world, policy, num_envs, start.cells)
     loop.decide(seen)  # compiles; those seconds say nothing about deciding
     loop.reset(num_envs)
     for recorder in recorders:

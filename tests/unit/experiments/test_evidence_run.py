@@ -26,14 +26,15 @@ from tests.evidence_artefacts import put_policy, put_settings
 EXTENT = Extent(
     scenarios=("tiny",), traces=("own",), held_out=("tiny", "generated:azure_like"), days=(2, 3), hours=0.25
 )  # fmt: skip
-LEFT_OUT = ("hpa", "mark", "infaas", "ribbon", "tributary", "ray_serve", "spothedge", "exascale", "mixed", "util_aware")
+TUNED = (RULE, "paragon", "paragon_plus", "reactive")
+LEFT_OUT = tuple(name for name in (*PUBLISHED, *OTHERS) if name not in TUNED)
 
 
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Artefacts:
     """All but the settings of some rivals, which are tuned elsewhere at the time."""
     made = Artefacts(tmp_path_factory.mktemp("package") / "experiments")
-    for kind in (RULE, "paragon", "paragon_plus", "reactive", "infadapter"):
+    for kind in (*TUNED, "infadapter"):
         put_settings(made, kind, kind, "tiny", given={"accuracy_margin": 0.002} if kind == RULE else {})
     put_settings(made, TOLD, CLAIRVOYANT, "tiny", given={})
     for seed in (0, 1):
@@ -125,7 +126,9 @@ def test_tables_and_a_page_are_written(whole: EvidenceRun) -> None:
     board = json.loads((whole.directory / "suite" / "leaderboard.json").read_text())
     assert [row["row"] for row in board] == [key.text for key in wanted_rows(whole.suite)]  # type: ignore[arg-type]
     shares = {row["policy"]: row["rule_share"] for row in board}
-    assert (shares["learned (selected)"], shares[RULE]) == (0.0, None)
+    # The settings were never tuned: the hours break their promise, and the rule behind the policy takes over.
+    assert 0.0 < shares["learned (selected)"] < 1.0
+    assert shares[RULE] is None
 
 
 def test_what_is_finished_is_not_run_again_and_one_row_can_be_had_alone(
