@@ -8,6 +8,7 @@ import click
 
 from controller.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from experiments.collage_commands import study as collage_study
+from experiments.evidence_commands import evidence, scale
 from experiments.placement_commands import a2, jellybean
 from experiments.tiers_commands import judge
 
@@ -323,77 +324,8 @@ def cloud_(check: bool, names: tuple[str, ...], sequences: int, out: str) -> int
     return EXIT_DONE if holds or not check else EXIT_FAILED
 
 
-@experiment.command()
-@click.option("--check", is_flag=True, help="Exit with 1 where a value falls short of its bar.")
-@click.option(
-    "--full", is_flag=True, help="With solver-based rivals and a training from scratch, whose result is kept."
-)
-@click.option("--quick", is_flag=True, help="In minutes: hours of a day at own points; shows that all runs, no more.")
-@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="A part of the suite; repeatable.")
-@click.option("--only", metavar="ROW", help="Compute this row of a leaderboard alone and print it as CSV.")
-@click.option("--workers", type=int, metavar="N", help="Processes.  [default: one per core]")
-@click.option("--address", metavar="HOST:PORT", help="Ray cluster to run on, in place of this machine.")
-@click.option("--out", default="runs/experiment/evidence", show_default=True, metavar="DIR", help="Folder of results.")
-def evidence(
-    check: bool,
-    full: bool,
-    quick: bool,
-    scenarios: tuple[str, ...],
-    only: str | None,
-    workers: int | None,
-    address: str | None,
-    out: str,
-) -> int:
-    """Compare the learned policies with every rival at its best, and with clairvoyance.
-
-    Computes everything anew from the tuned settings and the policy files of this package, on the test days of the
-    suite: each policy is swept by its dials and compared at equal attainment and accuracy. Needs $PROVISOR_DATA and
-    less than an hour on two cores; what is finished in DIR is not run again. Rivals that solve programs and a training
-    take hours: they are measured with --full, and without it their last result is printed apart.
-
-    \b
-    Example:
-      provisor experiment evidence --check
-      provisor experiment evidence --quick --out runs/quick
-      provisor experiment evidence --only 'suite-cpu/twitter/learned@mpc'
-    """
-    from dataclasses import replace
-
-    from controller.errors import UsageError
-    from controller.scenario import load_scenario
-    from experiments.checks import show_checks
-    from experiments.evidence_plan import Extent
-    from experiments.evidence_run import QUICK_TITLE, EvidenceRun, keep_record, kept_record, training_check
-    from experiments.fanout import open_workers
-    from experiments.progress import CellProgress
-
-    if quick and full:
-        raise UsageError("--quick: expected without --full, got both")
-    for name in scenarios:
-        load_scenario(name)
-    # A row may be about a rival that solves programs; of the others' cells none is run then.
-    has_solved = full or only is not None
-    extent = replace(Extent(), scenarios=scenarios or Extent().scenarios, has_solved=has_solved)
-    folder = Path(out)
-    run = EvidenceRun(folder, extent.quick() if quick else extent)
-    with open_workers(workers, address) as pool, CellProgress() as progress:
-        if only is not None:
-            click.echo(run.only(only, pool, progress), nl=False)
-            return EXIT_DONE
-        run.cells(pool, progress)
-    if full and run.extent.is_whole:
-        keep_record([*run.solved(), training_check(run.artefacts, folder / "training")])
-    found = run.checks()
-    for path in run.write(found):
-        click.echo(f"wrote {path}")
-    holds = show_checks(QUICK_TITLE if quick else "the evidence", found)
-    if quick:
-        click.echo(QUICK_TITLE)
-    else:
-        holds = show_checks(*kept_record()) and holds
-    return EXIT_DONE if holds or not check else EXIT_FAILED
-
-
+experiment.add_command(evidence)
+experiment.add_command(scale)
 experiment.add_command(judge, "tiers")
 experiment.add_command(jellybean)
 experiment.add_command(a2)

@@ -131,7 +131,8 @@ def suite_scenario(scenario: str, trace: str, scale: float = 1.0) -> Scenario:
     Args:
         scenario: Name or path of a scenario.
         trace: Name of a trace.
-        scale: Multiplies the scenario's mean rate; above 1 the quotas of its pools and the room in the simulator too.
+        scale: Multiplies the scenario's mean rate; above 1 the quotas of its pools, the queue limits of its classes and
+            the room in the simulator too.
 
     Raises:
         ProvisorError: One of them does not exist or is wrong.
@@ -148,6 +149,9 @@ def suite_scenario(scenario: str, trace: str, scale: float = 1.0) -> Scenario:
     if scale > 1.0:
         quota = {pool.name: math.ceil(pool.quota * scale) for pool in base.load_catalog().pools}
         size = base.simulator
+        classes = base.workload.classes
+        longer = [one.model_copy(update={"queue_limit": math.ceil(one.queue_limit * scale)}) for one in classes]
+        changed["workload"] = base.workload.model_copy(update={"classes": tuple(longer)})
         changed["changes"] = base.changes.model_copy(update={"quota": quota})
         changed["simulator"] = size.model_copy(
             update={

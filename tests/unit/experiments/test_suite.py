@@ -84,4 +84,6 @@ def test_scenarios_scale_with_the_rate(scenario: str) -> None:
     assert small.changes == plain.changes
     quotas = [[pool.quota for pool in one.load_catalog().pools] for one in (plain, large)]
     assert quotas[1] == [10 * quota for quota in quotas[0]]
+    limits = [[one.queue_limit for one in each.workload.classes] for each in (plain, small, large)]
+    assert limits == [limits[0], limits[0], [10 * limit for limit in limits[0]]]
     assert large.simulator.max_instances == 10 * plain.simulator.max_instances
