@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.config import parse_config, read_yaml
+from controller.config import read_yaml
 from controller.errors import ConfigError, UsageError, mismatch
-from experiments.run_config import RunConfig
+from experiments.run_config import RunConfig, parse_run
 
 FOLDER = Path(__file__).parent / "configs" / "ablations"
 
@@ -52,7 +52,7 @@ def ablated_run(path: str | Path, ablations: Sequence[str]) -> RunConfig:
         value = _laid_over(value, _mapping(_file_of(one)))
     if ablations:
         value["name"] = "-".join([str(value.get("name", "run")), *(Path(one).stem for one in ablations)])
-    return parse_config(value, RunConfig, source=" with ".join([str(path), *ablations]))
+    return parse_run(value, " with ".join([str(path), *ablations]))
 
 
 def _file_of(name: str) -> Path:

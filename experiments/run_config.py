@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from controller.catalog import Name
-from controller.config import StrictModel, load_yaml
-from controller.policies.registry import PolicySpec
+from controller.config import StrictModel, parse_config, read_yaml
+from controller.errors import ConfigError, mismatch
+from controller.policies.registry import DEFAULT_RULE, YAML_SUFFIXES, PolicySpec, read_spec
 from controller.replay import FILE_SUFFIXES
 from controller.scenario import DayRange
 from controller.tiers.audit_config import AuditConfig
 from controller.trust.config import TrustConfig
 from envs.world import WorldChoice
 from experiments.train_config import TrainConfig
+
+_BASE_FROM = "base_from"
 
 PolicyChoice = str | PolicySpec
 """What `make_policy` takes: a rule with or without settings, a file, a class, or a mapping with `kind:`."""
@@ -68,7 +71,37 @@ def load_run(path: str | Path) -> RunConfig:
     Raises:
         ConfigError: Naming every wrong field.
     """
-    return load_yaml(path, RunConfig)
+    return parse_run(read_yaml(path), str(path))
+
+
+def parse_run(value: Any, source: str) -> RunConfig:
+    """A run from what its file holds; `train.base_from` names a file of the rule's settings that `base` goes over.
+
+    Args:
+        value: As YAML was read.
+        source: For messages.
+
+    Raises:
+        ConfigError: Naming every wrong field.
+    """
+    return parse_config(_with_base(value, source), RunConfig, source)
+
+
+def _with_base(value: Any, source: str) -> Any:
+    train = value.get("train") if isinstance(value, dict) else None
+    if not isinstance(train, dict) or _BASE_FROM not in train:
+        return value
+    where = f"{source}: train.{_BASE_FROM}"
+    train, path, own = dict(train), train[_BASE_FROM], train.get("base") or {}
+    del train[_BASE_FROM]
+    if not isinstance(path, str) or not path.endswith(YAML_SUFFIXES):
+        raise ConfigError(mismatch(where, "a YAML file with settings of mpc, such as tune writes", path))
+    spec = read_spec(path)
+    if spec.kind != DEFAULT_RULE:
+        raise ConfigError(mismatch(f"{where}: kind in {path}", DEFAULT_RULE, spec.kind))
+    if not isinstance(own, dict):
+        raise ConfigError(mismatch(f"{source}: train.base", "a mapping", own))
+    return {**value, "train": {**train, "base": {**spec.settings, **own}}}
 
 
 def policy_labels(policies: Sequence[PolicyChoice]) -> list[str]:

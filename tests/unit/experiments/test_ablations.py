@@ -4,6 +4,7 @@ import pytest
 
 from controller.errors import ConfigError, UsageError
 from experiments.ablations import ablated_run, ablation_names
+from experiments.run_config import load_run
 
 RUN = """
 name: own
@@ -73,3 +74,30 @@ def test_what_does_not_fit_together_is_refused_by_name(run_file, tmp_path):
     listed.write_text("- 1\n")
     with pytest.raises(ConfigError, match="a mapping"):
         ablated_run(run_file, [str(listed)])
+
+
+def test_base_goes_over_the_settings_of_the_file_it_is_from(run_file, tmp_path):
+    tuned = tmp_path / "tuned.yaml"
+    tuned.write_text("kind: mpc\nname: mine\nsettings: {headroom: 1.1, quantile: 0.7}\n")
+    run_file.write_text(f"scenario: tiny\ntrain: {{base_from: {tuned}, base: {{headroom: 1.5}}}}\n")
+    base = ablated_run(run_file, ["no-forecaster"]).train.base
+    assert (base.headroom, base.quantile, base.forecaster) == (1.5, 0.7, "persistence")
+    assert load_run(run_file).train.base == base.model_copy(update={"forecaster": "default"})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("other.yaml", "kind: reactive\n", "train.base_from: kind in .*other.yaml: expected mpc, got 'reactive'"),
+        ("tuned.txt", "", "train.base_from: expected a YAML file"),
+        ("none.yaml", None, "none.yaml"),
+        ("wrong.yaml", "kind: mpc\nsettings: {headroom: -1}\n", "train.base.headroom"),
+    ],
+)
+def test_what_is_no_file_of_the_rules_settings_is_named(tmp_path, path, text, message):
+    found, run_file = tmp_path / path, tmp_path / "run.yaml"
+    if text is not None:
+        found.write_text(text)
+    run_file.write_text(f"scenario: tiny\ntrain: {{base_from: {found}}}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_run(run_file)
