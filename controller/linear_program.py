@@ -18,6 +18,11 @@ from controller.arrays import F64, I64, Bool
 OPTIMAL, LIMIT, INFEASIBLE, FAILED = "optimal", "limit", "infeasible", "failed"
 """How a solve ended: within its gap, at its time limit, without any solution, in any other way."""
 
+_MIXED: dict[str, Any] = {"mip_heuristic_run_feasibility_jump": False, "mip_heuristic_run_shifting": True}
+"""Which heuristics of HiGHS look for whole numbers. On programs of a fleet, of which the linear relaxation is nearly
+whole, shifting finds them, and sooner: with the jump, which is on by default, a solve takes about twice as long.
+"""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -77,7 +82,7 @@ class Program:
             limit_s: Wall-clock limit; what was found until then is returned.
             most_nodes: Nodes of the search tree after which it stops, too; unlike time, the same on every machine.
         """
-        options: dict[str, Any] = {"mip_rel_gap": gap, "time_limit": limit_s}
+        options: dict[str, Any] = {**_MIXED, "mip_rel_gap": gap, "time_limit": limit_s}
         if most_nodes is not None:
             options["mip_max_nodes"] = most_nodes
         return self._solve(options, is_mixed=True)
