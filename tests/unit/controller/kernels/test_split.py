@@ -24,6 +24,22 @@ def shares_of(
     return shares[0]
 
 
+def halves(*classes):
+    """Classes of equal share that differ in what is given, as a workload's document."""
+    common = {
+        "slo_s": 2.0,
+        "attainment_target": 0.99,
+        "accuracy_floor": 0.76,
+        "source_site": "home",
+        "workflow": "vision",
+        "share": 1.0 / len(classes),
+    }
+    return {
+        "workflows": [{"name": "vision", "operators": ["classify"]}],
+        "classes": [{"name": f"class-{index}", **common, **own} for index, own in enumerate(classes)],
+    }
+
+
 def test_options_of_one_variant_are_loaded_by_capacity() -> None:
     setting = tiny_setting()
     obs = steady_observation(setting, 50.0)
@@ -59,23 +75,7 @@ def test_the_class_with_the_higher_floor_gets_the_more_accurate_option() -> None
 
 
 def test_a_class_above_its_floor_gives_to_one_below() -> None:
-    setting = tiny_setting(
-        workload={
-            "workflows": [{"name": "vision", "operators": ["classify"]}],
-            "classes": [
-                {
-                    "name": name,
-                    "slo_s": 2.0,
-                    "attainment_target": 0.99,
-                    "accuracy_floor": floor,
-                    "source_site": "home",
-                    "workflow": "vision",
-                    "share": 0.5,
-                }
-                for name, floor in (("a", 0.76), ("b", 0.75))
-            ],
-        }
-    )
+    setting = tiny_setting(workload=halves({"accuracy_floor": 0.76}, {"accuracy_floor": 0.75}))
     obs = steady_observation(setting, 50.0)
     obs.ready[0, LARGE, OD], obs.ready[0, SMALL, OD] = 8, 2
     # filling from the top alone would give a 0.82 and b 0.70; evened out, both reach what they are owed
@@ -85,23 +85,8 @@ def test_a_class_above_its_floor_gives_to_one_below() -> None:
 
 
 def test_a_class_that_may_use_one_option_alone_keeps_room_on_it() -> None:
-    workload = {
-        "workflows": [{"name": "vision", "operators": ["classify"]}],
-        "classes": [
-            {
-                "name": name,
-                "slo_s": 2.0,
-                "attainment_target": 0.99,
-                "accuracy_floor": floor,
-                "floor": kind,
-                "source_site": "home",
-                "workflow": "vision",
-                "share": 0.5,
-            }
-            for name, floor, kind in (("free", 0.77, "mean"), ("bound", 0.76, "each"))
-        ],
-    }
-    setting = tiny_setting(workload=workload)
+    free, bound = {"accuracy_floor": 0.77}, {"accuracy_floor": 0.76, "floor": "each"}
+    setting = tiny_setting(workload=halves(free, bound))
     obs = steady_observation(setting, 40.0)
     # Half of the capacity is medium, the least that `bound` accepts; `free` is owed more and chooses first.
     obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 4, 2
@@ -203,23 +188,7 @@ def test_fixed_shares_are_renormalised_over_what_serves() -> None:
 
 
 def test_a_class_that_cannot_overflow_is_left_what_it_needs_spare() -> None:
-    workload = {
-        "workflows": [{"name": "vision", "operators": ["classify"]}],
-        "classes": [
-            {
-                "name": name,
-                "slo_s": slo_s,
-                "attainment_target": 0.99,
-                "accuracy_floor": 0.76,
-                "floor": kind,
-                "source_site": "home",
-                "workflow": "vision",
-                "share": 0.5,
-            }
-            for name, slo_s, kind in (("free", 20.0, "mean"), ("bound", 2.0, "each"))
-        ],
-    }
-    setting = tiny_setting(workload=workload)
+    setting = tiny_setting(workload=halves({"slo_s": 20.0}, {"floor": "each"}))
     allowed = setting.workload.allowed.copy()
     allowed[1, :, FN] = False
     bound = setting.workload._replace(allowed=allowed)
