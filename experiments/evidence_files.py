@@ -58,7 +58,7 @@ _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on t
 _UNTIL_GAIN = 0.005
 _UNTIL_CONVERGED = (RULE, TOLD)
 _TRIALS, _TRIALS_SOLVED = 300, 50
-_OF_POLICY = ("accuracy_tilt", "accuracy_margin", "miss_multiplier", "forecaster")
+_OF_POLICY = ("accuracy_tilt", "accuracy_band", "accuracy_margin", "miss_multiplier", "forecaster")
 _STRONGEST = 2  # of the rules beside the strongest one, this many are searched for as long as it
 
 
@@ -215,8 +215,8 @@ class Artefacts:
     def _base_fault(self, content: PolicyContent, learner: str) -> str | None:
         """Whether a scenario's policy turns the knobs of another rule than the tuned one; None: of that one.
 
-        What would be gained by other settings is no gain of what was learned. The reach of a knob and what selection
-        aims at are the policy's own.
+        What would be gained by other settings is no gain of what was learned. The reach of a knob, the band that holds
+        the accuracy aimed at, out of which a knob must get, and what selection aims at are the policy's own.
         """
         path = self.settings(RULE, learner)
         if learner == GENERALIST or self.settings_problem(RULE, learner, is_rival=False) is not None:

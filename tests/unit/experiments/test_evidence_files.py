@@ -191,8 +191,8 @@ def test_a_policy_around_another_rule_than_the_tuned_one_is_refused(artefacts: A
     put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.2})
     put_policy(artefacts, "tiny", 0)
     assert artefacts.policies_problem("tiny") is None
-    put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.2, "accuracy_tilt": 0.1})
-    assert artefacts.policies_problem("tiny") is None  # how far a knob reaches is the policy's own
+    put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.2, "accuracy_tilt": 0.1, "accuracy_band": 0.01})
+    assert artefacts.policies_problem("tiny") is None  # how far a knob reaches, and what holds it
     put_settings(artefacts, RULE, RULE, "tiny", given={"headroom": 1.1})
     found = artefacts.policies_problem("tiny")
     assert found is not None
