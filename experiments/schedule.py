@@ -86,6 +86,7 @@ class DaysJudge:
 
     A miss and accuracy are worth what they are in the reward of a step: `miss_weight` mean costs of a request under the
     rule, and `accuracy_weight` times the usual price of accuracy; misses beyond the promise cost `excess_weight` more.
+    Accuracy above a floor is worth something to the rest of the day, so nothing on stretches that are whole days.
 
     Args:
         worlds: Plain or joint ones; each trace of each counts alike.
@@ -141,7 +142,10 @@ class DaysJudge:
             setting = replay.world.setting
             outcome = replay.outcome(with_tiers(setting, make))
             traces = np.array([replay.world.parts[cell.day - 1][0] for cell in replay.cells])
-            owed = (outcome.answered * setting.workload.accuracy_floor - outcome.accuracy_sum) @ price
+            owed = outcome.answered * setting.workload.accuracy_floor - outcome.accuracy_sum
+            if _are_days(replay.world):
+                owed = np.maximum(owed, 0.0)  # nothing is bought at midnight for what a day had too much of
+            owed = owed @ price
             for trace in dict.fromkeys(traces.tolist()):
                 chosen = traces == trace
                 usd = float(outcome.cost_usd[chosen].sum())
@@ -154,6 +158,12 @@ class DaysJudge:
                     score(own, setting.workload, self._config.objective, 1.0).excess_miss,
                 )
         return found
+
+
+def _are_days(world: StretchWorld) -> bool:
+    """Whether every stretch is from midnight to midnight."""
+    day_s = world.setting.control.day_s
+    return world.cell_s >= day_s and not np.any(np.mod(world.begins_s, day_s))
 
 
 @dataclass(frozen=True)

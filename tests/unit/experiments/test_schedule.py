@@ -143,6 +143,19 @@ def test_misses_and_owed_accuracy_are_paid_for(world, base):
     assert values[0] < values[1]
 
 
+@pytest.mark.parametrize(("windows", "window_s", "is_worth_it"), [(4, 1200.0, True), (1, 86400.0, False)])
+def test_accuracy_above_the_floor_is_worth_something_until_midnight(world, base, windows, window_s, is_worth_it):
+    above, more = (
+        replace(base, settings=base.settings.model_copy(update={"accuracy_margin": margin})) for margin in (0.01, 0.012)
+    )
+    values = []
+    for weight in (0.0, 1.0):
+        config = config_of(parts=1, windows=windows, window_s=window_s).model_copy(update={"accuracy_weight": weight})
+        values.append(DaysJudge([world], config, above, 0).value(0, rule_of(more)))
+    assert values[0] > 1.0
+    assert (values[1] < values[0] - 1e-6) == is_worth_it
+
+
 def test_misses_beyond_the_promise_cost_more_where_they_are_weighed(world, base):
     least = {"headroom": 0.7, "patient_headroom": 0.3, "quantile": 0.05, "overflow_fraction": 0.0, "backlog_s": 1200.0}
     least |= {"shed_slack": 0.1}
