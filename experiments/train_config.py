@@ -158,11 +158,10 @@ class ScheduledWeight(StrictModel):
 _SCHEDULED = (
     ("accuracy_tilt", CONSTANT, 1.0),
     ("accuracy_tilt", "accuracy_price", 2.0),
-    ("accuracy_tilt", "level", 0.5),
-    ("accuracy_tilt", "busy", 0.5),
 )
-"""Weights that are worth on other days what they are on those they were found on. Such that turn headroom, scale-in or
-overflow around the tuned rule of suite-cpu were not: what they gained in a search they lost again on validation days.
+"""Weights that are worth on other days what they are on those they were found on. Others around the tuned rule of
+suite-cpu were not: what such gained in a search that turn headroom, scale-in or overflow, or the accuracy knob by level
+or load, they lost again on validation days.
 """
 
 
