@@ -244,6 +244,18 @@ def even_out(
 
 
 @inner
+def shares_accuracy(accuracy: F64, allowed: Bool, floor: F64, hurried: int, patient: int) -> bool:
+    """Whether a class has no variant that keeps its floor but those that keep a patient class's floor as well."""
+    num_variants, num_pools = allowed.shape[1:]
+    for v in range(num_variants):
+        if floor[hurried] <= accuracy[v] < floor[patient]:
+            for p in range(num_pools):
+                if allowed[hurried, v, p]:
+                    return False
+    return True
+
+
+@inner
 def load_accurate(
     cat: CatalogArrays,
     wl: WorkloadArrays,
@@ -266,7 +278,8 @@ def load_accurate(
 
     From a class's least accurate option a request goes where more accuracy costs least: what answers it far above its
     floor is mostly needed by another class. There is room for what an option serves, and for what fills its queue
-    within `FILL_TICKS` as far as the class bears to wait, and those that cannot leave the queue for serverless.
+    within `FILL_TICKS` as far as the class bears to wait, and those that cannot leave the queue for serverless, and a
+    class in a hurry whose floor nothing else keeps: behind a long queue it would be answered badly all day.
     """
     num_classes, _, num_pools = wl.allowed.shape
     fill_s = FILL_TICKS * ctl.tick_s
@@ -297,7 +310,13 @@ def load_accurate(
                     continue
                 more_s = borne_wait(plan, n, c, left_s[c, i], ctl.tick_s)
                 for other in range(num_classes):
-                    if wl.spare_rps[other] > 0.0 and wl.allowed[other, v, p]:
+                    is_hurried = left_s[other, i] < ctl.tick_s <= left_s[c, i] and pending[other]
+                    is_left_room = wl.spare_rps[other] > 0.0 or (
+                        is_hurried
+                        and cat.accuracy[v] >= wl.accuracy_floor[other]
+                        and shares_accuracy(cat.accuracy, wl.allowed, wl.accuracy_floor, other, c)
+                    )
+                    if is_left_room and wl.allowed[other, v, p]:
                         more_s = min(more_s, borne_wait(plan, n, other, left_s[other, i], ctl.tick_s))
                 more_s -= wait_s[i]
                 free = (MOST_UTILISATION + max(-1.0, more_s / fill_s)) * serving[v, p] - load[i]

@@ -126,6 +126,19 @@ def test_a_class_with_time_fills_the_queue_of_what_answers_it_well_before_it_is_
     assert moved[-1] < 20.0  # and a queue too long is worked off
 
 
+@pytest.mark.parametrize(("floor", "is_filled"), [(0.70, True), (0.75, False)])
+def test_a_queue_is_not_filled_where_a_class_in_a_hurry_has_nothing_else_that_keeps_its_floor(
+    floor: float, is_filled: bool
+) -> None:
+    hurried, patient = {"accuracy_floor": floor, "slo_s": 2.0}, {"accuracy_floor": 0.76, "slo_s": 30.0}
+    setting = tiny_setting(workload=halves(hurried, patient))
+    obs = steady_observation(setting, 50.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 2, 4
+    load = 25.0 * float(shares_of(setting, obs)[:, MEDIUM, OD].sum())
+    assert (load > 20.5) == is_filled  # medium serves 20 requests/s
+    assert load > 19.5
+
+
 def test_nobody_is_sent_to_a_queue_that_takes_longer_than_there_is_time() -> None:
     setting = tiny_setting()
     obs = steady_observation(setting, 50.0)
