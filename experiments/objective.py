@@ -1,7 +1,8 @@
 """What tuning and training minimise: money, raised where a promise is broken.
 
 Cost alone is cheapest at zero capacity and attainment alone at infinite; the objective is cost relative to a reference,
-times one plus the excess over what was promised. Inside the promises only money counts.
+and more by the excess over what was promised. Inside the promises only money counts. The excess is charged on what was
+paid, and on no less than the reference: charged on the cost alone, next to no capacity is cheap however much is missed.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class ObjectiveConfig(StrictModel):
     the edge of the promise, and half of the unseen days lie beyond it.
     """
 
-    miss_weight: float = Field(default=40.0, ge=0, description="cost rises by this share per unit of excess miss share")
+    miss_weight: float = Field(default=40.0, ge=0, description="share of the cost added per unit of excess miss share")
     accuracy_weight: float = Field(
-        default=200.0, ge=0, description="cost rises by this share per unit of accuracy below the floor"
+        default=200.0, ge=0, description="share of the cost added per unit of accuracy below the floor"
     )
     miss_room: float = Field(default=0.8, gt=0, le=1, description="share of the allowed misses that may be used up")
     accuracy_room: float = Field(
@@ -78,7 +79,7 @@ def score(outcome: Outcome, workload: WorkloadArrays, config: ObjectiveConfig, r
         outcome: What happened.
         workload: Targets and floors of the classes.
         config: Weights and margins.
-        reference_usd: Cost per episode that counts as 1, > 0.
+        reference_usd: Cost per episode that counts as 1, > 0, and the least that broken promises are charged on.
     """
     allowed = (1.0 - workload.attainment_target) * config.miss_room
     excess_miss = float(np.maximum(outcome.miss_share - allowed, 0.0).sum())
@@ -89,7 +90,7 @@ def score(outcome: Outcome, workload: WorkloadArrays, config: ObjectiveConfig, r
     cost_usd = float(outcome.cost_usd.mean())
     penalty = config.miss_weight * excess_miss + config.accuracy_weight * accuracy_gap
     return Score(
-        value=cost_usd / reference_usd * (1.0 + penalty),
+        value=(cost_usd + penalty * max(cost_usd, reference_usd)) / reference_usd,
         cost_usd=cost_usd,
         excess_miss=excess_miss,
         accuracy_gap=accuracy_gap,

@@ -26,7 +26,7 @@ class MarkSettings(Levers):
     `amortised_s`. Added: the rest of `Levers`, and a cool-down.
     """
 
-    headroom: float = Field(default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the forecast")
+    headroom: float = Field(default=1.2, ge=0.3, le=5.0, description="capacity (at full use) over the forecast")
     interval_s: float = Field(default=60.0, ge=10.0, le=600.0, description="the demand is planned anew this often")
     window_s: float = Field(default=600.0, ge=30.0, le=3600.0, description="window of the forecast's line")
     launch_overhead_s: float = Field(

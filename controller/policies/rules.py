@@ -20,7 +20,7 @@ class ReactiveSettings(Levers):
     """`reactive`: n = ceil(headroom x rate of the last minute / capacity), up at once, down after a cool-down."""
 
     headroom: float = Field(
-        default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the rate of the last minute"
+        default=1.2, ge=0.3, le=5.0, description="capacity (at full use) over the rate of the last minute"
     )
     cooldown_s: float = Field(
         default=300.0, ge=0.0, le=7200.0, description="less must be wanted this long before scaling in"
@@ -47,7 +47,7 @@ class ExascaleSettings(Levers):
     """`exascale`: a line through the last minutes read at the launch delay, and never below the window's peak."""
 
     headroom: float = Field(
-        default=1.1, ge=0.7, le=5.0, description="capacity over max(forecast, largest tick of the window)"
+        default=1.1, ge=0.3, le=5.0, description="capacity over max(forecast, largest tick of the window)"
     )
     window_s: float = Field(default=600.0, ge=30.0, le=3600.0, description="window of the moving linear regression")
     cooldown_s: float = Field(
@@ -70,7 +70,7 @@ class ParagonSettings(FixedChoice):
     """
 
     headroom: float = Field(
-        default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the rate of the last minute"
+        default=1.2, ge=0.3, le=5.0, description="capacity (at full use) over the rate of the last minute"
     )
     cooldown_s: float = Field(
         default=300.0, ge=0.0, le=7200.0, description="less must be wanted this long before scaling in"

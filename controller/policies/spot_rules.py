@@ -41,7 +41,7 @@ class SpotHedgeSettings(Levers):
         description="spot pools this much dearer than the cheapest are zones to choose from",
     )
     headroom: float = Field(
-        default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the rate of the last minute"
+        default=1.2, ge=0.3, le=5.0, description="capacity (at full use) over the rate of the last minute"
     )
     upscale_delay_s: float = Field(default=300.0, ge=0.0, le=1800.0, description="more must be wanted this long")
     downscale_delay_s: float = Field(default=1200.0, ge=0.0, le=7200.0, description="fewer must be wanted this long")
@@ -65,7 +65,7 @@ class TributarySettings(Levers):
 
     spot_share: float = Field(default=1.0, ge=0.0, le=1.0, description="share of demand given to the portfolio")
     headroom: float = Field(
-        default=1.2, ge=0.7, le=5.0, description="capacity (at full use) over the rate of the last minute"
+        default=1.2, ge=0.3, le=5.0, description="capacity (at full use) over the rate of the last minute"
     )
     cooldown_s: float = Field(
         default=300.0, ge=0.0, le=7200.0, description="less must be wanted this long before scaling in"

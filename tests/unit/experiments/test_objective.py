@@ -36,16 +36,27 @@ def test_misses_within_the_room_are_free_and_pooled_over_episodes():
     assert score(outcome(missed=((16, 0), (0, 0))), workload(), CONFIG, 30.0).value == pytest.approx(0.5)
 
 
-def test_excess_misses_raise_the_cost_by_their_weight():
+def test_excess_misses_are_charged_by_their_weight_on_what_was_paid():
     # 36 of 2000 misses are 1.8 %, 1 % above the room of 0.8 %: cost x (1 + 40 x 0.01).
-    assert score(outcome(missed=((36, 0), (0, 0))), workload(), CONFIG, 30.0).value == pytest.approx(0.5 * 1.4)
+    assert score(outcome(missed=((36, 0), (0, 0))), workload(), CONFIG, 10.0).value == pytest.approx(1.5 * 1.4)
+
+
+def test_excess_misses_are_charged_on_no_less_than_the_reference():
+    # 15 of 30 USD are paid, and 40 x 0.01 of 30 added.
+    assert score(outcome(missed=((36, 0), (0, 0))), workload(), CONFIG, 30.0).value == pytest.approx(0.5 + 0.4)
+
+
+def test_serving_nothing_for_next_to_nothing_is_no_bargain():
+    kept = score(outcome(cost=(60.0, 60.0)), workload(), CONFIG, 30.0)
+    nothing = score(outcome(missed=((1000, 1000), (1000, 1000)), cost=(0.1, 0.1)), workload(), CONFIG, 30.0)
+    assert nothing.value > 10 * kept.value
 
 
 def test_accuracy_below_the_floor_raises_the_cost_and_hours_make_up_for_each_other():
     # Class 1 means 0.77, 0.01 below its floor: cost x (1 + 40 x 0.01). With 0.76 and 0.80 the mean is 0.78 and enough.
-    short = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.78))), workload(), CONFIG, 30.0)
+    short = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.78))), workload(), CONFIG, 10.0)
     assert short.accuracy_gap == pytest.approx(0.01)
-    assert short.value == pytest.approx(0.5 * 1.4)
+    assert short.value == pytest.approx(1.5 * 1.4)
     repaid = score(outcome(accuracy=((0.8, 0.76), (0.8, 0.8001))), workload(), CONFIG, 30.0)
     assert repaid.value == pytest.approx(0.5)
 
