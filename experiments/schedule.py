@@ -246,8 +246,9 @@ def schedule_seed(
         return [Judged(days.value(part, make(tensors_of(settings))), {}) for settings, part in asked]
 
     ranges = tuple(Range(one.name, -one.most, one.most) for one in schedule.weights)
+    none: Settings = dict.fromkeys((one.name for one in ranges), 0.0)
     plan = SearchPlan(
-        ranges, (dict.fromkeys((one.name for one in ranges), 0.0),), days.parts, _BATCH, seed, schedule.give_up_above,
+        ranges, (none, *(none | start for start in schedule.starts)), days.parts, _BATCH, seed, schedule.give_up_above,
         is_near=True,
     )  # fmt: skip
     search = Search(plan, path, {"config_sha256": config_sha256, "kernels": kernels_hash()})

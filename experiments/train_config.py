@@ -174,6 +174,9 @@ class ScheduleConfig(StrictModel):
     weights: tuple[ScheduledWeight, ...] = Field(
         default=tuple(ScheduledWeight(knob=knob, of=of, most=most) for knob, of, most in _SCHEDULED), min_length=1
     )
+    starts: tuple[dict[str, float], ...] = Field(
+        default=(), description="weights tried first after none at all, by names such as `headroom by constant`"
+    )
     trials: int = Field(default=30, ge=1)
     parts: int = Field(default=3, ge=1, description="the stretches are judged in so many parts; what is hopeless stops")
     give_up_above: float = Field(default=0.01, gt=0, description="share above the best that is hopeless")
@@ -192,6 +195,13 @@ class ScheduleConfig(StrictModel):
         names = [one.name for one in self.weights]
         if len(set(names)) != len(names):
             raise ValueError(f"weights: expected each input of a knob once, got {names}")
+        most = {one.name: one.most for one in self.weights}
+        for index, start in enumerate(self.starts):
+            for name, value in start.items():
+                if name not in most:
+                    raise ValueError(f"starts[{index}]: expected names among {', '.join(most)}, got '{name}'")
+                if abs(value) > most[name]:
+                    raise ValueError(f"starts[{index}].{name}: expected within +-{most[name]:g}, got {value:g}")
         return self
 
 

@@ -107,6 +107,18 @@ def test_the_same_weight_twice_is_refused():
         ScheduleConfig(weights=(BY_LEVEL, BY_LEVEL))
 
 
+@pytest.mark.parametrize(
+    "start, message",
+    [
+        ({"headroom by clock": 0.1}, r"starts\[0\]: expected names among headroom by level, got 'headroom by clock'"),
+        ({"headroom by level": -9.0}, r"starts\[0\].headroom by level: expected within"),
+    ],
+)
+def test_a_start_that_the_search_could_not_find_is_refused(start, message):
+    with pytest.raises(ValidationError, match=message):
+        ScheduleConfig(weights=(BY_LEVEL,), starts=(start,))
+
+
 def test_every_default_weight_reads_an_input_that_exists():
     names = {one.of.partition("/")[0] for one in ScheduleConfig().weights}
     assert names <= {"constant", *(field.name for field in FIELDS)}
@@ -207,6 +219,12 @@ def test_the_best_trials_are_validated_and_the_best_of_them_selected(world, base
     assert len(selection.curve) == 2
     assert not any(one.any() for one in seen[0].values())  # the rule
     assert selection.best.value == min(selection.rule.value, *(value for _, value in selection.curve))
+
+
+def test_what_it_is_told_to_start_from_is_tried_after_nothing(world, base, tmp_path):
+    _, seen = run(world, base, tmp_path, trials=2, starts=({"headroom by constant": 0.25},))
+    tried = {float(one["knobs.0.bias"][KNOBS.index("headroom")]) for one in seen}
+    assert tried == {0.0, 0.25}  # at more than one value of a miss
 
 
 def test_a_search_of_other_settings_is_refused(world, base, tmp_path):
