@@ -247,10 +247,8 @@ def schedule_seed(
 
     ranges = tuple(Range(one.name, -one.most, one.most) for one in schedule.weights)
     none: Settings = dict.fromkeys((one.name for one in ranges), 0.0)
-    plan = SearchPlan(
-        ranges, (none, *(none | start for start in schedule.starts)), days.parts, _BATCH, seed, schedule.give_up_above,
-        is_near=True,
-    )  # fmt: skip
+    starts = (none, *({**none, **start} for start in schedule.starts))
+    plan = SearchPlan(ranges, starts, days.parts, _BATCH, seed, schedule.give_up_above, is_near=True)
     search = Search(plan, path, {"config_sha256": config_sha256, "kernels": kernels_hash()})
 
     def decisions(until: int) -> int:

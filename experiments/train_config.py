@@ -159,9 +159,9 @@ _SCHEDULED = (
     ("accuracy_tilt", CONSTANT, 1.0),
     ("accuracy_tilt", "accuracy_price", 2.0),
 )
-"""Weights that are worth on other days what they are on those they were found on, in every scenario tried; which others
-are hangs on what the rule was tuned on, and stands in a scenario's run file. One run of the days cannot tell: the bill of
-the same days under other requests differs by several percent.
+"""Weights that are worth on other days what they are on those they were found on, in every scenario tried. Which
+others are hangs on what the rule was tuned on, and stands in a scenario's run file. One run of the days cannot tell:
+their bill under other requests differs by several percent.
 """
 
 

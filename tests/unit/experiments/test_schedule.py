@@ -108,7 +108,7 @@ def test_the_same_weight_twice_is_refused():
 
 
 @pytest.mark.parametrize(
-    "start, message",
+    ("start", "message"),
     [
         ({"headroom by clock": 0.1}, r"starts\[0\]: expected names among headroom by level, got 'headroom by clock'"),
         ({"headroom by level": -9.0}, r"starts\[0\].headroom by level: expected within"),
