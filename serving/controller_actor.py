@@ -44,10 +44,11 @@ from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
 from serving.rules import Rules, router_tables
-from serving.tasks import end_task
+from serving.tasks import call_until_reached, end_task
 from serving.trusted import Trusted
 
 _FOLLOW_S = 0.2
+_PORT_AGAIN_S = 1.0
 _SETTLE_TIMEOUT_S = 120.0
 _NODE_TIMEOUT_S = 30.0
 # More for each node of the first fleet, since local ones start one after the other.
@@ -107,12 +108,16 @@ class ServingController:
         self._late_s = 0.0
         self._last: list[str] = []
         self._restarts = 0
+        self._is_resumed = False
+        self._admin_port = 0
         self._decided_at_s = 0.0
         self._planned: I64 | None = None
         if is_again:
             # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
             handle: Any = ray.get_runtime_context().current_actor
-            threading.Thread(target=lambda: ray.get(handle.resume.remote()), daemon=True).start()
+            threading.Thread(
+                target=call_until_reached, args=(lambda: ray.get(handle.resume.remote()),), daemon=True
+            ).start()
 
     # Life
 
@@ -160,7 +165,14 @@ class ServingController:
         return self._clock.began_wall_s
 
     async def resume(self) -> bool:
-        """Goes on after the actor's process died; False where there is nothing to go on with."""
+        """Goes on after the actor's process died, once however often it is called.
+
+        Returns:
+            False where there is nothing to go on with, or nothing left to do.
+        """
+        if self._is_resumed:
+            return False
+        self._is_resumed = True
         # The first tick leaves a checkpoint. A journal alone may be that of an earlier run in the same folder.
         if not (self._folder / CHECKPOINT).exists():
             return False
@@ -182,8 +194,11 @@ class ServingController:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
-        self._serve_admin(state.get("admin_port"))
+        self._admin_port = int(state.get("admin_port", 0))
+        # Before the first tick of this life: one that ends sooner counts, too.
+        self._save()
         self._start_tasks()
+        await self._serve_admin_again()
         return True
 
     async def stop(self) -> dict[str, Any]:
@@ -252,6 +267,16 @@ class ServingController:
 
     def _now_s(self) -> float:
         return self._clock.now_s()
+
+    async def _serve_admin_again(self) -> None:
+        while True:
+            try:
+                self._serve_admin(self._admin_port or None)
+                return
+            except OSError as error:
+                # Any connection may have been given the port meanwhile, and the operator knows no other.
+                _log.warning("admin API: port %d is taken (%s); trying again", self._admin_port, error)
+            await asyncio.sleep(_PORT_AGAIN_S)
 
     def _serve_admin(self, port: int | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -327,7 +352,7 @@ class ServingController:
             **self._world.snapshot(),
             "restarts": self._restarts,
             "trust": self._trusted.desk.state(),
-            "admin_port": self._trusted.admin_port,
+            "admin_port": self._trusted.admin_port or self._admin_port,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
         if self._supervisor.ticks % MEMORY_TICKS == 0:

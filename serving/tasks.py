@@ -1,9 +1,13 @@
-"""Ends asyncio tasks for certain."""
+"""Ends asyncio tasks, and reaches actors, for certain."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
+
+from ray.exceptions import RayActorError
 
 _AGAIN_S = 0.2
 
@@ -21,3 +25,21 @@ async def end_task(task: asyncio.Task[Any], again_s: float = _AGAIN_S) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=again_s)
+
+
+def call_until_reached(call: Callable[[], object], again_s: float = _AGAIN_S) -> None:
+    """Calls an actor until the call arrives, whatever it returns.
+
+    A call that meets an actor just as Ray starts it anew fails as "unavailable", and Ray does not say whether it was
+    carried out: the actor must take a second one for nothing.
+
+    Args:
+        call: Waits for the answer of the actor; what the actor itself raises ends the attempts.
+        again_s: Seconds between two attempts.
+    """
+    while True:
+        try:
+            call()
+            return
+        except RayActorError:
+            time.sleep(again_s)
