@@ -25,7 +25,7 @@ from pydantic import JsonValue
 from controller.arrays import BILL_TERMS, I64
 from controller.journal import Journal
 from controller.journal_writer import JournalWriter
-from controller.loop import Decision, DecisionLoop
+from controller.loop import Decision
 from controller.plan import actions_of
 from controller.trust.candidate import warm
 from controller.trust.desk import ConflictError, run_files
@@ -44,11 +44,10 @@ from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
 from serving.rules import Rules, router_tables
-from serving.tasks import call_until_reached, end_task
+from serving.tasks import call_until_reached, end_task, first_error
 from serving.trusted import Trusted
 
 _FOLLOW_S = 0.2
-_PORT_AGAIN_S = 1.0
 _SETTLE_TIMEOUT_S = 120.0
 _NODE_TIMEOUT_S = 30.0
 # More for each node of the first fleet, since local ones start one after the other.
@@ -98,7 +97,7 @@ class ServingController:
         if self._rehearsals is not None:
             rehearsals = self._rehearsals
             self._world.is_blind = lambda: rehearsals.is_blind
-        self._receipts = Receipts(spec.setting, self._loops, spec.world_model)
+        self._receipts = Receipts(spec.setting, self._trusted.loops, spec.world_model)
         self._task: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
@@ -109,15 +108,13 @@ class ServingController:
         self._last: list[str] = []
         self._restarts = 0
         self._is_resumed = False
-        self._admin_port = 0
         self._decided_at_s = 0.0
         self._planned: I64 | None = None
         if is_again:
             # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
             handle: Any = ray.get_runtime_context().current_actor
-            threading.Thread(
-                target=call_until_reached, args=(lambda: ray.get(handle.resume.remote()),), daemon=True
-            ).start()
+            call = partial(call_until_reached, lambda: ray.get(handle.resume.remote()))
+            threading.Thread(target=call, daemon=True).start()
 
     # Life
 
@@ -140,7 +137,7 @@ class ServingController:
             nodes = float(self._fleet.nodes_wanted().sum())
             timeout_s += _NODE_TIMEOUT_S * nodes if bought is None else bought.join_timeout_s
         self._receipts.warm_up(self._world.blank_observation())
-        for loop in self._trusted.loops():
+        for loop in self._trusted.loops().values():
             warm(loop, self._world.blank_observation())
         while not (await self._world.follow(is_first=True) and self._world.is_settled()):
             if time.monotonic() - began_s > timeout_s:
@@ -183,7 +180,7 @@ class ServingController:
             state = {}
         self._clock = RunClock(**state["clock"]).resumed() if state else self._clock
         memory = load_memory(self._folder / MEMORY, self._spec.run, self._journal_path)
-        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"), memory)
+        last = self._trusted.resume(Journal(self._journal_path), state.get("trust"), memory, state.get("admin_port", 0))
         history = (self._builder.observation if last is None else last).history[0]
         self._journal = JournalWriter(
             self._journal_path, self._spec.header, is_continuing=True, after=None if memory is None else memory.place
@@ -194,11 +191,10 @@ class ServingController:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
-        self._admin_port = int(state.get("admin_port", 0))
         # Before the first tick of this life: one that ends sooner counts, too.
         self._save()
         self._start_tasks()
-        await self._serve_admin_again()
+        await self._trusted.until_admin_is_served(self._serve_admin)
         return True
 
     async def stop(self) -> dict[str, Any]:
@@ -268,17 +264,7 @@ class ServingController:
     def _now_s(self) -> float:
         return self._clock.now_s()
 
-    async def _serve_admin_again(self) -> None:
-        while True:
-            try:
-                self._serve_admin(self._admin_port or None)
-                return
-            except OSError as error:
-                # Any connection may have been given the port meanwhile, and the operator knows no other.
-                _log.warning("admin API: port %d is taken (%s); trying again", self._admin_port, error)
-            await asyncio.sleep(_PORT_AGAIN_S)
-
-    def _serve_admin(self, port: int | None = None) -> None:
+    def _serve_admin(self) -> None:
         loop = asyncio.get_running_loop()
 
         def notice(fields: dict[str, JsonValue]) -> Mapping[str, JsonValue]:
@@ -287,7 +273,7 @@ class ServingController:
             return asyncio.run_coroutine_threadsafe(self._notice(given), loop).result(_NOTICE_TIMEOUT_S)
 
         rehearse = None if self._rehearsals is None else self._rehearsals.begin
-        self._trusted.serve_admin(self._facts, notice=notice, rehearse=rehearse, port=port)
+        self._trusted.serve_admin(self._facts, notice=notice, rehearse=rehearse)
 
     async def _notice(self, given: Notice) -> dict[str, JsonValue]:
         pools = self._spec.setting.pool_names
@@ -303,10 +289,6 @@ class ServingController:
         if is_news and self._journal is not None:
             self._journal.event("notice", {"at_s": self._now_s(), "node": node, "left_s": left_s})
         return is_news
-
-    def _loops(self) -> dict[str, DecisionLoop]:
-        policy = self._supervisor.candidate.loop
-        return {"rule": self._supervisor.rule} if policy is None else {"policy": policy, "rule": self._supervisor.rule}
 
     def _start_tasks(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -328,7 +310,7 @@ class ServingController:
             "planned": self._planned_machines(),
             "starting": self._tables.named(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
-            "loop_error": self._loop_error(),
+            "loop_error": first_error(self._task, self._follower),
             "receipts": self._receipts.status(),
             "demoted_tiers": self._world.demotions.reasons,
         }
@@ -352,7 +334,7 @@ class ServingController:
             **self._world.snapshot(),
             "restarts": self._restarts,
             "trust": self._trusted.desk.state(),
-            "admin_port": self._trusted.admin_port or self._admin_port,
+            "admin_port": self._trusted.admin_port,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
         if self._supervisor.ticks % MEMORY_TICKS == 0:
@@ -416,9 +398,3 @@ class ServingController:
             return {}
         names = self._tables.named(self._planned)
         return {name: names[name] for name in map(self._tables.option_name, self._spec.layout.names) if name in names}
-
-    def _loop_error(self) -> str:
-        for task in (self._task, self._follower):
-            if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
-                return repr(task.exception())[:400]
-        return ""

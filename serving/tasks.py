@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 
 _AGAIN_S = 0.2
+_MOST_CHARS = 400
 
 
 async def end_task(task: asyncio.Task[Any], again_s: float = _AGAIN_S) -> None:
@@ -25,6 +26,14 @@ async def end_task(task: asyncio.Task[Any], again_s: float = _AGAIN_S) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=again_s)
+
+
+def first_error(*tasks: asyncio.Task[Any] | None) -> str:
+    """What the first of them that failed ended with, shortened; empty where none did."""
+    for task in tasks:
+        if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
+            return repr(task.exception())[:_MOST_CHARS]
+    return ""
 
 
 def call_until_reached(call: Callable[[], object], again_s: float = _AGAIN_S) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,10 @@ from controller.trust.mode import Mode
 from controller.trust.store import PolicyStore
 from controller.trust.supervisor import Supervisor
 from serving.admin import AdminApi, AdminServer, Hook
+
+_PORT_AGAIN_S = 1.0
+
+_log = logging.getLogger("provisor.controller")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Trusted:
         entry = store.entry(policy, policy_file)
         self._spec = spec
         self._server: AdminServer | None = None
+        self._port = 0 if spec.admin is None else spec.admin.port
         self.supervisor = Supervisor(
             DecisionLoop(setting, make_policy(rule, setting)),
             plain_spec(rule),
@@ -82,15 +89,16 @@ class Trusted:
         self.desk = ControlDesk(setting, self.supervisor, store, original=spec.original)
 
     def resume(
-        self, journal: Journal, state: Mapping[str, Any] | None, memory: Memory | None
+        self, journal: Journal, state: Mapping[str, Any] | None, memory: Memory | None, admin_port: int
     ) -> ObservationArrays | None:
-        """Goes on where a run was cut off; see `ControlDesk.go_on`."""
+        """Goes on where a run was cut off, with the admin API where it was; see `ControlDesk.go_on`."""
+        self._port = admin_port or self._port
         return self.desk.go_on(journal, state, memory)
 
-    def loops(self) -> list[DecisionLoop]:
-        """Those that are to be compiled before the first tick."""
+    def loops(self) -> dict[str, DecisionLoop]:
+        """The policy's, where there is one, and the rule's."""
         policy = self.supervisor.candidate.loop
-        return [self.supervisor.rule] if policy is None else [policy, self.supervisor.rule]
+        return {"rule": self.supervisor.rule} if policy is None else {"policy": policy, "rule": self.supervisor.rule}
 
     def serve_admin(
         self,
@@ -98,7 +106,6 @@ class Trusted:
         *,
         notice: Hook | None = None,
         rehearse: Hook | None = None,
-        port: int | None = None,
     ) -> None:
         """Opens the admin API, where the run has one.
 
@@ -106,7 +113,6 @@ class Trusted:
             status: What a GET of the status answers.
             notice: Takes a preemption notice; None: not offered, likewise below.
             rehearse: Does to the run what cannot be done to it from outside.
-            port: In place of the specification's, so that after a restart it is where it was.
 
         Raises:
             OSError: The port is taken.
@@ -117,12 +123,28 @@ class Trusted:
             api = AdminApi(
                 self.desk, status, lambda: supervisor.preferences, supervisor.set_preferences, notice, rehearse
             )
-            self._server = AdminServer(api, admin.host, port or admin.port, admin.token_sha256)
+            self._server = AdminServer(api, admin.host, self._port, admin.token_sha256)
+            self._port = self._server.port
+
+    async def until_admin_is_served(self, serve: Callable[[], None], again_s: float = _PORT_AGAIN_S) -> None:
+        """Waits for a port that is taken: while the actor was away any connection may have been given it.
+
+        Args:
+            serve: Calls `serve_admin`.
+            again_s: Seconds between two attempts.
+        """
+        while True:
+            try:
+                serve()
+                return
+            except OSError as error:
+                _log.warning("admin API: expected a free port, got %d: %s; trying again", self._port, error)
+            await asyncio.sleep(again_s)
 
     @property
     def admin_port(self) -> int:
         """Port of the admin API; 0 where there is none."""
-        return 0 if self._server is None else self._server.port
+        return self._port
 
     def close(self) -> None:
         """Closes the admin API."""
