@@ -54,6 +54,7 @@ JOURNAL = "journal.jsonl"
 _DRAIN_S = 15.0
 _ANSWER_TIMEOUT_S = 30.0
 _RESTART_TIMEOUT_S = 90.0
+_AWAY_AGAIN_S = 1.0
 # A restart takes some 10 s: a process, its imports, and the journal decided again.
 
 
@@ -173,18 +174,18 @@ class LiveRun:
         if schedule is not None:
             record = await self._load(schedule, began_at)
         while not self._stop.is_set():
-            status = await self._status(handle)
+            status = await self._answer(handle.status)
             if status["loop_error"]:
                 raise RunError(f"the controller stopped: {status['loop_error']}")
             if num_ticks is not None and status["ticks"] > num_ticks:
                 break
             await self._pause(min(tick_s, 1.0))
         self._say("draining")
-        status = await self._answer(handle.stop.remote())
+        status = await self._answer(handle.stop)
         await self._drain()
-        await self._answer(handle.finish.remote())
+        await self._answer(handle.finish)
         journal = await self._fetch_journal(handle)
-        await self._answer(handle.end.remote())
+        await self._answer(handle.end)
         self._ran = world, start
         return LiveResult((), journal, status, record, schedule, self._stop.is_set())
 
@@ -349,26 +350,20 @@ class LiveRun:
         self._check_stop()
         return await call
 
-    async def _answer(self, reference: Any) -> Any:
-        """The result of a call of the controller, which may be gone with its node."""
-        try:
-            return await asyncio.wait_for(reference, _ANSWER_TIMEOUT_S)
-        except TimeoutError as error:
-            raise RunError(f"the controller did not answer within {_ANSWER_TIMEOUT_S:g} s") from error
-
-    async def _status(self, handle: Any) -> dict[str, Any]:
-        """The controller's status; one whose process died is started anew by Ray and goes on, so it is waited for."""
-        from serving.actuator import AWAY
+    async def _answer(self, method: Any) -> Any:
+        """What a method of the controller returns; one whose process died is started anew by Ray, and is waited for."""
+        from ray.exceptions import RayActorError
 
         end_s = time.monotonic() + _RESTART_TIMEOUT_S
         while True:
             try:
-                status: dict[str, Any] = await self._answer(handle.status.remote())
-                return status
-            except AWAY as error:
-                if time.monotonic() > end_s or self._stop.is_set():
+                return await asyncio.wait_for(method.remote(), _ANSWER_TIMEOUT_S)
+            except TimeoutError as error:
+                raise RunError(f"the controller did not answer within {_ANSWER_TIMEOUT_S:g} s") from error
+            except RayActorError as error:
+                if time.monotonic() > end_s:
                     raise RunError(f"the controller is gone: {shown(error)}") from error
-            await self._pause(1.0)
+            await asyncio.sleep(_AWAY_AGAIN_S)
 
     async def _pause(self, seconds: float) -> None:
         try:

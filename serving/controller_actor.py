@@ -107,7 +107,8 @@ class ServingController:
         self._late_s = 0.0
         self._last: list[str] = []
         self._restarts = 0
-        self._is_resumed = False
+        self._is_again = is_again
+        self._resumed: asyncio.Task[bool] | None = None
         self._decided_at_s = 0.0
         self._planned: I64 | None = None
         if is_again:
@@ -162,14 +163,16 @@ class ServingController:
         return self._clock.began_wall_s
 
     async def resume(self) -> bool:
-        """Goes on after the actor's process died, once however often it is called.
+        """Goes on after the actor's process died, once, however often it is called.
 
         Returns:
-            False where there is nothing to go on with, or nothing left to do.
+            False where there is nothing to go on with.
         """
-        if self._is_resumed:
-            return False
-        self._is_resumed = True
+        if self._resumed is None:
+            self._resumed = asyncio.create_task(self._resume())
+        return await self._resumed
+
+    async def _resume(self) -> bool:
         # The first tick leaves a checkpoint. A journal alone may be that of an earlier run in the same folder.
         if not (self._folder / CHECKPOINT).exists():
             return False
@@ -194,11 +197,13 @@ class ServingController:
         # Before the first tick of this life: one that ends sooner counts, too.
         self._save()
         self._start_tasks()
-        await self._trusted.until_admin_is_served(self._serve_admin)
+        self._trusted.serve_admin_again(self._serve_admin)
         return True
 
     async def stop(self) -> dict[str, Any]:
         """Ends the loop; what is deployed stays as it is, and the journal is open until `finish`. Returns `status`."""
+        if self._is_again:
+            await self.resume()  # asked before it could go on, it would go on after it was stopped
         for task in (self._task, self._follower, self._hearing):
             if task is not None:
                 await end_task(task)
@@ -383,14 +388,7 @@ class ServingController:
         setting = self._spec.setting
         actions = actions_of(decision.actions, 0, setting.variant_names, setting.pool_names)
         self._last = [str(action) for action in actions]
-        facts = {
-            "ticks": float(self._supervisor.ticks),
-            "rule_ticks": float(self._supervisor.rule_ticks),
-            "stale_ticks": float(self._world.stale_ticks),
-            "is_trusted": float(self._supervisor.probation.is_trusted),
-            **{f"mode_{mode}": float(self._supervisor.mode is mode) for mode in Mode},
-            "decide_seconds": self._supervisor.decide_s[-1],
-        }
+        facts = {**self._trusted.gauges(), "stale_ticks": float(self._world.stale_ticks)}
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))
 
     def _planned_machines(self) -> dict[str, int]:

@@ -77,6 +77,7 @@ class Trusted:
         entry = store.entry(policy, policy_file)
         self._spec = spec
         self._server: AdminServer | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._port = 0 if spec.admin is None else spec.admin.port
         self.supervisor = Supervisor(
             DecisionLoop(setting, make_policy(rule, setting)),
@@ -126,13 +127,16 @@ class Trusted:
             self._server = AdminServer(api, admin.host, self._port, admin.token_sha256)
             self._port = self._server.port
 
-    async def until_admin_is_served(self, serve: Callable[[], None], again_s: float = _PORT_AGAIN_S) -> None:
-        """Waits for a port that is taken: while the actor was away any connection may have been given it.
+    def serve_admin_again(self, serve: Callable[[], None], again_s: float = _PORT_AGAIN_S) -> None:
+        """Opens it in a new life, as soon as its port is free: meanwhile any connection may have been given that.
 
         Args:
             serve: Calls `serve_admin`.
             again_s: Seconds between two attempts.
         """
+        self._opening = asyncio.create_task(self._until_served(serve, again_s))
+
+    async def _until_served(self, serve: Callable[[], None], again_s: float) -> None:
         while True:
             try:
                 serve()
@@ -141,6 +145,17 @@ class Trusted:
                 _log.warning("admin API: expected a free port, got %d: %s; trying again", self._port, error)
             await asyncio.sleep(again_s)
 
+    def gauges(self) -> dict[str, float]:
+        """What is exposed of the supervisor, by the metric's name."""
+        supervisor = self.supervisor
+        return {
+            "ticks": float(supervisor.ticks),
+            "rule_ticks": float(supervisor.rule_ticks),
+            "is_trusted": float(supervisor.probation.is_trusted),
+            **{f"mode_{mode}": float(supervisor.mode is mode) for mode in Mode},
+            "decide_seconds": supervisor.decide_s[-1],
+        }
+
     @property
     def admin_port(self) -> int:
         """Port of the admin API; 0 where there is none."""
@@ -148,5 +163,7 @@ class Trusted:
 
     def close(self) -> None:
         """Closes the admin API."""
+        if self._opening is not None:
+            self._opening.cancel()
         if self._server is not None:
             self._server.close()

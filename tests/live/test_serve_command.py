@@ -119,15 +119,15 @@ def test_operator_changes_mode_and_policy_while_it_serves_and_all_of_it_replays(
         drives("policy")
         assert ask.push(pushed.name, pushed.read_bytes())["current"]["name"] == "three"
         wait_until(lambda: ask.get("/v1/status")["serving"].get("digits-medium@c5-large") == 3)
-        (actor,) = [pid for pid in child_processes(command.pid) if "ServingController" in command_line(pid)[0]]
-        os.kill(actor, signal.SIGKILL)
+        kill_controller_of(command)
         wait_until(lambda: asked(ask).get("restarts") == 1)
         assert (ask.get("/v1/mode")["mode"], ask.get("/v1/policy")["current"]["name"]) == ("active", "three")
         assert ask.send("POST", "/v1/policy/rollback", {})["current"]["name"] == "mpc"
         begun = ask.get("/v1/status")["ticks"]
         wait_until(lambda: ask.get("/v1/status")["ticks"] > begun + 10)  # the run has found its controller again
-        command.send_signal(signal.SIGTERM)
-        output, _ = command.communicate(timeout=60)
+        kill_controller_of(command)
+        command.send_signal(signal.SIGTERM)  # it is still away
+        output, _ = command.communicate(timeout=120)
     finally:
         end(command)
     assert command.returncode == 130, output
@@ -138,6 +138,11 @@ def test_operator_changes_mode_and_policy_while_it_serves_and_all_of_it_replays(
     assert set(again.by_driver) == {"rule", "canary", "policy"}
     assert json.loads((out / "trust.json").read_text())["mode"] == "active"
     assert processes_of_session(command.pid) == []
+
+
+def kill_controller_of(command):
+    (actor,) = [pid for pid in child_processes(command.pid) if "ServingController" in command_line(pid)[0]]
+    os.kill(actor, signal.SIGKILL)
 
 
 def asked(client):

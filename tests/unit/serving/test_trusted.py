@@ -38,16 +38,18 @@ def restarts(port):
 
 def test_admin_api_of_a_new_life_waits_for_the_port_of_the_old_one_and_then_answers_there(tmp_path):
     async def run(taken, controller):
-        waiting = asyncio.create_task(controller.until_admin_is_served(lambda: attempt(taken, controller), again_s=0.0))
-        await asyncio.wait_for(waiting, 30)
+        served = asyncio.Event()
+        controller.serve_admin_again(lambda: attempt(taken, controller, served), again_s=0.0)
+        await asyncio.wait_for(served.wait(), 30)
 
     attempts = []
 
-    def attempt(taken, controller):
+    def attempt(taken, controller, served):
         attempts.append(True)
         if len(attempts) == 3:
             taken.close()
         serve(controller)
+        served.set()
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -60,6 +62,25 @@ def test_admin_api_of_a_new_life_waits_for_the_port_of_the_old_one_and_then_answ
             assert restarts(port) == 1
         finally:
             controller.close()
+
+
+def test_controller_that_ends_waits_for_no_port(tmp_path):
+    attempts = []
+
+    def attempt():
+        attempts.append(True)
+        raise OSError("in use")
+
+    async def run(controller):
+        controller.serve_admin_again(attempt, again_s=0.0)
+        await asyncio.sleep(0)
+        controller.close()
+        (waiting,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait({waiting}, timeout=30)
+        return waiting.cancelled()
+
+    assert asyncio.run(run(trusted(tmp_path, 0)))
+    assert attempts
 
 
 def test_port_that_is_taken_when_a_run_begins_is_an_error(tmp_path):
