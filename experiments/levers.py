@@ -73,17 +73,25 @@ def rule_of(policy: str, setting: Setting) -> MpcSettings:
     return made.settings
 
 
-def losses(outcome: Outcome, setting: Setting, config: ObjectiveConfig) -> F64:
+def losses(outcome: Outcome, setting: Setting, config: ObjectiveConfig, reference_usd: F64) -> F64:
     """Cost of each episode with its broken promises, in USD, (E,).
 
-    Misses beyond the target and accuracy below the floor count per episode, in proportion to its own cost.
+    Misses beyond the target and accuracy below the floor count per episode, in proportion to its own cost and no less
+    than the reference, as in `objective.score`.
+
+    Args:
+        outcome: What happened in E episodes.
+        setting: Of them all.
+        config: Weight of misses and how much of what is allowed may be used up.
+        reference_usd: (E,) what the rule paid in each.
     """
     workload = setting.workload
     misses = outcome.missed / np.maximum(outcome.arrivals, 1)
     excess = np.maximum(misses - (1.0 - workload.attainment_target) * config.miss_room, 0.0).sum(axis=1)
     accuracy = outcome.accuracy_sum / np.maximum(outcome.answered, 1)
     short = np.where(workload.floor_each, 0.0, np.maximum(workload.accuracy_floor - accuracy, 0.0)).sum(axis=1)
-    return np.asarray(outcome.cost_usd * (1.0 + config.miss_weight * excess + ACCURACY_WEIGHT * short))
+    charged_on = np.maximum(outcome.cost_usd, reference_usd)
+    return np.asarray(outcome.cost_usd + (config.miss_weight * excess + ACCURACY_WEIGHT * short) * charged_on)
 
 
 def measure_levers(
@@ -109,14 +117,19 @@ def measure_levers(
     config = ObjectiveConfig()
     setting = world.setting
 
-    def loss(held: dict[str, float]) -> F64:
-        return losses(replay.outcome(HeldKnobs(setting, settings, held)), setting, config)
+    def outcome(held: dict[str, float]) -> Outcome:
+        return replay.outcome(HeldKnobs(setting, settings, held))
 
-    rule = loss({})
+    plain = outcome({})
+
+    def loss(outcome: Outcome) -> F64:
+        return losses(outcome, setting, config, plain.cost_usd)
+
+    rule = loss(plain)
     traces = np.array([trace for trace, _ in world.parts]).repeat(stretches_per_day)
     found = []
     for knob in knobs:
-        table = np.stack([rule if value == 0.0 else loss({knob: value}) for value in VALUES])  # (values, E)
+        table = np.stack([rule if value == 0.0 else loss(outcome({knob: value})) for value in VALUES])  # (values, E)
         found.append(lever_value(knob, table, rule, traces))
     return found
 

@@ -26,23 +26,26 @@ def test_a_lever_that_every_stretch_wants_alike_has_no_value() -> None:
     assert (found.choice_gain, set(found.by_trace.values())) == (0.0, {0.0})
 
 
-def test_misses_beyond_the_target_and_accuracy_below_the_floor_are_charged(make_setting) -> None:
+def test_misses_beyond_the_target_and_accuracy_below_the_floor_are_charged_on_no_less_than_the_rule_paid(
+    make_setting,
+) -> None:
     setting = make_setting()
     classes = len(setting.class_names)
-    arrivals = np.full((2, classes), 1000)
+    arrivals = np.full((3, classes), 1000)
     right = 1000.0 * setting.workload.accuracy_floor
     outcome = Outcome(
-        cost_usd=np.array([1.0, 1.0]),
+        cost_usd=np.array([1.0, 2.0, 0.5]),
         arrivals=arrivals,
-        missed=np.stack([np.zeros(classes, int), np.full(classes, 100)]),
+        missed=np.stack([np.zeros(classes, int), np.full(classes, 100), np.full(classes, 100)]),
         answered=arrivals,
-        accuracy_sum=np.stack([right, right - 10.0]),
+        accuracy_sum=np.stack([right, right - 10.0, right - 10.0]),
     )
     config = ObjectiveConfig()
     allowed = (1 - setting.workload.attainment_target) * config.miss_room
     mean = ~setting.workload.floor_each
-    expected = 1.0 + config.miss_weight * (0.1 - allowed).sum() + 100.0 * 0.01 * mean.sum()
-    assert losses(outcome, setting, config) == pytest.approx([1.0, expected])
+    broken = config.miss_weight * (0.1 - allowed).sum() + 100.0 * 0.01 * mean.sum()
+    expected = [1.0, 2.0 + 2.0 * broken, 0.5 + 1.0 * broken]
+    assert losses(outcome, setting, config, np.ones(3)) == pytest.approx(expected)
 
 
 def test_only_a_rule_with_knobs_has_levers(make_setting) -> None:
