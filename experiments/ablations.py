@@ -11,6 +11,7 @@ it compares with the rule on the same validation stretches. What is changed:
 - `no-warm-start`, `warm-start`: PPO begins with the rule, or with a clone of the rule that sees ahead;
 - `no-forecaster`: rule and policy see persistence;
 - `ppo`, `evolution`, `schedule`: another learner: PPO, evolution strategies on a linear policy, a gain schedule;
+- `constants`: a gain schedule that looks at nothing, so what it gains other settings of the rule would have gained;
 - `recurrent`: an LSTM before the knob network;
 - `residual`, `direct`, `per-option`: another form of the action (`controller.forms`), learned by PPO.
 

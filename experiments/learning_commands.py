@@ -24,8 +24,8 @@ def train(run_file: str, steps: int | None, out: str | None, ablations: tuple[st
 
     Tunes the rule first, then learns to turn its knobs; what is best on the validation days is exported. Ctrl-C leaves
     a checkpoint, and so does a kill; --resume ends with the same policy as if nothing had happened. An --ablation is a
-    file, or one of experiments/configs/ablations: no-warm-start, no-forecaster, ppo, evolution, schedule, recurrent,
-    residual, direct, per-option; the last four are judged only.
+    file, or one of experiments/configs/ablations: no-warm-start, no-forecaster, ppo, evolution, schedule, constants,
+    recurrent, residual, direct, per-option; the last four are judged only.
 
     \b
     Example:

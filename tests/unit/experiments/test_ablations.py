@@ -47,10 +47,21 @@ def test_every_ablation_fits_a_run_of_another_learner(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("name: own\nscenario: tiny\ntrain: {learner: schedule}\n")
     learners = {name: ablated_run(path, [name]).train.learner for name in ablation_names()}
-    kept = {"no-warm-start", "no-forecaster", "schedule"}
+    kept = {"no-warm-start", "no-forecaster", "schedule", "constants"}
     assert {name for name, learner in learners.items() if learner == "schedule"} == kept
     assert learners["evolution"] == "evolution"
     assert learners["residual"] == learners["warm-start"] == learners["ppo"] == "ppo"
+
+
+def test_a_schedule_of_constants_has_those_alone(tmp_path):
+    path = tmp_path / "run.yaml"
+    weights = "weights: [{knob: overflow_fraction, of: day_misses, most: 3.0}]"
+    starts = "starts: [{overflow_fraction by day_misses: 2.0}]"
+    path.write_text(f"name: own\nscenario: tiny\ntrain: {{learner: schedule, schedule: {{{weights}, {starts}}}}}\n")
+    schedule = ablated_run(path, ["constants"]).train.schedule
+    assert {weight.of for weight in schedule.weights} == {"constant"}
+    assert len(schedule.weights) == 6
+    assert schedule.starts == ()
 
 
 def test_mappings_are_merged_field_by_field_and_in_order(run_file, tmp_path):
@@ -64,7 +75,7 @@ def test_mappings_are_merged_field_by_field_and_in_order(run_file, tmp_path):
 
 
 def test_what_does_not_fit_together_is_refused_by_name(run_file, tmp_path):
-    with pytest.raises(UsageError, match="ablation: expected a file or one of direct, evolution"):
+    with pytest.raises(UsageError, match="ablation: expected a file or one of constants, direct, evolution"):
         ablated_run(run_file, ["nonsense"])
     with pytest.raises(ConfigError, match="action: expected 'knobs' for learner 'evolution', got 'residual'"):
         ablated_run(run_file, ["residual", "evolution"])
