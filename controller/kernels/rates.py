@@ -19,6 +19,11 @@ CREDIT_MARGIN = 3e-3
 is credit, and so much fewer of them are rented later. As far as it has time to wait: full machines have queues.
 """
 
+CREDIT_PART = 0.2
+"""And no more than this part of what the next variant has above the floor: a credit of nearly all of it is owed all
+day, and takes that variant from a class that needs it to keep its own floor.
+"""
+
 PRIOR_REQUESTS = 30.0
 """Weight of the workload's class shares in the estimate of the present mix, in requests."""
 

@@ -21,7 +21,7 @@ from controller.kernels.compiled import inner, kernel
 from controller.kernels.counts import staying_replicas
 from controller.kernels.local import flags, floats, integers
 from controller.kernels.provision import rank_falling
-from controller.kernels.rates import CREDIT_MARGIN, SPLIT_MARGIN, class_weights, history_sum, planned_rps
+from controller.kernels.rates import CREDIT_MARGIN, CREDIT_PART, SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import (
     MOST_UTILISATION,
     even_out,
@@ -47,14 +47,32 @@ LEAST_LEFT_S = 60.0
 
 
 @inner
-def _owed_accuracy(wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float) -> float:
+def next_accuracy(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> float:
+    """Accuracy of the least accurate variant above a class's floor that it may use on a machine; 1 where none is."""
+    num_variants, num_pools = cat.usable.shape
+    found = 1.0
+    for v in range(num_variants):
+        if wl.accuracy_floor[c] < cat.accuracy[v] < found:
+            for p in range(num_pools):
+                if wl.allowed[c, v, p] and cat.market[p] != SERVERLESS:
+                    found = cat.accuracy[v]
+                    break
+    return found
+
+
+@inner
+def _owed_accuracy(
+    cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float
+) -> float:
     """Mean accuracy that the next `answers` answers of a class need so that its day's mean is just above the floor."""
     is_highest = True
     for other in range(wl.accuracy_floor.shape[0]):
         is_highest = is_highest and wl.accuracy_floor[other] <= wl.accuracy_floor[c]
     margin = SPLIT_MARGIN
     if is_highest:
-        margin = max(margin, CREDIT_MARGIN * wl.slo_s[c] / (wl.slo_s[c] + PATIENT_S))
+        credit = CREDIT_MARGIN * wl.slo_s[c] / (wl.slo_s[c] + PATIENT_S)
+        above = next_accuracy(cat, wl, c) - wl.accuracy_floor[c]
+        margin = max(margin, min(credit, CREDIT_PART * above))
     floor = wl.accuracy_floor[c] + margin
     debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
     if not (debt > -1e18 and debt < 1e18):
@@ -245,7 +263,7 @@ def split_one(
     pending = flags(num_classes)
     pooled_weight = 0.0
     for c in range(num_classes):
-        owed[c] = _owed_accuracy(wl, obs, n, c, weights[c] * demand_rps * repay_s)
+        owed[c] = _owed_accuracy(cat, wl, obs, n, c, weights[c] * demand_rps * repay_s)
         capacity = own_capacity(wl, serving, c)
         for v in range(num_variants):
             for p in range(num_pools):

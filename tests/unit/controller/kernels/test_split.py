@@ -139,6 +139,18 @@ def test_a_queue_is_not_filled_where_a_class_in_a_hurry_has_nothing_else_that_ke
     assert load > 19.5
 
 
+def test_no_credit_is_kept_of_a_variant_just_above_the_floor_that_another_class_needs() -> None:
+    hurried, patient = {"accuracy_floor": 0.75, "slo_s": 2.0}, {"accuracy_floor": 0.758, "slo_s": 30.0}
+    setting = tiny_setting(workload=halves(hurried, patient))
+    obs = steady_observation(setting, 40.0)
+    obs.ready[0, MEDIUM, OD], obs.ready[0, SMALL, OD] = 2, 1  # 20 requests/s of medium (0.76) for 40
+    obs.day_answered[0] = 100_000
+    obs.day_accuracy_sum[0] = [0.744 * 100_000, 0.7588 * 100_000]  # one is short, the other a little above
+    on_medium = shares_of(setting, obs)[:, MEDIUM, OD]
+    assert on_medium[0] == pytest.approx(1.0, abs=0.01)
+    assert on_medium[1] < 0.5
+
+
 def test_nobody_is_sent_to_a_queue_that_takes_longer_than_there_is_time() -> None:
     setting = tiny_setting()
     obs = steady_observation(setting, 50.0)
