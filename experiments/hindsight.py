@@ -25,7 +25,7 @@ from controller.errors import RunError, UsageError, mismatch
 from controller.linear_program import INFEASIBLE
 from controller.loop import Decision
 from envs.world import Cell, World
-from experiments.relaxation import least_usd, narrowed, prices_of, state, ways_used
+from experiments.relaxation import cheaper_ways, least_usd, narrowed, prices_of, state, ways_used
 from experiments.relaxed_cell import call_usd, relax
 
 DEVIATIONS = 5.0
@@ -36,6 +36,9 @@ SCREENED_STEPS = 400
 
 SCREEN_FACTOR = 5
 """So much coarser."""
+
+WORST_GAP = 0.002
+"""A bound further below the solver's optimum, as a share of it, is sought again with the ways that were missing."""
 
 _ROUNDING = 1e-9  # sums of equal accuracies differ in the last bits
 
@@ -99,24 +102,33 @@ def hindsight_bound(
     wanted = np.asarray(accuracy, np.float64) - _ROUNDING
     late = misses if late is None else late
     relaxed = relax(world, cell, counts, step_ticks, misses, wanted, late)
-    screened = relaxed
+    kept = np.ones(len(relaxed.klass), np.bool_)
     if len(relaxed.span_s) > SCREENED_STEPS:
-        coarse = relax(world, cell, counts, SCREEN_FACTOR * step_ticks, misses, wanted, late)
-        screened = narrowed(relaxed, ways_used(coarse))
-    program, rows = state(screened)
-    found = program.solve_interior()
-    if found.status == INFEASIBLE and screened is not relaxed:
-        program, rows = state(relaxed)
+        kept = ways_used(relax(world, cell, counts, SCREEN_FACTOR * step_ticks, misses, wanted, late))
+    dual_usd = -np.inf
+    while True:
+        program, rows = state(narrowed(relaxed, kept))
         found = program.solve_interior()
-    if found.status == INFEASIBLE:
-        raise RunError(f"bound of day {cell.day}: expected promises that some fleet within the limits keeps, got none")
-    # All ways to answer count here, whichever the solver was shown.
-    dual_usd = least_usd(relaxed, prices_of(relaxed, rows, found))
+        if found.status == INFEASIBLE:
+            if kept.all():
+                raise RunError(
+                    f"bound of day {cell.day}: expected promises that some fleet within the limits keeps, got none"
+                )
+            kept[:] = True
+            continue
+        # All ways to answer count here, whichever the solver was shown.
+        prices = prices_of(relaxed, rows, found)
+        dual_usd = max(dual_usd, least_usd(relaxed, prices))
+        gap_usd = found.objective * relaxed.unit_usd - dual_usd
+        if kept.all() or gap_usd <= WORST_GAP * abs(dual_usd):
+            break
+        missing = cheaper_ways(relaxed, prices, kept)
+        kept = kept | missing if missing.any() else np.ones(len(kept), np.bool_)
     margin_usd = DEVIATIONS * float(np.sqrt(2.0 * _dearest_luck(setting) * max(dual_usd, 0.0)))
     return Bound(
         cost_usd=max(0.0, dual_usd - margin_usd),
         margin_usd=margin_usd,
-        gap_usd=found.objective * relaxed.unit_usd - dual_usd,
+        gap_usd=gap_usd,
         status=found.status,
         solve_s=time.perf_counter() - began,
         steps=len(relaxed.span_s),

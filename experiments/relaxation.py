@@ -152,25 +152,52 @@ def least_usd(relaxed: Relaxation, prices: Prices) -> float:
     Prices are first brought to where the dual is finite and no lower, which costs what a solver left inexact. Every
     column is then at the end of its range where its reduced cost is least, so no solver's tolerance enters.
     """
-    steps = len(relaxed.span_s)
     span = relaxed.span_s[:, None]
-    change = np.clip(prices.change, -relaxed.release_usd, relaxed.start_usd)
-    change[0] = 0.0  # what runs in the first step is free
-    after = np.concatenate((change[1:], np.zeros((1, change.shape[1]))))
-    # Up to where a machine just pays for itself, a higher price of its work costs nothing.
-    machine = np.maximum(np.maximum(prices.machine, 0.0), relaxed.price + (change - after) / span)
+    machine, change, after = _repaired(relaxed, prices)
     reduced = (relaxed.price - machine) * span + change - after
     total = float((np.minimum(reduced, 0.0) * relaxed.limit).sum())
     accuracy, miss = np.maximum(prices.accuracy, 0.0), np.maximum(prices.miss, 0.0)
     total -= float(miss @ relaxed.misses) + float(accuracy @ relaxed.late_gain)
     for c in range(len(relaxed.misses)):
-        ways = np.flatnonzero(relaxed.klass == c)
         worth = np.minimum(prices.request[c], miss[c])
-        for j in ways:
-            pay = relaxed.usd[j] - accuracy[c] * (relaxed.accuracy[j] - relaxed.wanted[c])
-            rent = relaxed.work_s[j] * machine[:, relaxed.pool[j]] if relaxed.pool[j] >= 0 else np.zeros(steps)
-            worth = np.minimum(worth, pay + rent)
+        for j in np.flatnonzero(relaxed.klass == c):
+            worth = np.minimum(worth, _answer_usd(relaxed, prices, machine, int(j)))
         total += float(worth @ relaxed.arrivals[c])
         later = np.append(worth[1:], 0.0)
         total += float(np.minimum(later - worth, 0.0) @ relaxed.waiting[c])
     return total
+
+
+def cheaper_ways(relaxed: Relaxation, prices: Prices, kept: Bool) -> Bool:
+    """Ways to answer that at these prices undercut all that were kept, in some step, (J,).
+
+    Args:
+        relaxed: With all ways.
+        prices: Found with those that were kept alone.
+        kept: (J,).
+    """
+    machine, _, _ = _repaired(relaxed, prices)
+    found = np.zeros(len(kept), np.bool_)
+    for c in range(len(relaxed.misses)):
+        worth = np.minimum(prices.request[c], max(float(prices.miss[c]), 0.0))
+        for j in np.flatnonzero((relaxed.klass == c) & ~kept):
+            found[j] = bool((_answer_usd(relaxed, prices, machine, int(j)) < worth).any())
+    return found
+
+
+def _repaired(relaxed: Relaxation, prices: Prices) -> tuple[F64, F64, F64]:
+    """Prices of machines, of a change and of the next one, (T, P) each, where the dual is finite and no lower."""
+    change = np.clip(prices.change, -relaxed.release_usd, relaxed.start_usd)
+    change[0] = 0.0  # what runs in the first step is free
+    after = np.concatenate((change[1:], np.zeros((1, change.shape[1]))))
+    # Up to where a machine just pays for itself, a higher price of its work costs nothing.
+    own = relaxed.price + (change - after) / relaxed.span_s[:, None]
+    return np.maximum(np.maximum(prices.machine, 0.0), own), change, after
+
+
+def _answer_usd(relaxed: Relaxation, prices: Prices, machine: F64, j: int) -> F64:
+    """What an answer of way j costs in each step, less what its accuracy is worth, (T,)."""
+    c, pool = relaxed.klass[j], relaxed.pool[j]
+    pay = relaxed.usd[j] - max(float(prices.accuracy[c]), 0.0) * (relaxed.accuracy[j] - relaxed.wanted[c])
+    rent = relaxed.work_s[j] * machine[:, pool] if pool >= 0 else np.zeros(len(machine))
+    return np.asarray(pay + rent)

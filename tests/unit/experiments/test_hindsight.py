@@ -13,6 +13,7 @@ from controller.errors import RunError, UsageError
 from controller.policies.registry import PolicySpec
 from controller.scenario import load_scenario
 from envs.world import Cell, World, build_world
+from experiments import hindsight
 from experiments.hindsight import Bound, RunRecorder, bound_of_run, expected_arrivals, hindsight_bound
 from experiments.relaxation import Prices, least_usd, narrowed, prices_of, state, ways_used
 from experiments.relaxed_cell import relax
@@ -178,6 +179,22 @@ def test_ways_that_the_solver_is_not_shown_still_count() -> None:
     optimum = program.solve_interior().objective * relaxed.unit_usd
     assert least_usd(relaxed, prices_of(dear, rows, found)) <= optimum * (1 + 1e-9)
     assert own > optimum
+
+
+@pytest.mark.parametrize("shown", ["dearest", "too weak for the floor"])
+def test_a_bad_screen_lowers_no_bound(shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of(setting_with())
+    given: dict[str, Any] = {"accuracy": np.array([0.73, 0.75]), "misses": np.array([500.0, 900.0])}
+    expected = hour(world, **given)
+    monkeypatch.setattr(hindsight, "SCREENED_STEPS", 1)
+    screen = {
+        "dearest": lambda relaxed: relaxed.pool < 0,
+        "too weak for the floor": lambda relaxed: (relaxed.pool == OD) & (relaxed.accuracy <= 0.7),
+    }
+    monkeypatch.setattr(hindsight, "ways_used", screen[shown])
+    found = hour(world, **given)
+    assert found.cost_usd == pytest.approx(expected.cost_usd, rel=0.003)
+    assert found.gap_usd == pytest.approx(0.0, abs=0.003 * expected.cost_usd)
 
 
 def test_a_full_machine_is_near_its_bound_and_a_wrong_bound_is_seen() -> None:
