@@ -1,4 +1,4 @@
-"""Steps from the fleet that exists to the plan: make before break, and swaps only while the rest covers the need.
+"""Steps from the fleet that exists to the plan: make before break, and swaps only while the rest covers need or plan.
 
 Towards a class that is short and that serverless cannot answer they go on though the fleet as a whole is short too.
 
@@ -45,13 +45,22 @@ def _spare_capacity(
     n: int,
     spare: F64,
 ) -> None:
-    """Ready machine capacity beyond the need, requests/s: per class over what it may use, last over all."""
+    """Ready machine capacity beyond the need, requests/s: per class over what it may use, last over all.
+
+    All together need no more than is planned: a fleet that is planned short would never be turned.
+    """
     num_classes, num_variants, num_pools = wl.allowed.shape
     spare[num_classes] = 0.0
+    planned = 0.0
+    for v in range(num_variants):
+        for p in range(num_pools):
+            if cat.market[p] != SERVERLESS:
+                planned += plan.replicas[n, v, p] * planned_rps(cat, plan, n, v, p)
     for c in range(num_classes):
         need = SWAP_HEADROOM * peak_rate(ctl, obs, n, c, RATE_TICKS)
         spare[c] = -need
         spare[num_classes] -= need
+    spare[num_classes] = max(float(spare[num_classes]), -planned)
     for v in range(num_variants):
         for p in range(num_pools):
             if cat.market[p] == SERVERLESS or obs.ready[n, v, p] <= 0:
@@ -97,9 +106,10 @@ def _swap_in_pool(
     deficit: I64,
     spare: F64,
     actions: ActionArrays,
-) -> None:
-    """Turns ready surplus into deficit of the same pool while the need stays covered."""
+) -> bool:
+    """Turns ready surplus into deficit of the same pool while the need stays covered; returns whether any is turned."""
     num_classes, num_variants, _ = wl.allowed.shape
+    is_any = False
     for source in range(num_variants):
         rps = planned_rps(cat, plan, n, source, p)
         for target in range(num_variants):
@@ -112,12 +122,14 @@ def _swap_in_pool(
             if count <= 0:
                 continue
             actions.swap[n, p, source, target] = count
+            is_any = True
             surplus[source, p] -= count
             deficit[target, p] -= count
             spare[num_classes] -= count * rps
             for c in range(num_classes):
                 if wl.allowed[c, source, p]:
                     spare[c] -= count * rps
+    return is_any
 
 
 @inner
@@ -162,8 +174,8 @@ def reconcile_one(
         spare = floats(num_classes + 1)
         _spare_capacity(cat, wl, ctl, obs, plan, n, spare)
         for p in range(num_pools):
-            if cat.market[p] != SERVERLESS:
-                _swap_in_pool(cat, wl, plan, n, p, surplus, deficit, spare, actions)
+            if cat.market[p] != SERVERLESS and _swap_in_pool(cat, wl, plan, n, p, surplus, deficit, spare, actions):
+                on_its_way = True
     for p in range(num_pools):
         if cat.market[p] == SERVERLESS:
             continue
@@ -206,15 +218,21 @@ def _drain(
     on_its_way: bool,
     actions: ActionArrays,
 ) -> None:
-    """Drains ready surplus; while replacements are on their way only what exceeds the planned capacity."""
+    """Drains ready surplus; while replacements are on their way only what exceeds the planned capacity.
+
+    Of each accuracy and above: what a weak variant has too much stands in for no better one that is still to come.
+    """
     num_variants, num_pools = surplus.shape
-    spare = 0.0
+    spare = floats(num_variants)
     for v in range(num_variants):
         for p in range(num_pools):
             if cat.market[p] == SERVERLESS:
                 continue
             leaving = swapped_away(actions, n, v, p)
-            spare += (obs.ready[n, v, p] - leaving - plan.replicas[n, v, p]) * planned_rps(cat, plan, n, v, p)
+            over = (obs.ready[n, v, p] - leaving - plan.replicas[n, v, p]) * planned_rps(cat, plan, n, v, p)
+            for level in range(num_variants):
+                if cat.accuracy[v] >= cat.accuracy[level]:
+                    spare[level] += over
     for p in range(num_pools):
         for v in range(num_variants):
             count = surplus[v, p]
@@ -223,8 +241,14 @@ def _drain(
             if cat.market[p] != SERVERLESS and on_its_way:
                 rps = planned_rps(cat, plan, n, v, p)
                 if rps > 0.0:
-                    count = min(count, int(max(0.0, np.floor(spare / rps + 1e-9))))
-                spare -= count * rps
+                    least = np.inf
+                    for level in range(num_variants):
+                        if cat.accuracy[v] >= cat.accuracy[level]:
+                            least = min(least, spare[level])
+                    count = min(count, int(max(0.0, np.floor(least / rps + 1e-9))))
+                for level in range(num_variants):
+                    if cat.accuracy[v] >= cat.accuracy[level]:
+                        spare[level] -= count * rps
             actions.drain[n, v, p] = count
 
 

@@ -163,7 +163,7 @@ def apply_ideally(obs: ObservationArrays, actions: ActionArrays) -> None:
 
 
 @given(seeds, seeds)
-def test_swaps_leave_ready_capacity_for_the_need(past: int, plans: int) -> None:
+def test_swaps_leave_ready_capacity_for_the_need_or_for_the_plan(past: int, plans: int) -> None:
     setting = tiny_setting()
     obs = random_observation(setting, past)
     plan = empty_plan(NUM_ENVS, setting.shape)
@@ -177,7 +177,7 @@ def test_swaps_leave_ready_capacity_for_the_need(past: int, plans: int) -> None:
         ticks = min(int(obs.tick[n]), 6)
         at = [(int(obs.tick[n]) - 1 - k) % obs.history.shape[2] for k in range(ticks)]
         peak = obs.history[n][:, at].max(axis=1, initial=0.0).sum() / setting.control.tick_s
-        assert left >= 1.1 * peak - 1e-6
+        assert left >= min(1.1 * peak, (plan.replicas[n] * rps).sum()) - 1e-6
 
 
 @given(seeds, seeds)

@@ -14,7 +14,7 @@ from controller.arrays import (
 )
 from controller.compile import Setting
 from controller.plan import Drain, Launch, Reason, Stop, Swap, actions_of
-from tests.tiny import FN, MEDIUM, OD, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
+from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, STRICT, steady_observation, tiny_setting
 
 
 def guarded(limits: LimitArrays, obs: ObservationArrays, **replicas: int) -> PlanArrays:
@@ -124,6 +124,29 @@ def test_old_pool_is_held_until_the_new_one_serves() -> None:
     obs.starting[0, MEDIUM, SPOT_A] = 0
     obs.ready[0, MEDIUM, SPOT_A] = 4
     assert steps(obs, medium__spot_a=4) == [Drain("medium", "od", 4)]
+
+
+def test_an_accurate_replica_is_held_until_another_as_accurate_serves_however_many_weak_ones_do() -> None:
+    obs = observation(20.0)
+    obs.ready[0, LARGE, OD], obs.ready[0, SMALL, OD] = 1, 6
+    # The six small ones can do many times as much, and would answer worse.
+    assert steps(obs, large__spot_a=1, small__od=5) == [Launch("large", "spot-a", 1), Drain("small", "od", 1)]
+    obs.ready[0, LARGE, SPOT_A] = 1
+    assert Drain("large", "od", 1) in steps(obs, large__spot_a=1, small__od=5)
+
+
+def test_what_is_being_turned_is_on_its_way_and_what_it_stands_in_for_is_held() -> None:
+    obs = observation(20.0)
+    obs.ready[0, LARGE, OD], obs.ready[0, SMALL, SPOT_A] = 1, 6
+    assert steps(obs, large__spot_a=1, small__spot_a=5) == [Swap("spot-a", "small", "large", 1)]
+
+
+def test_a_fleet_that_is_planned_for_less_than_the_peak_is_turned_all_the_same() -> None:
+    obs = observation(75.0)
+    obs.ready[0, SMALL, OD], obs.ready[0, SMALL, SPOT_A] = 3, 1
+    # Of 80 requests/s, 60 would be left for 75 that arrive: enough for a plan of 45, and not for one of 65.
+    assert Swap("spot-a", "small", "large", 1) in steps(obs, small__od=2, large__spot_a=1)
+    assert Swap("spot-a", "small", "large", 1) not in steps(obs, small__od=3, large__spot_a=1)
 
 
 @pytest.mark.parametrize(("rps", "swapped"), [(20.0, 2), (40.0, 1), (50.0, 0)])
