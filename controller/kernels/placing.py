@@ -142,8 +142,8 @@ def place_one(
     ranked = integers(num_variants)
     rank_falling(cat.accuracy, ranked)
     whole_replicas(
-        wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,
-        capacity, ranked, plan.replicas,
+        wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting,
+        n, capacity, ranked, plan.replicas,
     )  # fmt: skip
     probe_pools(
         wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,

@@ -21,6 +21,10 @@ STICKY = 0.5
 """An option keeps its replicas while this many fewer, or this many and one more, than wanted."""
 
 
+STAYS = 0.8
+"""What a replica costs that is there and would be given up, as a share of its rent: a launch is paid for, too."""
+
+
 @kernel
 def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
     """Writes the cheapest mixture of variants whose mean accuracy is at least `target`; all 0 where none is offered.
@@ -133,6 +137,7 @@ def _sticky(wanted: float, existing: int) -> int:
 def whole_replicas(
     allowed: Bool,
     rps: F64,
+    usd: F64,
     market: I64,
     pool_max: I64,
     available: Bool,
@@ -147,14 +152,15 @@ def whole_replicas(
 
     From the most accurate variant down, what a replica more can do beyond its demand is carried on, and taken off the
     demand of less accurate variants if every class may use it; a lack is carried on as well, unless a class that may
-    use the variant may use no weaker one. So existing replicas can
-    be kept wherever they are near what is wanted, and still only one replica in all is rounded up: of a variant that
-    is wanted, because a replica of a weaker one would take up traffic as far as it is fast, and cost accuracy that has
-    to be repaid. Survivors in pools that take no launches now are used before anything is launched elsewhere.
+    use the variant may use no weaker one. So existing replicas can be kept wherever they are near what is wanted, and
+    still only one replica in all is rounded up: where it costs least, of a variant that is wanted, because a replica of
+    a weaker one would take up traffic as far as it is fast, and cost accuracy that has to be repaid. Survivors in pools
+    that take no launches now are used before anything is launched elsewhere.
 
     Args:
         allowed: (C, V, P).
         rps: (V, P) of one replica.
+        usd: (V, P) $ per request on a replica that is always busy; infinite for what is no machine.
         market: (P,).
         pool_max: (P,).
         available: (N, P).
@@ -168,7 +174,7 @@ def whole_replicas(
     num_variants, num_pools = rps.shape
     carried = 0.0
     used = integers(num_pools)
-    last_v, last_p, spare_v, spare_p = -1, -1, -1, -1
+    last, spare = -1, -1  # the weakest variant that is wanted, and of all, that some pool has room for
     for i in range(num_variants):
         v = ranked[i]
         total = 0.0
@@ -185,34 +191,79 @@ def whole_replicas(
                 used[p] += count
                 carried += count * rps[v, p]
         for p in range(num_pools):
-            is_machine = market[p] != SERVERLESS and rps[v, p] > 0.0
-            if not is_machine or (capacity[v, p] <= 0.0 and (carried >= 0.0 or not available[n, p])):
+            if market[p] == SERVERLESS or rps[v, p] <= 0.0:
                 continue
-            if total <= 0.0:
-                if used[p] < pool_max[p]:
-                    spare_v, spare_p = v, p
+            if capacity[v, p] > 0.0:
+                wanted = capacity[v, p] - carried
+                count = _sticky(wanted / rps[v, p], ready[n, v, p] + starting[n, v, p])
+                count = max(0, min(count, pool_max[p] - used[p]))
+                used[p] += count
+                replicas[n, v, p] = count
+                carried = count * rps[v, p] - wanted
+            elif not available[n, p]:
                 continue
-            wanted = capacity[v, p] - carried
-            count = _sticky(wanted / rps[v, p], ready[n, v, p] + starting[n, v, p])
-            count = max(0, min(count, pool_max[p] - used[p]))
-            used[p] += count
-            replicas[n, v, p] = count
-            carried = count * rps[v, p] - wanted
             if used[p] < pool_max[p]:
-                last_v, last_p = v, p
+                spare = v
+                if total > 0.0:
+                    last = v
         if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
-        if carried < 0.0 and last_v == v and not _hands_down(allowed, market, ranked, i):
-            count = int(np.ceil(min(-carried / rps[v, last_p] - SLACK_REPLICAS, 1e9)))
-            count = max(0, min(count, pool_max[last_p] - used[last_p]))
-            replicas[n, v, last_p] += count
-            used[last_p] += count
+        if carried < 0.0 and total > 0.0 and not _hands_down(allowed, market, ranked, i):
+            _make_up(rps, usd, market, pool_max, available, ready, starting, n, v, -carried, capacity, used, replicas)
             carried = 0.0
-    if last_v < 0:
-        last_v, last_p = spare_v, spare_p
-    if last_v >= 0 and carried < 0.0:
-        count = int(np.ceil(min(-carried / rps[last_v, last_p] - SLACK_REPLICAS, 1e9)))
-        replicas[n, last_v, last_p] += max(0, min(count, pool_max[last_p] - used[last_p]))
+    v = last if last >= 0 else spare
+    if v >= 0 and carried < 0.0:
+        _make_up(rps, usd, market, pool_max, available, ready, starting, n, v, -carried, capacity, used, replicas)
+
+
+@kernel
+def _make_up(
+    rps: F64,
+    usd: F64,
+    market: I64,
+    pool_max: I64,
+    available: Bool,
+    ready: I64,
+    starting: I64,
+    n: int,
+    v: int,
+    lack: float,
+    capacity: F64,
+    used: I64,
+    replicas: I64,
+) -> None:
+    """Adds whole replicas of a variant for a lack, where they cost least for as much of it as there is room for.
+
+    Pools that it is wanted in come first: others may be left out on purpose. A replica that exists and is not planned
+    costs `STAYS` of its rent: it need not be launched.
+
+    Args:
+        rps: As for `whole_replicas`, like all that is not named here.
+        v: Variant.
+        lack: Requests/s, > 0.
+        used: (P,) machines of each pool that are planned, raised.
+    """
+    for turn in range(2 * market.shape[0]):
+        best, least, most = -1, np.inf, 0
+        for p in range(market.shape[0]):
+            is_wanted = capacity[v, p] > 0.0
+            if market[p] == SERVERLESS or rps[v, p] <= 0.0 or used[p] >= pool_max[p]:
+                continue
+            if not is_wanted and (turn < market.shape[0] or not available[n, p]):
+                continue
+            count = int(np.ceil(min(lack / rps[v, p] - SLACK_REPLICAS, 1e9)))
+            if count <= 0:
+                return
+            count = min(count, pool_max[p] - used[p])
+            there = max(0, min(count, ready[n, v, p] + starting[n, v, p] - replicas[n, v, p]))
+            rent = usd[v, p] * rps[v, p] * (count - (1.0 - STAYS) * there)
+            price = rent / min(lack, count * rps[v, p])
+            if price < least:
+                best, least, most = p, price, count
+        if best >= 0:
+            replicas[n, v, best] += most
+            used[best] += most
+            lack -= most * rps[v, best]
 
 
 @kernel
@@ -263,15 +314,6 @@ def open_pools(available: Bool, ready: I64, n: int, trusted: Bool, is_open: Bool
 
 
 @kernel
-def _least(usd: F64, v: int) -> float:
-    """The least of a row."""
-    least = np.inf
-    for p in range(usd.shape[1]):
-        least = min(least, usd[v, p])
-    return least
-
-
-@kernel
 def probe_pools(
     allowed: Bool,
     rps: F64,
@@ -284,24 +326,35 @@ def probe_pools(
     spot_spread: float,
     replicas: I64,
 ) -> None:
-    """Plans one replica in each pool that may be back, of the most planned variant for which its price is good."""
+    """Plans one replica in each pool that may be back, of the dearest variant for which its price is good.
+
+    Prices are of machines rented whole for what is planned of a variant: one probed with a variant that would hardly
+    fill it has to be turned before it is of use. The dearest is the one that costs most as planned.
+    """
     num_variants, num_pools = rps.shape
     for p in range(num_pools):
         if market[p] == SERVERLESS or is_open[n, p] or not available[n, p] or pool_max[p] < 1:
             continue
-        best, most, planned = -1, 0, 0
+        best, most, planned = -1, 0.0, 0
         for v in range(num_variants):
             planned += replicas[n, v, p]
             suits = False
             for c in range(allowed.shape[0]):
                 suits = suits or allowed[c, v, p]
-            if not suits or not usd[v, p] <= _least(usd, v) * (1.0 + spot_spread):
+            if not suits or not rps[v, p] > 0.0:
                 continue
-            count = 0
+            filled = 0.0
             for other in range(num_pools):
-                count += replicas[n, v, other]
-            if count > most:
-                best, most = v, count
+                filled += replicas[n, v, other] * rps[v, other]
+            if filled <= 0.0:
+                continue
+            least = np.inf
+            for other in range(num_pools):
+                least = min(least, usd[v, other] * max(1.0, rps[v, other] / filled))
+            if not usd[v, p] * max(1.0, rps[v, p] / filled) <= least * (1.0 + spot_spread):
+                continue
+            if filled * least > most:
+                best, most = v, filled * least
         if planned == 0 and best >= 0:
             replicas[n, best, p] = 1
 

@@ -250,8 +250,8 @@ def scheme_one(
         ranked = integers(num_variants)
         rank_falling(cat.accuracy, ranked)
         whole_replicas(
-            wl.allowed, settings.rps, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting, n,
-            demand, ranked, plan.replicas,
+            wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting,
+            n, demand, ranked, plan.replicas,
         )  # fmt: skip
     else:
         _round_each(kind, cat, ctl, settings, state, obs, plan, n, demand)

@@ -103,7 +103,7 @@ def test_direct_buys_the_options_it_names(setting):
     action[0], action[1 + LARGE * 4 + OD] = 0.0, 1.0
     plan = decided(form_policy(setting, "direct", action), setting)
     bought = plan.replicas[0] * SETTINGS.arrays(setting).rps
-    assert np.unravel_index(bought.argmax(), bought.shape) == (LARGE, OD)
+    assert np.unravel_index(plan.replicas[0].argmax(), bought.shape) == (LARGE, OD)
     assert bought.sum() == pytest.approx(plan.need_rps[0], abs=20.0)
     assert plan.replicas[0, :, FN].sum() == 0
     more = decided(form_policy(setting, "direct", np.where(np.arange(13) == 0, 1.0, action)), setting)

@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 
-from controller.kernels.provision import accuracy_price, cheapest_mix, hold_machines, size_for_mean, whole_replicas
-from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, tiny_setting
+from controller.kernels.provision import (
+    accuracy_price,
+    cheapest_mix,
+    hold_machines,
+    probe_pools,
+    size_for_mean,
+    whole_replicas,
+)
+from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B, tiny_setting
 
 ACCURACY = np.array([0.70, 0.76, 0.82])
 ALL_OPEN = np.ones((1, 4), np.bool_)
 RANKED = np.array([LARGE, MEDIUM, SMALL])
+RPS = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
+RENT = np.array([4.0, 1.0, 2.0, np.inf])  # of a replica, by pool; serverless is no machine
 
 
 def mix_for(cost: list[float], target: float) -> tuple[list[float], float]:
@@ -75,10 +84,13 @@ def test_nothing_offered_gives_no_mix() -> None:
 
 
 def whole(
-    capacity: np.ndarray, pool_max: int = 100, ready: np.ndarray | None = None, closed: int | None = None
+    capacity: np.ndarray,
+    pool_max: int = 100,
+    ready: np.ndarray | None = None,
+    closed: int | None = None,
+    rent: np.ndarray = RENT,
 ) -> np.ndarray:
     setting = tiny_setting()
-    rps = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
     replicas = np.full((1, 3, 4), -1)
     none = np.zeros((1, 3, 4), np.int64)
     is_open = ALL_OPEN.copy()
@@ -86,7 +98,8 @@ def whole(
         is_open[0, closed] = False
     whole_replicas(
         setting.workload.allowed,
-        rps,
+        RPS,
+        rent / RPS,
         setting.catalog.market,
         np.full(4, pool_max),
         is_open,
@@ -117,9 +130,8 @@ def test_the_weakest_variant_of_a_class_is_never_rounded_down() -> None:
     capacity = np.zeros((3, 4))
     capacity[MEDIUM, OD] = 2.0  # a fifth of a replica
     replicas, none = np.full((1, 3, 4), -1), np.zeros((1, 3, 4), np.int64)
-    rps = np.array([[20.0] * 4, [10.0] * 4, [5.0] * 4])
     market, room = setting.catalog.market, np.full(4, 100)
-    whole_replicas(allowed, rps, market, room, ALL_OPEN.copy(), none, none, 0, capacity, RANKED, replicas)
+    whole_replicas(allowed, RPS, RENT / RPS, market, room, ALL_OPEN.copy(), none, none, 0, capacity, RANKED, replicas)
     assert replicas[0, MEDIUM].sum() == 1
     assert replicas[0].sum() == 1
 
@@ -128,8 +140,61 @@ def test_a_full_pool_hands_its_lack_on() -> None:
     capacity = np.zeros((3, 4))
     capacity[MEDIUM, OD] = 50.0
     replicas = whole(capacity, pool_max=3)
-    # 30 on od, the lack of 20 goes to the next pool of the same variant
+    # 30 on od, the lack of 20 goes to the cheapest pool of the same variant
     assert replicas[MEDIUM].tolist() == [3, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rent", "pool"),
+    [([4.0, 1.0, 2.0, np.inf], SPOT_A), ([4.0, 2.0, 1.0, np.inf], SPOT_B), ([1.0, 2.0, 3.0, np.inf], OD)],
+)
+def test_the_one_replica_that_is_rounded_up_is_where_it_costs_least(rent: list[float], pool: int) -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, :3] = 1.5  # less than half a replica of all: none of its own
+    replicas = whole(capacity, rent=np.array(rent))
+    assert replicas[MEDIUM, pool] == 1
+    assert replicas.sum() == 1
+
+
+def test_what_is_rounded_up_is_in_no_pool_that_nothing_is_wanted_in() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 4.0
+    assert whole(capacity)[MEDIUM].tolist() == [1, 0, 0, 0]
+    capacity[MEDIUM, OD] = 10.0 + 1e-9  # a rounding error is no lack
+    assert whole(capacity)[MEDIUM].tolist() == [1, 0, 0, 0]
+
+
+def test_a_replica_that_is_there_makes_up_a_lack_unless_another_is_much_cheaper() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, SPOT_A] = capacity[MEDIUM, SPOT_B] = 4.0
+    ready = np.zeros((1, 3, 4), np.int64)
+    ready[0, SMALL, OD] = ready[0, MEDIUM, SPOT_B] = 1
+    # It covers 8 of 10 requests/s at most; the option that is rounded first keeps what is there.
+    assert whole(capacity, ready=ready)[MEDIUM].tolist() == [0, 0, 1, 0]
+
+
+def test_a_lack_that_no_pool_has_room_for_alone_is_shared() -> None:
+    capacity = np.zeros((3, 4))
+    capacity[MEDIUM, OD] = 65.0
+    assert whole(capacity, pool_max=3)[MEDIUM].tolist() == [3, 3, 1, 0]
+
+
+def test_a_pool_that_may_be_back_is_probed_with_a_variant_that_fills_a_machine_of_it() -> None:
+    rps = np.array([[20.0, 400.0, 20.0, 0.0], [10.0, 200.0, 10.0, 0.0], [5.0, 20.0, 5.0, 0.0]])
+    usd = np.array([4.0, 8.0, 4.0, np.inf]) / np.maximum(rps, 1e-9)  # the fast pool is the cheapest, always busy
+    setting = tiny_setting()
+    is_open = np.array([[True, False, True, True]])
+    replicas = np.zeros((1, 3, 4), np.int64)
+    replicas[0, SMALL, OD], replicas[0, LARGE, OD] = 5, 4  # 100 requests/s and 20: a quarter of a machine, and one
+    probe_pools(
+        setting.workload.allowed, rps, usd, setting.catalog.market, np.full(4, 9), ALL_OPEN, 0, is_open, 0.5, replicas
+    )
+    assert replicas[0, :, SPOT_A].tolist() == [1, 0, 0]  # 8 for what costs 20
+    replicas[0, :, SPOT_A], replicas[0, SMALL, OD] = 0, 1
+    probe_pools(
+        setting.workload.allowed, rps, usd, setting.catalog.market, np.full(4, 9), ALL_OPEN, 0, is_open, 0.5, replicas
+    )
+    assert replicas[0, :, SPOT_A].tolist() == [0, 0, 1]  # 8 for what costs 4 is no good price, 8 for what costs 16 is
 
 
 def test_a_lack_is_made_up_by_a_variant_that_is_wanted() -> None:
