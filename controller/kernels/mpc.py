@@ -156,9 +156,9 @@ def needed_accuracy(
     """Mean accuracy that a class's answers need from now on to keep its floor on the day's mean, and `margin` more.
 
     The debt so far is spread over `repay_s`, or over what is left of the day where that is less. A debt that the next
-    variant well above the floor could only just repay by the end of the day asks for that variant at once. The debt is
-    that towards just above the floor, which the split of traffic keeps: a margin that was owed as well would be owed
-    for ever.
+    variant well above the floor could only just repay by the end of the day asks for that variant at once, and none
+    asks for more. The debt is that towards just above the floor, which the split of traffic keeps: a margin that was
+    owed as well would be owed for ever.
     """
     wanted = wl.accuracy_floor[c] + margin
     answered = float(obs.day_answered[n, c])
@@ -168,11 +168,11 @@ def needed_accuracy(
     elapsed_s = obs.time_s[n] % ctl.day_s
     left_s = max(ctl.day_s - elapsed_s, LEAST_LEFT_S)
     per_s = max(answered / elapsed_s if elapsed_s > 0.0 else rps, 1e-9)
-    if debt > 0.0:
-        repaying = repaying_accuracy(wl.allowed, cat.market, cat.accuracy, wl.accuracy_floor, c, most)
-        if debt > RESERVE * max(repaying - wanted, 0.0) * per_s * left_s:
-            return max(wanted, repaying)
-    return wanted + debt / (per_s * min(left_s, max(repay_s, LEAST_LEFT_S)))
+    needed = wanted + debt / (per_s * min(left_s, max(repay_s, LEAST_LEFT_S)))
+    if debt <= 0.0:
+        return needed
+    repaying = max(wanted, repaying_accuracy(wl.allowed, cat.market, cat.accuracy, wl.accuracy_floor, c, most))
+    return repaying if debt > RESERVE * (repaying - wanted) * per_s * left_s else min(needed, repaying)
 
 
 @kernel
@@ -312,7 +312,9 @@ def propose_one(
         if target < most:
             target = target + tilt * settings.tilt_weight[c] * (most - least)
         aimed = state.target_accuracy[n, c]
-        target = held(aimed, target, aimed - settings.accuracy_band, target + 0.5 * settings.accuracy_band)
+        repaying = repaying_accuracy(wl.allowed, cat.market, cat.accuracy, wl.accuracy_floor, c, most)
+        if target != repaying:  # a variant that repays is asked for itself; half a band more would be a dearer one
+            target = held(aimed, target, aimed - settings.accuracy_band, target + 0.5 * settings.accuracy_band)
         target = min(most, max(least, target))
         state.target_accuracy[n, c] = target
         covered = over_provision if wl.spare_rps[c] <= 0.0 else max(over_provision, ALONE_OVER_PROVISION)

@@ -103,6 +103,17 @@ def test_accuracy_debt_raises_the_mix_and_credit_lowers_it() -> None:
     assert means[0] > means[1] + 0.005 > means[2] + 0.01
 
 
+@pytest.mark.parametrize("ticks", [360, 8640 - 60])
+def test_a_pressing_debt_asks_for_the_variant_that_repays_it_and_no_dearer_one(ticks: int) -> None:
+    obs = steady_observation(tiny_setting(), 50.0, ticks=ticks)
+    obs.day_answered[0, STRICT] = 25 * 10 * ticks
+    obs.day_accuracy_sum[0, STRICT] = 0.67 * obs.day_answered[0, STRICT]
+    # Nothing repays it within a minute; strict (floor 0.70) gets medium (0.76), and no half of a band above it.
+    policy = MpcPolicy(tiny_setting(), PLAIN.model_copy(update={"repay_s": 60.0, "accuracy_band": 0.02}), NO_GROWTH)
+    policy.decide(obs)
+    assert policy.state.target_accuracy[0, STRICT] == 0.76
+
+
 def test_a_debt_that_only_the_best_variant_repays_in_time_asks_for_it_at_once() -> None:
     obs = steady_observation(tiny_setting(), 50.0, ticks=8640 - 60)  # ten minutes left of the day
     obs.day_answered[0, RELAXED] = 2_000_000
