@@ -95,6 +95,7 @@ class RivalArrays(NamedTuple):
     spot_spread: float
     on_demand_floor: float
     adaptive_variant: bool
+    replica_band: float
     accuracy_margin: float
     repay_s: float
     overflow_fraction: float

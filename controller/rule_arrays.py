@@ -86,6 +86,7 @@ class MpcArrays(NamedTuple):
     over_provision: float
     spot_spread: float
     on_demand_floor: float
+    replica_band: float
     scale_in_s: float
     overflow_fraction: F64  # (C,)
     miss_budget: float

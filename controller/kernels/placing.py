@@ -19,7 +19,8 @@ from controller.arrays import (
 from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import kernel, merged
 from controller.kernels.local import integers
-from controller.kernels.provision import hold_machines, probe_pools, rank_falling, whole_replicas
+from controller.kernels.provision import hold_machines, probe_pools, rank_falling
+from controller.kernels.rounding import whole_replicas
 from controller.kernels.spending import has_spent
 from controller.plan import Reason
 from controller.rule_arrays import MpcArrays, MpcState
@@ -143,7 +144,7 @@ def place_one(
     rank_falling(cat.accuracy, ranked)
     whole_replicas(
         wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting,
-        n, capacity, ranked, plan.replicas,
+        n, capacity, settings.replica_band, ranked, plan.replicas,
     )  # fmt: skip
     probe_pools(
         wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, obs.available, n,

@@ -25,13 +25,14 @@ from controller.kernels.cascade import clear_cascade
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.local import floats, integers
 from controller.kernels.placing import class_slack
-from controller.kernels.provision import probe_pools, rank_falling, whole_replicas
+from controller.kernels.provision import probe_pools, rank_falling
 from controller.kernels.rates import class_weights
 from controller.kernels.rival_autoscalers import note_planned, scale_groups
 from controller.kernels.rival_demand import burstiness, demand_of_class, hold_demand, utilisation
 from controller.kernels.rival_placing import Bought, choose_option, class_mix, place
 from controller.kernels.rival_pools import SLACK_REPLICAS
 from controller.kernels.rival_spot import watch_spot
+from controller.kernels.rounding import whole_replicas
 from controller.kernels.spending import share_let_wait
 from controller.plan import Reason
 from controller.rival_arrays import (
@@ -251,7 +252,7 @@ def scheme_one(
         rank_falling(cat.accuracy, ranked)
         whole_replicas(
             wl.allowed, settings.rps, settings.usd, cat.market, limits.pool_max, state.is_open, obs.ready, obs.starting,
-            n, demand, ranked, plan.replicas,
+            n, demand, settings.replica_band, ranked, plan.replicas,
         )  # fmt: skip
     else:
         _round_each(kind, cat, ctl, settings, state, obs, plan, n, demand)

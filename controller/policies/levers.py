@@ -43,6 +43,12 @@ class Levers(FixedChoice):
         default=False,
         description="the cheapest mix of variants whose mean accuracy is what the day still needs, in place of one",
     )
+    replica_band: float = Field(
+        default=1.5,
+        ge=0.5,
+        le=3.0,
+        description="replicas that an option of a mix may have more than are wanted before any is given up",
+    )
     accuracy_margin: float = Field(
         default=0.001, ge=0.0, le=0.05, description="a mix is aimed this far above the floor, share of right answers"
     )

@@ -91,6 +91,12 @@ class MpcSettings(StrictModel):
     on_demand_floor: float = Field(
         default=0.1, ge=0.0, le=1.0, description="share of capacity bought on demand in any case"
     )
+    replica_band: float = Field(
+        default=1.5,
+        ge=0.5,
+        le=3.0,
+        description="replicas that an option may have more than are wanted before any is given up",
+    )
     scale_in_s: float = Field(
         default=300.0, ge=0.0, le=7200.0, description="time constant with which machines too many are given up"
     )

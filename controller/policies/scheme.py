@@ -47,6 +47,7 @@ _NEUTRAL: dict[str, Any] = {
     "spot_spread": 0.0,
     "on_demand_floor": 0.0,
     "adaptive_variant": False,
+    "replica_band": 1.5,
     "accuracy_margin": 0.0,
     "repay_s": 3600.0,
     "overflow_fraction": 0.0,

@@ -9,8 +9,8 @@ from controller.kernels.provision import (
     hold_machines,
     probe_pools,
     size_for_mean,
-    whole_replicas,
 )
+from controller.kernels.rounding import whole_replicas
 from tests.tiny import FN, LARGE, MEDIUM, OD, SMALL, SPOT_A, SPOT_B, tiny_setting
 
 ACCURACY = np.array([0.70, 0.76, 0.82])
@@ -89,6 +89,7 @@ def whole(
     ready: np.ndarray | None = None,
     closed: int | None = None,
     rent: np.ndarray = RENT,
+    band: float = 1.5,
 ) -> np.ndarray:
     setting = tiny_setting()
     replicas = np.full((1, 3, 4), -1)
@@ -107,6 +108,7 @@ def whole(
         none,
         0,
         capacity,
+        band,
         RANKED,
         replicas,
     )
@@ -131,7 +133,9 @@ def test_the_weakest_variant_of_a_class_is_never_rounded_down() -> None:
     capacity[MEDIUM, OD] = 2.0  # a fifth of a replica
     replicas, none = np.full((1, 3, 4), -1), np.zeros((1, 3, 4), np.int64)
     market, room = setting.catalog.market, np.full(4, 100)
-    whole_replicas(allowed, RPS, RENT / RPS, market, room, ALL_OPEN.copy(), none, none, 0, capacity, RANKED, replicas)
+    whole_replicas(
+        allowed, RPS, RENT / RPS, market, room, ALL_OPEN.copy(), none, none, 0, capacity, 1.5, RANKED, replicas
+    )
     assert replicas[0, MEDIUM].sum() == 1
     assert replicas[0].sum() == 1
 
@@ -208,13 +212,17 @@ def test_a_lack_is_made_up_by_a_variant_that_is_wanted() -> None:
     assert replicas[MEDIUM].sum() == 2
 
 
-@pytest.mark.parametrize(("existing", "planned"), [(3, 4), (4, 4), (5, 5), (6, 4)])
-def test_an_option_keeps_its_replicas_while_they_are_near_what_is_wanted(existing: int, planned: int) -> None:
+@pytest.mark.parametrize(
+    ("existing", "band", "planned"), [(3, 1.5, 4), (4, 1.5, 4), (5, 1.5, 5), (6, 1.5, 4), (5, 0.5, 4), (6, 2.5, 6)]
+)
+def test_an_option_keeps_its_replicas_while_they_are_near_what_is_wanted(
+    existing: int, band: float, planned: int
+) -> None:
     capacity = np.zeros((3, 4))
     capacity[MEDIUM, OD] = 36.0  # 3.6 replicas; 3 would do elsewhere, but nothing else takes the lack
     ready = np.zeros((1, 3, 4), np.int64)
     ready[0, MEDIUM, OD] = existing
-    assert whole(capacity, ready=ready)[MEDIUM, OD] == planned
+    assert whole(capacity, ready=ready, band=band)[MEDIUM, OD] == planned
 
 
 def test_survivors_of_a_closed_pool_are_used_before_anything_is_launched_elsewhere() -> None:
