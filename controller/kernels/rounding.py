@@ -106,7 +106,7 @@ def whole_replicas(
                     last = v
         if carried > 0.0 and not _suits_all(allowed, market, v):
             carried = 0.0
-        if carried < 0.0 and total > 0.0 and not _hands_down(allowed, market, ranked, i):
+        if carried < 0.0 and last == v and not _hands_down(allowed, market, ranked, i):
             _make_up(rps, usd, market, pool_max, available, ready, starting, n, v, -carried, capacity, used, replicas)
             carried = 0.0
     v = last if last >= 0 else spare
