@@ -54,8 +54,8 @@ JOURNAL = "journal.jsonl"
 _DRAIN_S = 15.0
 _ANSWER_TIMEOUT_S = 30.0
 _RESTART_TIMEOUT_S = 90.0
-_AWAY_AGAIN_S = 1.0
 # A restart takes some 10 s: a process, its imports, and the journal decided again.
+_AWAY_AGAIN_S = 1.0
 
 
 def serve(options: LiveOptions, say: Callable[[str], None]) -> LiveResult:

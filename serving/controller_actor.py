@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,8 @@ class ServingController:
     async def stop(self) -> dict[str, Any]:
         """Ends the loop; what is deployed stays as it is, and the journal is open until `finish`. Returns `status`."""
         if self._is_again:
-            await self.resume()  # asked before it could go on, it would go on after it was stopped
+            with suppress(Exception):  # `status` tells of it
+                await self.resume()  # asked before it could go on, it would go on after it was stopped
         for task in (self._task, self._follower, self._hearing):
             if task is not None:
                 await end_task(task)
@@ -315,7 +317,7 @@ class ServingController:
             "planned": self._planned_machines(),
             "starting": self._tables.named(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
-            "loop_error": first_error(self._task, self._follower),
+            "loop_error": first_error(self._resumed, self._task, self._follower),
             "receipts": self._receipts.status(),
             "demoted_tiers": self._world.demotions.reasons,
         }
