@@ -24,7 +24,7 @@ from controller.kernels.filling import fill_pools, whole_prices
 from controller.kernels.forecast import NUM_INPUTS, forecast_one, told_rate
 from controller.kernels.local import floats
 from controller.kernels.placing import place_one
-from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools, size_for_mean
+from controller.kernels.provision import accuracy_price, cheapest_mix, open_pools, size_for_mean, weakest_from
 from controller.kernels.quantiles import quantile_at
 from controller.kernels.rates import FLOOR_MARGIN, class_weights, mean_rate
 from controller.kernels.spending import share_let_wait
@@ -129,15 +129,7 @@ def repaying_accuracy(allowed: Bool, market: I64, accuracy: F64, floor: F64, c: 
         c: Class.
         most: Accuracy of its most accurate variant.
     """
-    least = floor[c] + LEAST_RISE * (most - floor[c])
-    found = most
-    for v in range(accuracy.shape[0]):
-        if least <= accuracy[v] < found:
-            for p in range(market.shape[0]):
-                if allowed[c, v, p] and market[p] != SERVERLESS:
-                    found = accuracy[v]
-                    break
-    return found
+    return weakest_from(allowed, market, accuracy, c, floor[c] + LEAST_RISE * (most - floor[c]), most)
 
 
 @inner

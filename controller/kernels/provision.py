@@ -13,6 +13,9 @@ from controller.kernels.compiled import kernel
 ACCURACY_STEP = 0.005
 """What accuracy costs is measured over this much of it."""
 
+ACCURACY_EPS = 1e-9
+"""Accuracies nearer than this are the same."""
+
 
 @kernel
 def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
@@ -59,6 +62,28 @@ def cheapest_mix(accuracy: F64, cost: F64, target: float, mix: F64) -> float:
     mix[low] += 1.0 - part
     mix[high] += part
     return (1.0 - part) * accuracy[low] + part * accuracy[high]
+
+
+@kernel
+def weakest_from(allowed: Bool, market: I64, accuracy: F64, c: int, least: float, otherwise: float) -> float:
+    """Accuracy of the least accurate variant of `least` or more that a class may use on a machine; else `otherwise`.
+
+    Args:
+        allowed: (C, V, P).
+        market: (P,).
+        accuracy: (V,).
+        c: Class.
+        least: Accuracy.
+        otherwise: Also the most that is returned.
+    """
+    found = otherwise
+    for v in range(accuracy.shape[0]):
+        if least <= accuracy[v] < found:
+            for p in range(market.shape[0]):
+                if allowed[c, v, p] and market[p] != SERVERLESS:
+                    found = accuracy[v]
+                    break
+    return found
 
 
 @kernel

@@ -20,7 +20,7 @@ from controller.kernels.collage import collage_split
 from controller.kernels.compiled import inner, kernel
 from controller.kernels.counts import staying_replicas
 from controller.kernels.local import flags, floats, integers
-from controller.kernels.provision import rank_falling
+from controller.kernels.provision import ACCURACY_EPS, rank_falling, weakest_from
 from controller.kernels.rates import CREDIT_MARGIN, CREDIT_PART, SPLIT_MARGIN, class_weights, history_sum, planned_rps
 from controller.kernels.split_accuracy import (
     MOST_UTILISATION,
@@ -47,20 +47,6 @@ LEAST_LEFT_S = 60.0
 
 
 @inner
-def next_accuracy(cat: CatalogArrays, wl: WorkloadArrays, c: int) -> float:
-    """Accuracy of the least accurate variant above a class's floor that it may use on a machine; 1 where none is."""
-    num_variants, num_pools = cat.usable.shape
-    found = 1.0
-    for v in range(num_variants):
-        if wl.accuracy_floor[c] < cat.accuracy[v] < found:
-            for p in range(num_pools):
-                if wl.allowed[c, v, p] and cat.market[p] != SERVERLESS:
-                    found = cat.accuracy[v]
-                    break
-    return found
-
-
-@inner
 def _owed_accuracy(
     cat: CatalogArrays, wl: WorkloadArrays, obs: ObservationArrays, n: int, c: int, answers: float
 ) -> float:
@@ -71,7 +57,8 @@ def _owed_accuracy(
     margin = SPLIT_MARGIN
     if is_highest:
         credit = CREDIT_MARGIN * wl.slo_s[c] / (wl.slo_s[c] + PATIENT_S)
-        above = next_accuracy(cat, wl, c) - wl.accuracy_floor[c]
+        floor = wl.accuracy_floor[c]
+        above = weakest_from(wl.allowed, cat.market, cat.accuracy, c, floor + ACCURACY_EPS, 1.0) - floor
         margin = max(margin, min(credit, CREDIT_PART * above))
     floor = wl.accuracy_floor[c] + margin
     debt = floor * obs.day_answered[n, c] - obs.day_accuracy_sum[n, c]
