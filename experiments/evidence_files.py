@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from controller.policies.levers import added_levers
 from controller.policies.policy_file import PolicyContent, load_policy_file
 from controller.policies.registry import GENERALIST, read_spec, settings_model
 from controller.rival_arrays import SCHEMES
-from controller.scenario import DayRange, Scenario, load_scenario
+from controller.scenario import DayRange, load_scenario
 from experiments.clairvoyant import CLAIRVOYANT
+from experiments.held_out import HELD_OUT_NAME, HELD_OUT_SEED, HELD_OUT_TRACE, held_out_variation
+from experiments.study_again import kept_study
 from experiments.study_config import LEFT_ALONE
 from experiments.study_summary import GAIN_TRIALS
-from experiments.suite import HELD_OUT, split_of_day, suite_trace
-from experiments.variation import vary
+from experiments.suite import split_of_day, suite_trace
 from experiments.world_ref import ALL_TRACES
 
 ROOT = Path(__file__).parent
@@ -47,11 +48,6 @@ SOLVED = ("infadapter", "rolling_milp")
 
 TOLD = "clairvoyant"
 LEAST_SEEDS = 10
-
-HELD_OUT_TRACE = next(iter(HELD_OUT))
-HELD_OUT_NAME = "held-out"
-HELD_OUT_BASE, HELD_OUT_SEED, HELD_OUT_INDEX = "suite-cpu", 1995, 0
-"""The catalog kept out of training: this variation of this scenario. No training may draw with this seed."""
 
 HELD_OUT_TRIALS = 1000
 _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on together
@@ -120,12 +116,29 @@ class Artefacts:
             why = next(_settings_faults(path, rival_kind(name)), None)
             if is_rival and why is None:
                 tuned_cost(_summary(path))  # which of them are the strongest hangs on it
+                kept_study(path, scenario)  # its days are run again
                 why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME) or _lever_fault(
                     _summary(path), name
                 )
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
+
+    def believed_settings(self, scenarios: Sequence[str]) -> list[tuple[str, str]]:
+        """Names and scenarios of all tuned settings that evidence is computed from and that nothing is wrong with.
+
+        Rules that solve programs are not among them: to run their days again takes hours.
+
+        Args:
+            scenarios: Names or paths.
+        """
+        names = dict.fromkeys((*OTHERS, *PUBLISHED, TOLD))
+        return [
+            (name, scenario)
+            for scenario in scenarios
+            for name in names
+            if self.settings_problem(name, scenario) is None
+        ]
 
     def strongest_problems(self, scenario: str) -> list[Problem]:
         """Which of the strongest rules beside `RULE` were not searched until nothing was gained any more.
@@ -180,7 +193,7 @@ class Artefacts:
     def held_out_problem(self) -> Problem | None:
         """What is wrong with the held-out scenario's file; None: nothing."""
         path = self.held_out_scenario()
-        command = f"python -m experiments.evidence_files > {self._shown(path)}"
+        command = f"python -m experiments.held_out > {self._shown(path)}"
         if not path.exists():
             return Problem(self._shown(path), "missing", command)
         try:
@@ -258,24 +271,6 @@ def selected_by_validation(files: list[Path]) -> Path:
         files: At least one, without a problem.
     """
     return min(files, key=lambda path: _validation_value(load_policy_file(path)))
-
-
-def held_out_variation() -> Scenario:
-    """The scenario kept out of training."""
-    drawn = vary(load_scenario(HELD_OUT_BASE), HELD_OUT_SEED, HELD_OUT_INDEX)
-    return drawn.model_copy(update={"name": HELD_OUT_NAME, "description": "A catalog that no policy was trained on."})
-
-
-def held_out_text() -> str:
-    """The scenario kept out of training, as its file holds it."""
-    import yaml
-
-    fields = held_out_variation().model_dump(mode="json", exclude_unset=True)
-    head = (
-        f"# Held out of all training: variation {HELD_OUT_INDEX} of {HELD_OUT_BASE} under seed {HELD_OUT_SEED} "
-        "(experiments/evidence_files.py writes it).\n"
-    )
-    return head + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
 
 
 def tuned_cost(summary: dict[str, Any]) -> float:
@@ -386,7 +381,3 @@ def _validation_value(content: PolicyContent) -> float:
 
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-if __name__ == "__main__":
-    print(held_out_text(), end="")  # noqa: T201 - what the module is run for

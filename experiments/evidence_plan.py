@@ -21,7 +21,6 @@ from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.dials import ACCURACY, ADAPTIVE, ATTAINMENT, DEFAULT_ATTAINMENT, Continuation, Dial, Dials
 from experiments.evidence_files import (
-    HELD_OUT_TRACE,
     OTHERS,
     PUBLISHED,
     RULE,
@@ -32,6 +31,7 @@ from experiments.evidence_files import (
     rival_kind,
     selected_by_validation,
 )
+from experiments.held_out import HELD_OUT_TRACE
 from experiments.suite import SCENARIOS, TRACES
 
 LEARNED = "learned"

@@ -35,6 +35,7 @@ from experiments.leaderboard_files import as_csv, write_leaderboard
 from experiments.page import page, table, write_page
 from experiments.record import read_record, write_record
 from experiments.row_keys import RowKey, row_keys
+from experiments.study_again import MOST_DIFFERENCE, FoundAgain, kept_study, run_again
 from experiments.worker import Workers
 
 RECORD = Path(__file__).with_name("records") / "evidence.json"
@@ -62,6 +63,8 @@ class EvidenceRun:
         found = (suite_comparison, held_out_comparison)
         self.comparisons: list[Comparison] = [one(self.artefacts, self.extent, derived) for one in found]
         self.suite, self.held_out = (self._benchmark(one) for one in self.comparisons)
+        self._tuning_commands: dict[Path, str] = {}
+        self._again: list[FoundAgain] | None = None
 
     @property
     def benchmarks(self) -> list[BenchmarkRun]:
@@ -72,6 +75,8 @@ class EvidenceRun:
         """Runs all that is not finished."""
         for one in self.benchmarks:
             one.cells(wanted_rows(one), workers, progress)
+        if not self.extent.is_quick:
+            self._again = self._run_studies(workers)
 
     def only(self, row: str, workers: Workers, progress: Progress | None = None) -> str:
         """Computes one row of a leaderboard, from nothing where nothing is finished; returns it as CSV.
@@ -90,7 +95,13 @@ class EvidenceRun:
 
     def checks(self) -> list[Check]:
         """Every value that has a bar; the cells must be finished."""
-        parts = (self._extent_checks(), self._artefact_checks(), self._suite_checks(), self._held_out_checks())
+        parts = (
+            self._extent_checks(),
+            self._artefact_checks(),
+            self._study_checks(),
+            self._suite_checks(),
+            self._held_out_checks(),
+        )
         return [*(check for part in parts for check in part), decision_check()]
 
     def solved(self) -> list[Check]:
@@ -140,6 +151,38 @@ class EvidenceRun:
         problems = dict.fromkeys(problem for one in self.comparisons for problem in one.problems)
         for one in problems:
             yield Check(one.file, one.why, "there, and as it must be", holds=False, command=one.command)
+
+    def _run_studies(self, workers: Workers) -> list[FoundAgain]:
+        """Runs all tuned settings again on the days they were tuned on."""
+        held_out = self.extent.held_out
+        scenarios = [
+            *self.extent.scenarios,
+            str(self.artefacts.held_out_scenario()) if held_out is None else held_out[0],
+        ]
+        studies = []
+        for name, scenario in self.artefacts.believed_settings(list(dict.fromkeys(scenarios))):
+            path = self.artefacts.settings(name, scenario)
+            self._tuning_commands[path] = self.artefacts.tuning_command(name, scenario)
+            studies.append(kept_study(path, scenario))
+        return run_again(studies, workers)
+
+    def _study_checks(self) -> Iterator[Check]:
+        """Whether what was tuned is still what it was found to be."""
+        what, bar = "tuned settings run again on the days of their study", f"within {MOST_DIFFERENCE:.1%} of its value"
+        if self._again is None:
+            yield Check(what, "not run", bar, holds=False, command=f"{EVIDENCE} --check")
+            return
+        for one in self._again:
+            if not one.holds:
+                told = f"{one.now:.4f}, its study has {one.value:.4f}"
+                yield Check(
+                    f"{what}: {one.path.parent.name}/{one.path.name}", told, bar, False, self._tuning_commands[one.path]
+                )
+        most = max((one.difference for one in self._again), default=float("inf"))
+        same = sum(one.holds for one in self._again)
+        told = f"{same} of {len(self._again)}, at most {most:.2%} off" if self._again else "no settings"
+        holds = bool(self._again) and same == len(self._again)
+        yield Check(what, told, bar, holds, f"{EVIDENCE} --check")
 
     def _suite_checks(self) -> Iterator[Check]:
         board = self._board(self.suite)

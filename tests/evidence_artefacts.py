@@ -11,6 +11,7 @@ from controller.policies.predictive import MpcSettings
 from controller.policies.registry import settings_model
 from controller.scenario import load_scenario
 from experiments.evidence_files import PUBLISHED, RULE, TOLD
+from experiments.objective import ObjectiveConfig
 from tests.networks import make_content
 
 
@@ -19,12 +20,15 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
     path = artefacts.settings(name, scenario)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"headroom": 1.2} if given is None else given
+    # Days of a suite's trace are read from files that need not be here.
+    trace = {"day": 1} if scenario == "tiny" else {"suite_trace": "twitter", "day": 11}
     total, last = (700, 500) if name in (RULE, TOLD) else (300, 299)
     path.write_text(yaml.safe_dump({"kind": kind, "name": name, "settings": settings}))
     study = {
         "policy": {"kind": kind, "name": name},
         "settings": settings,
-        "worlds": [{"suite_trace": "twitter", "day": 11, "reference_usd": 50.0, "best": {"value": 0.8}}],
+        "worlds": [{**trace, "scenario": scenario, "reference_usd": 50.0, "best": {"value": 0.8}}],
+        "objective": ObjectiveConfig().model_dump(mode="json"),
         "fixed": list(added_levers(settings_model(kind))) if name in PUBLISHED else [],
         "trials": {"total": total},
         "value": {"gain_of_last": {"trials": last, "gain": 0.004}},

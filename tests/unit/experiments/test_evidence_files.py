@@ -8,14 +8,12 @@ import yaml
 from controller.policies.registry import GENERALIST, SHIPPED
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.evidence_files import (
-    HELD_OUT_SEED,
     RULE,
     TOLD,
     Artefacts,
-    held_out_text,
-    held_out_variation,
     selected_by_validation,
 )
+from experiments.held_out import HELD_OUT_SEED, held_out_text, held_out_variation
 from tests.evidence_artefacts import put_policy, put_settings
 
 
@@ -79,6 +77,7 @@ def test_a_scheme_as_published_is_searched_in_its_own_levers_and_the_other_in_al
         ({"settings": {"headroom": 1.3}}, "not the settings that its study found"),
         ({"policy": {"kind": "paragon", "name": "mpc"}}, "not the settings that its study found"),
         ({"worlds": 3}, "not iterable"),
+        ({"objective": {"miss_weight": -1.0}}, "miss_weight"),
     ],
 )
 def test_settings_that_their_study_contradicts_are_refused(artefacts: Artefacts, summary: dict, message: str) -> None:

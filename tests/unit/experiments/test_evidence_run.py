@@ -71,6 +71,15 @@ def test_every_check_has_its_rows_and_every_missing_file_one(whole: EvidenceRun)
     assert next(check for check in checks if check.what == "extent").holds is False
 
 
+def test_settings_that_do_not_come_to_what_their_study_says_fall_short(whole: EvidenceRun) -> None:
+    *each, all_of_them = [check for check in whole.checks() if check.what.startswith("tuned settings run again")]
+    # Their summaries are made up; those of a rule that solves programs are left alone.
+    assert {check.what.rpartition(" ")[2] for check in each} == {f"tiny/{name}.yaml" for name in (*TUNED, TOLD)}
+    assert all("its study has 0.8000" in check.measured and check.command.startswith("provisor tune") for check in each)
+    assert all_of_them.measured.startswith(f"0 of {len(each)}, at most ")
+    assert not any(check.holds for check in (*each, all_of_them))
+
+
 def test_policies_of_zero_action_are_the_selected_file_without_its_network(whole: EvidenceRun) -> None:
     assert whole.suite is not None
     members = {name: whole.suite.plan.members(name, "tiny") for name in whole.suite.plan.config.row_names}
@@ -246,6 +255,10 @@ def test_quick_runs_own_points_of_few_hours(artefacts: Artefacts, tmp_path: Path
     plan = run.suite.plan
     assert {len(plan.run_points(plan.members(name, "tiny")[0])) for name in plan.config.row_names} == {1}
     assert (plan.config.most_days, plan.config.hours) == (1, 1.0)
+    with open_workers(1) as workers:
+        run.cells(workers)
+    (again,) = [check for check in run.checks() if check.what.startswith("tuned settings run again")]
+    assert (again.holds, again.measured) == (False, "not run")
     assert not extent.is_whole
     assert Extent().is_whole
     assert Extent(has_solved=True).is_whole
