@@ -12,7 +12,6 @@ import logging
 import pickle
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,7 +28,7 @@ from controller.journal_writer import JournalWriter
 from controller.loop import Decision
 from controller.plan import actions_of
 from controller.trust.candidate import warm
-from controller.trust.desk import ConflictError, run_files
+from controller.trust.desk import ConflictError, files_of_run
 from controller.trust.memory import Memory, load_memory, save_memory
 from controller.trust.mode import Mode
 from serving import ray_compat
@@ -45,7 +44,7 @@ from serving.notices import Notice, read_notice
 from serving.receipts import Receipts
 from serving.rehearsals import Rehearsals
 from serving.rules import Rules, router_tables
-from serving.tasks import call_until_reached, end_task, first_error
+from serving.tasks import call_oneself, end_task, first_error
 from serving.trusted import Trusted
 
 _FOLLOW_S = 0.2
@@ -109,14 +108,12 @@ class ServingController:
         self._last: list[str] = []
         self._restarts = 0
         self._is_again = is_again
+        self._is_stopped = False
         self._resumed: asyncio.Task[bool] | None = None
         self._decided_at_s = 0.0
         self._planned: I64 | None = None
         if is_again:
-            # Nobody calls an actor that Ray has started anew, so it calls itself, once it can be called.
-            handle: Any = ray.get_runtime_context().current_actor
-            call = partial(call_until_reached, lambda: ray.get(handle.resume.remote()))
-            threading.Thread(target=call, daemon=True).start()
+            call_oneself("resume")  # nobody else calls an actor that Ray has started anew
 
     # Life
 
@@ -194,21 +191,30 @@ class ServingController:
         else:
             await self._world.adopt()
         self._restarts = int(state.get("restarts", 0)) + 1
+        self._is_stopped = bool(state.get("is_stopped", False))
         self._journal.event("restart", {"at_s": self._now_s(), "had_checkpoint": bool(state)})
         # Before the first tick of this life: one that ends sooner counts, too.
         self._save()
-        self._start_tasks()
-        self._trusted.serve_admin_again(self._serve_admin)
+        if not self._is_stopped:
+            self._start_tasks()
+            self._trusted.serve_admin_again(self._serve_admin)
         return True
+
+    async def _gone_on(self) -> None:
+        """Returns once an actor that was started anew is where its last life was."""
+        if self._is_again:
+            with suppress(Exception):  # `status` tells of it
+                await self.resume()
 
     async def stop(self) -> dict[str, Any]:
         """Ends the loop; what is deployed stays as it is, and the journal is open until `finish`. Returns `status`."""
-        if self._is_again:
-            with suppress(Exception):  # `status` tells of it
-                await self.resume()  # asked before it could go on, it would go on after it was stopped
+        await self._gone_on()  # asked before it could go on, it would go on after it was stopped
         for task in (self._task, self._follower, self._hearing):
             if task is not None:
                 await end_task(task)
+        self._is_stopped = True
+        if self._journal is not None:
+            self._save()  # a process that dies from here on comes back to be finished, and not to decide
         self._trusted.close()
         self._receipts.close()
         if self._journal is not None:
@@ -219,6 +225,7 @@ class ServingController:
 
     async def finish(self) -> None:
         """Writes down what was spent since the last tick, which no tick holds, and closes the journal; after `stop`."""
+        await self._gone_on()
         if self._journal is None:
             return
         if await self._world.read():
@@ -260,11 +267,7 @@ class ServingController:
 
     async def journal_bytes(self) -> Mapping[str, bytes]:
         """The journal and its timings by file name, for a creator on another machine."""
-        from controller.journal import timings_path
-
-        files = (self._journal_path, timings_path(self._journal_path))
-        named = {file.name: file for file in files if file.exists()} | run_files(self._journal_path.parent)
-        return {name: file.read_bytes() for name, file in named.items()}
+        return {name: file.read_bytes() for name, file in files_of_run(self._journal_path).items()}
 
     # The loop
 
@@ -314,7 +317,7 @@ class ServingController:
             "latest_tick_s": self._late_s,
             "last_actions": self._last,
             "serving": self._tables.named(self._world.serving()),
-            "planned": self._planned_machines(),
+            "planned": {} if self._planned is None else self._tables.named(self._planned, self._spec.layout.names),
             "starting": self._tables.named(self._fleet.counts(Phase.BOOTING, Phase.LOADING).reshape(-1)),
             "day_spend_usd": dict(zip(BILL_TERMS, observation.day_spend_usd[0].tolist(), strict=True)),
             "loop_error": first_error(self._resumed, self._task, self._follower),
@@ -342,6 +345,7 @@ class ServingController:
             "restarts": self._restarts,
             "trust": self._trusted.desk.state(),
             "admin_port": self._trusted.admin_port,
+            "is_stopped": self._is_stopped,
         }
         save_checkpoint(self._folder / CHECKPOINT, self._spec.run, state)
         if self._supervisor.ticks % MEMORY_TICKS == 0:
@@ -392,9 +396,3 @@ class ServingController:
         self._last = [str(action) for action in actions]
         facts = {**self._trusted.gauges(), "stale_ticks": float(self._world.stale_ticks)}
         self._metrics.publish(controller_families(observation, decision.plan, decision.actions, self._tables, facts))
-
-    def _planned_machines(self) -> dict[str, int]:
-        if self._planned is None:
-            return {}
-        names = self._tables.named(self._planned)
-        return {name: names[name] for name in map(self._tables.option_name, self._spec.layout.names) if name in names}

@@ -6,6 +6,7 @@ options.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,9 +77,10 @@ class RouterTables:
         variant, pool = divmod(option, self.num_pools)
         return f"{self.variant_names[variant]}@{self.pool_names[pool]}"
 
-    def named(self, counts: I64) -> dict[str, int]:
-        """Counts (O,) by `variant@pool`, those above 0."""
-        return {self.option_name(int(o)): int(counts[o]) for o in np.flatnonzero(counts > 0)}
+    def named(self, counts: I64, options: Container[int] | None = None) -> dict[str, int]:
+        """Counts (O,) by `variant@pool`, those above 0; of `options` alone, where there are any given."""
+        above = [int(o) for o in np.flatnonzero(counts > 0)]
+        return {self.option_name(o): int(counts[o]) for o in above if options is None or o in options}
 
     def service_draw_s(self, option: int, batch: int, uniform: float) -> float:
         """Seconds of one batch at a quantile of the option's service distribution."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 
 _AGAIN_S = 0.2
@@ -52,3 +54,17 @@ def call_until_reached(call: Callable[[], object], again_s: float = _AGAIN_S) ->
             return
         except RayActorError:
             time.sleep(again_s)
+
+
+def call_oneself(method: str) -> None:
+    """From an actor's `__init__`: calls one of its methods, once it can be called, and until that arrives.
+
+    Args:
+        method: Name of one that takes a second call for nothing.
+    """
+    handle: Any = ray.get_runtime_context().current_actor
+
+    def call() -> None:
+        call_until_reached(lambda: ray.get(getattr(handle, method).remote()))
+
+    threading.Thread(target=call, daemon=True).start()

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from controller.arrays import ObservationArrays, PlanArrays, empty_observation
 from controller.compile import Setting
 from controller.errors import InputError, PolicyFileError, ProvisorError, RunError
-from controller.journal import Journal, JournalEvent
+from controller.journal import Journal, JournalEvent, timings_path
 from controller.loop import DecisionLoop
 from controller.trust.again import DecideAgain, Remembered
 from controller.trust.candidate import warm
@@ -294,6 +294,12 @@ def kept_mode(folder: Path, entry: PolicyEntry) -> Mode | None:
         return None
 
 
-def run_files(folder: Path) -> dict[str, Path]:
-    """Files that belong to a journal in a folder, by their path below it: the policies that were pushed."""
+def pushed_files(folder: Path) -> dict[str, Path]:
+    """Policies that were pushed in a run's folder, by their path below it."""
     return {f"{FOLDER}/{path.name}": path for path in sorted((folder / FOLDER).glob("*"))}
+
+
+def files_of_run(journal: Path) -> dict[str, Path]:
+    """A journal, its timings and the policies that were pushed, by their path below the run's folder."""
+    own = (journal, timings_path(journal))
+    return {path.name: path for path in own if path.exists()} | pushed_files(journal.parent)

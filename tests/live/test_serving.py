@@ -8,6 +8,7 @@ from dataclasses import replace
 import httpx
 import numpy as np
 import pytest
+import ray
 
 from controller.compile import compile_scenario
 from controller.journal import Journal
@@ -22,6 +23,7 @@ from serving.controller_spec import ControllerSpec
 from serving.controller_start import kill_controller, start_controller
 from serving.instances import Phase
 from serving.market import Market, calm_market
+from serving.tasks import call_until_reached
 from tests.live.conftest import free_port
 from tests.live.deployed import Live
 
@@ -169,8 +171,6 @@ def test_preempted_spot_replica_is_noticed_then_killed_and_its_work_done_elsewhe
 
 
 def test_serve_controller_that_is_killed_is_found_again_and_targets_are_kept(live):
-    import ray
-
     ray.kill(ray_compat.serve_controller(), no_restart=False)
     assert live.post(request_class="relaxed")[0].status_code == 200  # the data plane does not notice
     live.act(lambda: live.serving(SMALL, C5) == 2, launch={(SMALL, C5): 1})
@@ -236,6 +236,30 @@ def test_controller_decides_tick_after_tick_and_its_journal_replays_equal(live, 
     assert sum(int(t.observation.arrivals.sum()) for t in ticks) >= 25
     assert sum(float(t.observation.spend_usd.sum()) for t in ticks) > 0
     assert replay_journal(journal).is_equal
+
+
+def test_controller_that_dies_after_it_was_stopped_comes_back_to_be_finished_and_not_to_decide(live, tmp_path):
+    initial = np.zeros((3, 4), np.int64)
+    initial[MEDIUM, C5] = 2
+    with controlled(live, tmp_path, live.setting, "mpc", initial) as handle:
+
+        async def stop_and_die():
+            stopped = await handle.stop.remote()
+            ray.kill(handle, no_restart=False)
+            await asyncio.to_thread(call_until_reached, lambda: ray.get(handle.finish.remote()))
+            back = status = await handle.status.remote()
+            while status["now_s"] < back["now_s"] + 3 * live.setting.control.tick_s:
+                await asyncio.sleep(0.1)
+                status = await handle.status.remote()
+            return stopped, status
+
+        stopped, status = live._run(stop_and_die())
+    assert status["restarts"] == 1
+    assert status["loop_error"] == ""
+    journal = Journal(tmp_path / "journal.jsonl")
+    assert len(list(journal.ticks())) == stopped["ticks"]
+    (end,) = journal.events("end")
+    assert end.fields["at_s"] > stopped["now_s"]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,15 @@ from controller.errors import ConfigError, PolicyFileError, UsageError
 from controller.loop import DecisionLoop
 from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import PolicySpec, make_policy
-from controller.trust.desk import STATE_FILE, ConflictError, ControlDesk, kept_mode, run_files, warm_loop
+from controller.trust.desk import (
+    STATE_FILE,
+    ConflictError,
+    ControlDesk,
+    files_of_run,
+    kept_mode,
+    pushed_files,
+    warm_loop,
+)
 from controller.trust.mode import Mode
 from controller.trust.store import PolicyEntry, PolicyStore
 from controller.trust.supervisor import Supervisor
@@ -55,7 +63,10 @@ def test_pushed_file_is_kept_by_digest_and_in_charge_from_the_next_tick(store, f
     assert [entry["name"] for entry in answer["earlier"]] == ["mpc"]
     kept = store.folder / answer["current"]["file"]
     assert kept.read_bytes() == file.read_bytes()
-    assert list(run_files(store.folder).values()) == [kept]
+    assert list(pushed_files(store.folder).values()) == [kept]
+    journal = store.folder / "journal.jsonl"
+    journal.write_text("")  # without timings as yet
+    assert list(files_of_run(journal).values()) == [journal, kept]
     verdict = tick(desk, supervisor, 2)
     assert verdict.decision.raw.any()  # the network's knobs
     (event,) = [event for event in verdict.events if event.kind == "policy"]
@@ -113,7 +124,7 @@ def test_policy_whose_kept_file_was_altered_does_not_come_back(store, file):
     desk, supervisor = desk_of(store, str(file))
     supervisor.candidate.loop.propose = lambda seen: 1 / 0
     tick(desk, supervisor, 1)
-    (kept,) = run_files(store.folder).values()
+    (kept,) = pushed_files(store.folder).values()
     kept.write_bytes(b"other")
     assert tick(desk, supervisor, 500).driver == "rule"
     tick(desk, supervisor, 1000)
