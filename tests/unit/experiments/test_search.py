@@ -100,19 +100,28 @@ def test_proposals_are_valid_settings_within_their_ranges(whole: Search) -> None
 
 
 def test_every_fourth_proposal_of_the_process_is_the_best_with_a_part_drawn_anew(tmp_path: Path) -> None:
-    search = searched(tmp_path / "study.log", 65, worlds=1, batch=1, give_up_above=None)
-    first = 6 * len(RANGES)
-    changed = []
-    for number in range(first, len(search.trials)):
+    search = searched(tmp_path / "study.log", 89, worlds=1, batch=1, give_up_above=None)
+    alone, together, places = [], [], {}
+    for number in range(6 * len(RANGES), len(search.trials)):
         if number % 4 == 2:
             best = min(search.trials[:number], key=lambda one: one.value)
             now = search.trials[number].params
-            changed.append([name for name in now if now[name] != best.params[name]])
-    counts = [len(names) for names in changed]
-    assert len(counts) >= 8
-    assert counts.count(1) >= len(counts) // 3  # a whole number may be drawn as it was
-    assert max(counts) > 1
-    assert len({name for names in changed for name in names}) == len(RANGES)
+            changed = [name for name in now if now[name] != best.params[name]]
+            if number // 4 % 2:
+                together.append(len(changed))
+                continue
+            alone.append(RANGES[number // 8 % len(RANGES)].name)
+            assert changed in ([], alone[-1:])  # a whole number may be drawn as it was
+            if not RANGES[number // 8 % len(RANGES)].is_flag:
+                places.setdefault(alone[-1], []).append(RANGES[number // 8 % len(RANGES)].unit(now[alone[-1]]))
+    # Each setting in its turn, and never near where it was the last time.
+    names = [one.name for one in RANGES]
+    assert alone == [names[(names.index(alone[0]) + turn) % len(names)] for turn in range(len(alone))]
+    assert len(alone) > len(RANGES)
+    twice = [found for found in places.values() if len(found) > 1]
+    assert twice
+    assert all(abs(found[0] - found[1]) > 0.3 for found in twice)
+    assert max(together) > 1
 
 
 def test_value_is_the_mean_over_worlds(whole: Search) -> None:
