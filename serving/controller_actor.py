@@ -1,8 +1,8 @@
 """The detached actor that drives a live application: one decision per tick, journalled, on a clock of its own.
 
-Life: `prepare` brings up the fleet a run begins with, `begin` starts the clock, `stop` ends the loop and closes the
-journal. Between two decisions the actor follows Serve several times a second, so a replica serves as soon as it runs
-and a lost one is noticed at once. It outlives its creator until it is killed; a Serve controller or router that
+Life: `prepare` brings up the fleet a run begins with, `begin` starts the clock, `stop` ends the loop, `finish` closes
+the journal. Between two decisions the actor follows Serve several times a second, so a replica serves as soon as it
+runs and a lost one is noticed at once. It outlives its creator until it is killed; a Serve controller or router that
 restarts meanwhile is found again by name. If its own process dies, Ray starts it anew, and it goes on: ledger, counters
 and clock come from its checkpoint, the policies' state from deciding the journal again.
 """
