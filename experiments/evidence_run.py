@@ -15,7 +15,7 @@ from pathlib import Path
 from controller.errors import ProvisorError
 from controller.policies.registry import GENERALIST
 from controller.scenario import load_scenario
-from experiments.benchmark import row_error
+from experiments.benchmark import FinishedCells, row_error, run_cells
 from experiments.benchmark_config import PROMISE
 from experiments.benchmark_run import BenchmarkRun
 from experiments.checks import Check, at_most, write_checks
@@ -35,10 +35,13 @@ from experiments.leaderboard_files import as_csv, write_leaderboard
 from experiments.page import page, table, write_page
 from experiments.record import read_record, write_record
 from experiments.row_keys import RowKey, row_keys
-from experiments.study_again import MOST_DIFFERENCE, FoundAgain, kept_study, run_again
+from experiments.study_again import MOST_DIFFERENCE, KeptStudy, cells_of, found_again, kept_study
 from experiments.worker import Workers
 
 RECORD = Path(__file__).with_name("records") / "evidence.json"
+STUDY_DAYS = "studies.jsonl"
+"""File of the finished days of studies, beside the benchmarks' folders."""
+
 QUICK_TITLE = "no evidence: a few hours of a few days, each policy at its own point alone"
 
 _DECISION_US, _TRAINING_MIN, _TRAINING_CORES = 200.0, 15.0, 2
@@ -64,7 +67,8 @@ class EvidenceRun:
         self.comparisons: list[Comparison] = [one(self.artefacts, self.extent, derived) for one in found]
         self.suite, self.held_out = (self._benchmark(one) for one in self.comparisons)
         self._tuning_commands: dict[Path, str] = {}
-        self._again: list[FoundAgain] | None = None
+        self._studies = [] if self.extent.is_quick else self._kept_studies()
+        self._days = FinishedCells(directory / STUDY_DAYS)
 
     @property
     def benchmarks(self) -> list[BenchmarkRun]:
@@ -75,8 +79,7 @@ class EvidenceRun:
         """Runs all that is not finished."""
         for one in self.benchmarks:
             one.cells(wanted_rows(one), workers, progress)
-        if not self.extent.is_quick:
-            self._again = self._run_studies(workers)
+        run_cells(cells_of(self._studies), self._days, workers, progress)
 
     def only(self, row: str, workers: Workers, progress: Progress | None = None) -> str:
         """Computes one row of a leaderboard, from nothing where nothing is finished; returns it as CSV.
@@ -152,8 +155,8 @@ class EvidenceRun:
         for one in problems:
             yield Check(one.file, one.why, "there, and as it must be", holds=False, command=one.command)
 
-    def _run_studies(self, workers: Workers) -> list[FoundAgain]:
-        """Runs all tuned settings again on the days they were tuned on."""
+    def _kept_studies(self) -> list[KeptStudy]:
+        """Studies of all settings that are compared, which are run again on the days they were tuned on."""
         held_out = self.extent.held_out
         scenarios = [
             *self.extent.scenarios,
@@ -164,24 +167,25 @@ class EvidenceRun:
             path = self.artefacts.settings(name, scenario)
             self._tuning_commands[path] = self.artefacts.tuning_command(name, scenario)
             studies.append(kept_study(path, scenario))
-        return run_again(studies, workers)
+        return studies
 
     def _study_checks(self) -> Iterator[Check]:
         """Whether what was tuned is still what it was found to be."""
         what, bar = "tuned settings run again on the days of their study", f"within {MOST_DIFFERENCE:.1%} of its value"
-        if self._again is None:
+        if self.extent.is_quick:
             yield Check(what, "not run", bar, holds=False, command=f"{EVIDENCE} --check")
             return
-        for one in self._again:
+        again = [found_again(study, self._days) for study in self._studies]
+        for one in again:
             if not one.holds:
                 told = f"{one.now:.4f}, its study has {one.value:.4f}"
                 yield Check(
                     f"{what}: {one.path.parent.name}/{one.path.name}", told, bar, False, self._tuning_commands[one.path]
                 )
-        most = max((one.difference for one in self._again), default=float("inf"))
-        same = sum(one.holds for one in self._again)
-        told = f"{same} of {len(self._again)}, at most {most:.2%} off" if self._again else "no settings"
-        holds = bool(self._again) and same == len(self._again)
+        most = max((one.difference for one in again), default=float("inf"))
+        same = sum(one.holds for one in again)
+        told = f"{same} of {len(again)}, at most {most:.2%} off" if again else "no settings"
+        holds = bool(again) and same == len(again)
         yield Check(what, told, bar, holds, f"{EVIDENCE} --check")
 
     def _suite_checks(self) -> Iterator[Check]:

@@ -10,21 +10,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from controller.config import parse_config
-from experiments.day_outcome import DayJob, DayOutcome, run_day
-from experiments.fanout import in_order
-from experiments.objective import ObjectiveConfig, score
-from experiments.worker import Workers
-from experiments.world_ref import WorldRef, world_of
+from controller.errors import ConfigError, mismatch
+from controller.policies.registry import PolicySpec
+from envs.world import WorldChoice
+from experiments.benchmark_cells import BenchmarkCell, CellResult, DayResult, WorldSource, cell_key
+from experiments.benchmark_config import OWN
+from experiments.objective import ObjectiveConfig, Outcome, score
+from experiments.suite import split_of_day
+from experiments.world_ref import WorldRef
 
 MOST_DIFFERENCE = 0.005
 """Of a study's value: what other processors' arithmetic may come to, and next to no change of code does."""
 
 _IN_SUMMARY_ALONE = ("trace", "classes", "fingerprint", "reference_usd", "start", "best")
+
+
+class Finished(Protocol):
+    """Results of cells by their key."""
+
+    def __getitem__(self, key: str) -> CellResult:
+        """Of a cell that is finished."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +43,14 @@ class KeptStudy:
 
     Attributes:
         path: The settings' file.
-        jobs: The settings on each day they were tuned on.
+        cells: The settings on each day they were tuned on.
         references_usd: Cost of each day that counts as 1.
         objective: What was minimised.
         value: The mean over the days.
     """
 
     path: Path
-    jobs: tuple[DayJob, ...]
+    cells: tuple[BenchmarkCell, ...]
     references_usd: tuple[float, ...]
     objective: ObjectiveConfig
     value: float
@@ -52,7 +62,7 @@ class FoundAgain:
 
     path: Path
     value: float  # as the study has it
-    now: float  # infinite where the settings cannot be run any more
+    now: float
 
     @property
     def difference(self) -> float:
@@ -73,7 +83,7 @@ def kept_study(settings: Path, scenario: str) -> KeptStudy:
         scenario: Name or path of what they were tuned for, which a summary may have as a path of another folder.
 
     Raises:
-        ConfigError: A world or the objective in it is wrong.
+        ConfigError: A world or the objective in it is wrong, or a world is not of the suite and not the scenario's own.
         OSError, ValueError, KeyError: It is no summary.
     """
     path = settings.with_suffix(".json")
@@ -86,33 +96,61 @@ def kept_study(settings: Path, scenario: str) -> KeptStudy:
         )
         for index, world in enumerate(summary["worlds"])
     ]
-    kind, chosen = summary["policy"]["kind"], summary["settings"]
+    policy = PolicySpec(kind=summary["policy"]["kind"], settings=summary["settings"])
     return KeptStudy(
         path=settings,
-        jobs=tuple(DayJob(kind, chosen, world) for world in worlds),
+        cells=tuple(
+            BenchmarkCell(
+                world=_source(world, f"{path}: worlds[{index}]"), policy=policy, seed=world.seed, is_watched=False
+            )
+            for index, world in enumerate(worlds)
+        ),
         references_usd=tuple(float(world["reference_usd"]) for world in summary["worlds"]),
         objective=parse_config(summary["objective"], ObjectiveConfig, f"{path}: objective"),
         value=float(np.mean([world["best"]["value"] for world in summary["worlds"]])),
     )
 
 
-def run_again(studies: Sequence[KeptStudy], workers: Workers) -> list[FoundAgain]:
-    """Runs the settings of studies on the days they were tuned on.
+def cells_of(studies: Sequence[KeptStudy]) -> dict[str, BenchmarkCell]:
+    """What has to be run for them, by key.
 
     Raises:
         ProvisorError: A day cannot be built.
     """
-    jobs = [job for study in studies for job in study.jobs]
-    outcomes = iter(in_order(workers.run(run_day, jobs)))
-    return [FoundAgain(one.path, one.value, _value(one, [next(outcomes) for _ in one.jobs])) for one in studies]
+    return {cell_key(cell): cell for study in studies for cell in study.cells}
 
 
-def _value(study: KeptStudy, days: Sequence[DayOutcome]) -> float:
-    """Mean over the days of what was minimised."""
+def found_again(study: KeptStudy, finished: Finished) -> FoundAgain:
+    """What a study's settings come to now.
+
+    Args:
+        study: Whose cells are all finished.
+        finished: Their results by key.
+    """
+    days = [(cell, finished[cell_key(cell)].days[0]) for cell in study.cells]
     values = [
-        float("inf")
-        if day.outcome is None
-        else score(day.outcome, world_of(job.world).setting.workload, study.objective, reference_usd).value
-        for job, reference_usd, day in zip(study.jobs, study.references_usd, days, strict=True)
+        score(_outcome(day), cell.world.open().setting.workload, study.objective, reference_usd).value
+        for (cell, day), reference_usd in zip(days, study.references_usd, strict=True)
     ]
-    return float(np.mean(values))
+    return FoundAgain(study.path, study.value, float(np.mean(values)))
+
+
+def _source(ref: WorldRef, where: str) -> WorldSource:
+    """The day as a benchmark names it."""
+    if ref.choice != WorldChoice():
+        raise ConfigError(mismatch(f"{where}.choice", "nothing", ref.choice.model_dump()))
+    days = (ref.day, ref.day)
+    if ref.suite_trace is None:
+        return WorldSource(scenario=ref.scenario, trace=OWN, days=days)
+    split = split_of_day(ref.suite_trace, ref.day)
+    return WorldSource(scenario=ref.scenario, trace=ref.suite_trace, split=split, days=days, rate=ref.rate_factor)
+
+
+def _outcome(day: DayResult) -> Outcome:
+    return Outcome(
+        cost_usd=np.array([day.cost_usd]),
+        arrivals=np.array([day.requests]),
+        missed=np.array([day.missed]),
+        answered=np.array([day.answered]),
+        accuracy_sum=np.array([day.accuracy_sum]),
+    )
