@@ -316,15 +316,22 @@ def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str 
 
 
 def _lever_fault(summary: dict[str, Any], name: str) -> str | None:
-    """Whether a scheme was searched in more than it was published with, or with every lever in less."""
-    kind, fixed = rival_kind(name), summary["fixed"]
-    added = added_levers(settings_model(kind))
+    """Whether a scheme was searched in more than it was published with, or with every lever in less.
+
+    A lever that came after the search is at its default: as published it was left alone, in every lever it is missing.
+    """
+    kind, searched = rival_kind(name), list(summary["ranges"])
+    model = settings_model(kind)
+    added = added_levers(model)
     if name in PUBLISHED:
-        wrong, wanted = [lever for lever in added if lever not in fixed], "all that was added to what was published"
+        defaults = {lever: model.model_fields[lever].default for lever in added}
+        is_turned = {lever: summary["settings"].get(lever, value) != value for lever, value in defaults.items()}
+        wrong = [lever for lever in added if lever in searched or is_turned[lever]]
+        wanted = "nothing that was added to what was published"
     else:
         can_be_judged = [lever for lever in added if lever not in LEFT_ALONE.get(kind, ())]
-        wrong, wanted = [lever for lever in can_be_judged if lever in fixed], "no lever that can be judged"
-    return mismatch("fixed", f"{wanted}, such as {', '.join(wrong)}", fixed) if wrong else None
+        wrong, wanted = [lever for lever in can_be_judged if lever not in searched], "every lever that can be judged"
+    return mismatch("ranges", f"{wanted}, such as {', '.join(wrong)}", searched) if wrong else None
 
 
 def _converged_fault(summary: dict[str, Any]) -> str | None:

@@ -29,12 +29,16 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
         "settings": settings,
         "worlds": [{**trace, "scenario": scenario, "reference_usd": 50.0, "best": {"value": 0.8}}],
         "objective": ObjectiveConfig().model_dump(mode="json"),
-        "fixed": list(added_levers(settings_model(kind))) if name in PUBLISHED else [],
+        "ranges": {"headroom": [0.5, 2.0]} if name in PUBLISHED else _ranges(kind),
         "trials": {"total": total},
         "value": {"gain_of_last": {"trials": last, "gain": 0.004}},
     }
     path.with_suffix(".json").write_text(json.dumps({**study, **summary}))
     return path
+
+
+def _ranges(kind):
+    return {} if ":" in kind else {lever: [0.0, 1.0] for lever in added_levers(settings_model(kind))}
 
 
 def put_policy(artefacts, learner, seed, value=1.0, scale=0.0, **record):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.policies.registry import GENERALIST, SHIPPED
+from controller.policies.levers import added_levers
+from controller.policies.registry import GENERALIST, SHIPPED, settings_model
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.evidence_files import (
     RULE,
@@ -14,6 +15,7 @@ from experiments.evidence_files import (
     selected_by_validation,
 )
 from experiments.held_out import HELD_OUT_SEED, held_out_text, held_out_variation
+from experiments.study_config import LEFT_ALONE
 from tests.evidence_artefacts import put_policy, put_settings
 
 
@@ -54,19 +56,27 @@ def test_a_scheme_as_published_is_searched_in_its_own_levers_and_the_other_in_al
     put_settings(artefacts, "mark_plus", "mark", given={})
     assert artefacts.settings_problem("mark", "suite-cpu") is None
     assert artefacts.settings_problem("mark_plus", "suite-cpu") is None
-    put_settings(artefacts, "mark", "mark", given={}, fixed=["spot_spread"])
-    found = artefacts.settings_problem("mark", "suite-cpu")
+    # One that came after the search was left alone: a scheme as published lacks nothing, one with every lever does.
+    put_settings(artefacts, "mark_plus", "mark", given={}, ranges={"spot_spread": [0.0, 1.0]})
+    found = artefacts.settings_problem("mark_plus", "suite-cpu")
     assert found is not None
-    assert "fixed: expected all that was added to what was published" in found.why
+    assert "ranges: expected every lever that can be judged, such as " in found.why
     assert "miss_budget" in found.why
     # MArk sends what would wait to serverless by itself, and batches are no lever of a scheme.
     assert "overflow" not in found.why.replace("patient_overflow", "")
     assert "batch_slack" not in found.why
-    put_settings(artefacts, "mark_plus", "mark", given={}, fixed=["spot_spread"])
-    found = artefacts.settings_problem("mark_plus", "suite-cpu")
+    put_settings(artefacts, "mark", "mark", given={}, ranges={"headroom": [0.5, 2.0], "spot_spread": [0.0, 1.0]})
+    found = artefacts.settings_problem("mark", "suite-cpu")
     assert found is not None
-    assert "fixed: expected no lever that can be judged, such as spot_spread" in found.why
-    put_settings(artefacts, "hpa_plus", "hpa", given={}, fixed=["patient_headroom"])
+    assert "ranges: expected nothing that was added to what was published, such as spot_spread" in found.why
+    turned = {"miss_budget": 0.5}
+    put_settings(artefacts, "mark", "mark", given=turned)
+    found = artefacts.settings_problem("mark", "suite-cpu")
+    assert found is not None
+    assert "such as miss_budget" in found.why
+    # Without variants to mix, what only matters to a mixture cannot be judged.
+    levers = [lever for lever in added_levers(settings_model("hpa")) if lever not in LEFT_ALONE["hpa"]]
+    put_settings(artefacts, "hpa_plus", "hpa", given={}, ranges={lever: [0.0, 1.0] for lever in levers})
     assert artefacts.settings_problem("hpa_plus", "suite-cpu") is None
 
 
