@@ -115,6 +115,10 @@ class MpcState(NamedTuple):
     accuracy_usd: F64  # (N, C) $ per request for a unit of mean accuracy at the floor, at the prices now; 0: not known
 
 
+UNTOLD: F64 = np.zeros((0, 0, 2))
+"""Tells the rule nothing, whatever the number of envs: `MpcState.told` of no tick."""
+
+
 def new_mpc_state(num_envs: int, shape: tuple[int, int, int], num_levels: int) -> MpcState:
     """State of a rule that has not decided yet; `shape` is (V, P, C)."""
     _, num_pools, num_classes = shape

@@ -18,7 +18,7 @@ from controller.policies.predictive import MpcPolicy
 from controller.policies.scheme import Scheme
 from controller.ports import Policy
 from controller.rival_arrays import SCHEMES
-from controller.rule_arrays import ForecastArrays, MpcArrays, MpcState
+from controller.rule_arrays import UNTOLD, ForecastArrays, MpcArrays, MpcState
 from envs.kernels.scratch import Scratch
 from envs.simulator import Simulator
 
@@ -37,8 +37,14 @@ class MpcRun:
     actions: ActionArrays
     shares: F64  # (N, C, V, P)
 
-    def ticks(self, simulator: Simulator, ticks: int) -> None:
-        """Runs every env for so many ticks under the knobs as they are."""
+    def ticks(self, simulator: Simulator, ticks: int, told: F64 = UNTOLD) -> None:
+        """Runs every env for so many ticks under the knobs as they are.
+
+        Args:
+            simulator: Its envs.
+            ticks: Of each env.
+            told: (T, N, 2) what the rule is told of the rate at each tick (`MpcState.told`); T = 0: as it was.
+        """
         from envs.kernels.episode import run_mpc
 
         setting = simulator.setting
@@ -63,6 +69,7 @@ class MpcRun:
                 self.shares,
                 setting.answers,
                 scratch,
+                told,
                 ticks,
                 lo,
                 hi,
@@ -186,7 +193,10 @@ def run_compiled(policy: Policy, simulator: Simulator, ticks: int) -> bool:
         span = ticks - done
         if policy.interval_ticks is not None:
             span = min(span, policy.interval_ticks - int(simulator.observation.tick[0]) % policy.interval_ticks)
-        run.ticks(simulator, span)
+        if isinstance(run, FormRun):
+            run.ticks(simulator, span)
+        else:
+            run.ticks(simulator, span, policy.told_ahead(simulator.observation, span))
         done += span
     return True
 

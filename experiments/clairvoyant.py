@@ -90,7 +90,6 @@ class ClairvoyantMpc(MpcPolicy):
         setting = world.setting if setting is None else setting
         self._times = setting.scenario.mean_rps / world.setting.scenario.mean_rps
         super().__init__(setting, settings, name=name)
-        self.interval_ticks = 1
 
     def reset(self, num_envs: int) -> None:
         """Forgets all state; what is told is set at every decision."""
@@ -100,12 +99,17 @@ class ClairvoyantMpc(MpcPolicy):
 
     def prepare(self, observation: ObservationArrays) -> None:
         """Tells the rule the rate now and the largest within the horizon."""
+        self.state.told[:] = self.told_ahead(observation, 1)[0]
+
+    def told_ahead(self, observation: ObservationArrays, ticks: int) -> F64:
+        """The same for this tick and those after it, (T, N, 2)."""
         count = len(observation.tick)
         if count != len(self._begin_s):
             raise UsageError(mismatch("observation", f"{len(self._begin_s)} envs, one for each cell", count))
-        at_s = self._begin_s + observation.tick * self.setting.control.tick_s
-        now_rps, most_rps = self._rates.told(at_s, self._end_s)
-        self.state.told[:, 0], self.state.told[:, 1] = now_rps * self._times, most_rps * self._times
+        at_ticks = observation.tick + np.arange(ticks)[:, None]
+        at_s = self._begin_s + at_ticks * self.setting.control.tick_s
+        rates = self._rates.told(at_s.ravel(), np.broadcast_to(self._end_s, at_s.shape).ravel())
+        return np.stack(rates, axis=1).reshape(ticks, count, 2) * self._times
 
 
 def policy_in(world: World, cells: Sequence[Cell], choice: str | PolicySpec | Policy) -> Policy:

@@ -22,7 +22,7 @@ from controller.config import StrictModel
 from controller.dial import Preferences, adjusted
 from controller.forecaster_file import DEFAULT, forecaster_named
 from controller.policies.choice import check_single_operators
-from controller.rule_arrays import KNOBS, NUM_KNOBS, RATE_TICKS, ForecastArrays, MpcArrays, new_mpc_state
+from controller.rule_arrays import KNOBS, NUM_KNOBS, RATE_TICKS, UNTOLD, ForecastArrays, MpcArrays, new_mpc_state
 
 _MOST_GROWTH = 5.0  # of a logarithm, as the rule caps it
 _EXPLAINED_LEVELS = (0.5, 0.9, 0.99)
@@ -189,7 +189,7 @@ class MpcPolicy:
     Settings: ClassVar[type[MpcSettings]] = MpcSettings
 
     interval_ticks: int | None = None
-    """Ticks at which `prepare` changes something, those divisible by this; None: at none."""
+    """Ticks at which `prepare` changes more than what is told, those divisible by this; None: at none."""
 
     def __init__(
         self,
@@ -236,6 +236,15 @@ class MpcPolicy:
 
     def prepare(self, observation: ObservationArrays) -> None:
         """Sets what the rule takes as given for this tick; a policy around it sets knobs here."""
+
+    def told_ahead(self, observation: ObservationArrays, ticks: int) -> F64:
+        """What the rule is told of the rate (`MpcState.told`) in this tick and later ones, (T, N, 2); T = 0: nothing.
+
+        Args:
+            observation: Of this tick.
+            ticks: How many, >= 1.
+        """
+        return UNTOLD
 
     def decide(self, observation: ObservationArrays) -> PlanArrays:
         """Plans every env; the same buffers are returned each time."""

@@ -44,13 +44,19 @@ def run_mpc(
     shares: F64,
     an: AnswerArrays,
     sc: Scratch,
+    told: F64,
     ticks: int,
     lo: int,
     hi: int,
 ) -> None:
-    """Runs `ticks` ticks of the `mpc` rule under fixed knobs in envs lo..hi-1, one env after the other."""
+    """Runs `ticks` ticks of the `mpc` rule under fixed knobs in envs lo..hi-1, one env after the other.
+
+    `told`, (T, N, 2) with T >= `ticks`, is what the rule is told in each of them; with T = 0 it is what it was.
+    """
     for n in range(lo, hi):
-        for _ in range(ticks):
+        for tick in range(ticks):
+            if told.shape[0] > 0:
+                rule_state.told[n, 0], rule_state.told[n, 1] = told[tick, n, 0], told[tick, n, 1]
             decide_mpc(
                 cat, wl, limits, ctl, settings, forecast, knobs, dial, rule_state, obs, plan, actions, shares, n, n + 1
             )

@@ -58,6 +58,17 @@ def test_nothing_behind_the_end_of_a_cell_is_told(stepped):
     assert policy.state.told[0].tolist() == [10.0, 10.0]
 
 
+def test_what_is_told_ahead_is_what_is_told_then(stepped):
+    policy = ClairvoyantMpc(stepped, [Cell(1, 0)])
+    ahead = policy.told_ahead(seen_at(stepped, 75), 30)
+    told = []
+    for tick in range(75, 105):
+        policy.prepare(seen_at(stepped, tick))
+        told.append(policy.state.told.copy())
+    np.testing.assert_array_equal(ahead, told)
+    assert len({tuple(row) for row in ahead[:, 0].tolist()}) == 3
+
+
 class Short(World):
     """Cells of 900 s."""
 
