@@ -94,6 +94,7 @@ def test_page_shows_all_rows_and_loads_nothing(whole: Path) -> None:
         assert row["row"] in page
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_number_of_workers(whole: Path, config: Path, tmp_path: Path) -> None:
     assert cli.main(["benchmark", str(config), "--workers", "2", "--out", str(tmp_path)]) == 0
     assert texts(tmp_path) == texts(whole)

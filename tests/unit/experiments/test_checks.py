@@ -57,6 +57,7 @@ def test_a_comparison_is_kept_with_commit_and_date(tmp_path: Path) -> None:
     assert "as measured on 20" in title
 
 
+@pytest.mark.slow
 def test_a_suite_counts_its_tests_and_a_failure_falls_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "test_good.py").write_text("def test_a(): pass\ndef test_b(): pass\n")
     (tmp_path / "test_bad.py").write_text("def test_c(): assert False\n")

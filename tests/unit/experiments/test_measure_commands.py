@@ -162,6 +162,7 @@ def test_profile_of_a_model_that_raises_exits_2(
     assert "model: expected outputs for a batch of " in refused(capsys)
 
 
+@pytest.mark.slow
 def test_the_installed_command_profiles_a_model_of_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "my_models.py").write_text("class Echo:\n    def __call__(self, batch):\n        return batch\n")
     command = Path(sysconfig.get_path("scripts")) / "provisor"

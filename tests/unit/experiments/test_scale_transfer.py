@@ -46,6 +46,7 @@ def test_policies_that_are_not_there_have_no_jobs():
     assert [label for label, _ in shipped()] == ["tuned mpc", "learned", "generalist"]
 
 
+@pytest.mark.slow
 def test_day_at_a_third_of_the_rate_has_a_third_of_the_requests():
     jobs = scale_jobs([("mpc", lambda _: "mpc")], ["demo"], ["generated-burst"], (0.3, 1.0))
     small, whole = (run_job(job) for job in jobs)

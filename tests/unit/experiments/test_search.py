@@ -99,6 +99,7 @@ def test_proposals_are_valid_settings_within_their_ranges(whole: Search) -> None
         assert type(settings["is_eager"]) is bool
 
 
+@pytest.mark.slow
 def test_every_fourth_proposal_of_the_process_is_the_best_with_a_part_drawn_anew(tmp_path: Path) -> None:
     search = searched(tmp_path / "study.log", 89, worlds=1, batch=1, give_up_above=None)
     alone, together, places = [], [], {}
@@ -291,6 +292,7 @@ def test_stop_rule_without_an_end_is_refused(fields) -> None:
         parse_config(fields, StopRule, "tune")
 
 
+@pytest.mark.slow
 def test_search_near_its_start_follows_what_is_known_from_the_second_trial_on(tmp_path: Path) -> None:
     after = {}
     for is_near in (True, False):  # or else the first trials try places at random, and some are lucky

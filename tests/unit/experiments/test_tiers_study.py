@@ -79,6 +79,7 @@ def test_changes_are_shares_of_requests():
         assert one.error == pytest.approx(one.worsens - one.improves)  # of right and wrong
 
 
+@pytest.mark.slow
 def test_command_writes_tables_plots_and_a_page_and_says_what_falls_short(tmp_path):
     table = tmp_path / "synthetic.npz"
     population(400).save(table)
@@ -93,6 +94,7 @@ def test_command_writes_tables_plots_and_a_page_and_says_what_falls_short(tmp_pa
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_in_batches_a_request_costs_its_share_of_the_batch(tmp_path):
     table = population(1500)
     single = table.latency_s.mean(axis=0)

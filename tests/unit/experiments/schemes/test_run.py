@@ -26,6 +26,7 @@ SMALL = Extent(
 
 
 @pytest.mark.timeout(600)  # may be the first to compile the kernels
+@pytest.mark.slow
 def test_everything_is_measured_and_written(data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PROVISOR_DATA", str(data_dir))
     told = []
