@@ -23,7 +23,7 @@ from controller.rival_arrays import SCHEMES
 from controller.scenario import DayRange, load_scenario
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.held_out import HELD_OUT_NAME, HELD_OUT_SEED, HELD_OUT_TRACE, held_out_variation
-from experiments.study_again import kept_study
+from experiments.study_again import kept_study, try_out
 from experiments.study_config import LEFT_ALONE
 from experiments.study_summary import GAIN_TRIALS
 from experiments.suite import split_of_day, suite_trace
@@ -120,6 +120,8 @@ class Artefacts:
                 why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME) or _lever_fault(
                     _summary(path), name
                 )
+            if why is None:
+                try_out(path, scenario)
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))

@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from controller.compile import Setting, compile_scenario
 from controller.config import parse_config
 from controller.errors import ConfigError, mismatch
-from controller.policies.registry import PolicySpec
+from controller.policies.registry import PolicySpec, make_policy, read_spec
+from controller.scenario import load_scenario
 from envs.world import WorldChoice
 from experiments.benchmark_cells import BenchmarkCell, CellResult, DayResult, WorldSource, cell_key
 from experiments.benchmark_config import OWN
+from experiments.clairvoyant import CLAIRVOYANT
 from experiments.objective import ObjectiveConfig, Outcome, score
 from experiments.suite import split_of_day
 from experiments.world_ref import WorldRef
@@ -109,6 +113,26 @@ def kept_study(settings: Path, scenario: str) -> KeptStudy:
         objective=parse_config(summary["objective"], ObjectiveConfig, f"{path}: objective"),
         value=float(np.mean([world["best"]["value"] for world in summary["worlds"]])),
     )
+
+
+def try_out(settings: Path, scenario: str) -> None:
+    """Makes the rule that tuned settings stand for: valid ones may still name what a scenario does not have.
+
+    Args:
+        settings: Their file.
+        scenario: Name or path.
+
+    Raises:
+        ProvisorError: They are refused, or there is no such scenario.
+    """
+    spec = read_spec(str(settings))
+    kind = "mpc" if spec.kind == CLAIRVOYANT else spec.kind  # of the same settings, but made for a world
+    make_policy(PolicySpec(kind=kind, settings=spec.settings), _setting_of(scenario))
+
+
+@lru_cache(maxsize=16)
+def _setting_of(scenario: str) -> Setting:
+    return compile_scenario(load_scenario(scenario))
 
 
 def cells_of(studies: Sequence[KeptStudy]) -> dict[str, BenchmarkCell]:

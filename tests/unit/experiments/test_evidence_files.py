@@ -51,6 +51,14 @@ def test_missing_settings_name_the_file_and_what_makes_it(artefacts: Artefacts) 
         assert "--as-published" not in found.command
 
 
+def test_settings_that_cannot_be_run_any_more_are_found_out(artefacts: Artefacts) -> None:
+    put_settings(artefacts, "reactive", "reactive", given={"variant": "resnet9000"})
+    found = artefacts.settings_problem("reactive", "suite-cpu")
+    assert found is not None
+    assert "resnet9000" in found.why
+    assert "provisor tune suite-cpu" in found.command
+
+
 def test_a_scheme_as_published_is_searched_in_its_own_levers_and_the_other_in_all(artefacts: Artefacts) -> None:
     put_settings(artefacts, "mark", "mark", given={})
     put_settings(artefacts, "mark_plus", "mark", given={})
@@ -156,6 +164,8 @@ def test_the_two_strongest_others_are_searched_to_the_end(artefacts: Artefacts) 
 
 def test_the_rule_of_the_held_out_catalog_needs_its_trials(artefacts: Artefacts) -> None:
     scenario = str(artefacts.held_out_scenario())
+    artefacts.held_out_scenario().parent.mkdir(parents=True)
+    artefacts.held_out_scenario().write_text(held_out_text())
     put_settings(artefacts, RULE, RULE, scenario)
     found = artefacts.settings_problem(RULE, scenario)
     assert found is not None
