@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import logging
@@ -21,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,8 @@ from typing import Any
 
 from controller.errors import ClusterError, UsageError, mismatch
 from serving.processes import child_processes
+
+_log = logging.getLogger("provisor.cluster")
 
 HOST = "127.0.0.1"
 
@@ -37,6 +42,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _VERSION_TIMEOUT_S = 30.0  # importing Ray is some seconds of it, and a head may be starting
 _OBJECT_STORE_BYTES = 150 << 20
 _SOCKET_ROOT = Path("/tmp")
+_START_ATTEMPTS = 3  # Ray waits 30 s for its first node, which no setting changes; a busy machine may miss that
 _OWN_ENVIRONMENT = {
     # A private Ray on loopback needs no token, and a stale token of another one would lock us out.
     "RAY_AUTH_MODE": "disabled",
@@ -138,37 +144,69 @@ def start_cluster(slots: Mapping[str, float], port: int, *, has_local_nodes: boo
     require_free_port(port, "--port")
     os.environ.update(_OWN_ENVIRONMENT | (_WATCHED_NODES if has_local_nodes else {}))
     # Read by Ray when it is imported, so set before.
-    import ray
     from ray import serve
 
     from serving import ray_compat
 
     ray_compat.check_version()
     _adopt_orphans()
-    folder = Path(tempfile.mkdtemp(prefix="pv-", dir=_SOCKET_ROOT))
-    before = frozenset(child_processes())
-    cluster = Cluster(HOST, port, is_own=True, owns_serve=True, folder=folder, before=before)
+    cluster = _start_ray({} if has_local_nodes else slots, port)
     try:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            resources={} if has_local_nodes else dict(slots),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            namespace="provisor",
-            _temp_dir=str(folder),
-        )
         quiet_ray()
         serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
     except Exception as error:
         cluster.close("")
-        raise ClusterError(f"Ray did not start: {type(error).__name__}: {error}"[:600]) from error
+        raise _no_start(error) from error
     except BaseException:
         cluster.close("")
         raise
     return cluster
+
+
+def _start_ray(slots: Mapping[str, float], port: int) -> Cluster:
+    """Starts Ray alone, anew where it fails: what a failed start leaves behind is removed before the next."""
+    import ray
+
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        folder = Path(tempfile.mkdtemp(prefix="pv-", dir=_SOCKET_ROOT))
+        before = frozenset(child_processes())
+        cluster = Cluster(HOST, port, is_own=True, owns_serve=True, folder=folder, before=before)
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                resources=dict(slots),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                namespace="provisor",
+                _temp_dir=str(folder),
+            )
+        except Exception as error:
+            cluster.close("")
+            _forget_processes(error)
+            if attempt == _START_ATTEMPTS:
+                raise _no_start(error) from error
+            _log.warning("%s; trying again (%d of %d)", _no_start(error), attempt + 1, _START_ATTEMPTS)
+        except BaseException:
+            cluster.close("")
+            raise
+        else:
+            return cluster
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _no_start(error: Exception) -> ClusterError:
+    return ClusterError(f"Ray did not start: {type(error).__name__}: {error}"[:600])
+
+
+def _forget_processes(error: Exception) -> None:
+    """Drops Ray's handles of processes that `Cluster.close` has ended, which would tell that they still run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
 
 
 def join_cluster(

@@ -1,4 +1,5 @@
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -43,6 +44,53 @@ def test_address_where_nothing_listens_is_refused_at_once(listener):
 def test_address_of_another_form_is_refused(address):
     with pytest.raises(UsageError, match="--address: expected host:port"):
         clusters.join_cluster(address, {}, 8000, [])
+
+
+class SlowRay:
+    """In place of `ray.init`: fails some times, each time with a process left behind, as Ray does on a busy machine."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.folders = []
+
+    def __call__(self, *, _temp_dir, **_options):
+        self.folders.append(Path(_temp_dir))
+        assert self.folders[-1].is_dir()
+        if len(self.folders) <= self.failures:
+            holder = {"raylet": subprocess.Popen(["sleep", "600"])}
+            holder["itself"] = holder  # as Ray's node: only a collection drops it
+            raise Exception("The current node timed out during startup.")
+
+
+@pytest.fixture
+def slow_ray(monkeypatch):
+    def put(failures):
+        monkeypatch.setattr(clusters, "_END_TIMEOUT_S", 0.0)
+        monkeypatch.setattr("ray.serve.start", lambda **_options: None)
+        monkeypatch.setattr("ray.init", init := SlowRay(failures))
+        return init
+
+    return put
+
+
+def test_ray_that_does_not_come_up_in_time_is_started_anew(slow_ray, caplog):
+    init = slow_ray(2)
+    before = clusters.child_processes()
+    cluster = clusters.start_cluster({"slot": 1.0}, 0)
+    assert [folder.exists() for folder in init.folders] == [False, False, True]
+    assert clusters.child_processes() == before
+    assert [line.rpartition("; ")[2] for line in caplog.messages] == ["trying again (2 of 3)", "trying again (3 of 3)"]
+    cluster.close("")
+    assert not init.folders[-1].exists()
+
+
+def test_ray_that_never_comes_up_is_said_and_leaves_nothing(slow_ray):
+    init = slow_ray(9)
+    before = clusters.child_processes()
+    with pytest.raises(ClusterError, match="Ray did not start: Exception: The current node timed out"):
+        clusters.start_cluster({}, 0)
+    assert [folder.exists() for folder in init.folders] == [False] * 3
+    assert clusters.child_processes() == before
 
 
 def test_something_that_is_no_ray_is_refused_within_seconds(listener, monkeypatch):
