@@ -18,9 +18,12 @@ from controller.arrays import F64, I64, Bool
 OPTIMAL, LIMIT, INFEASIBLE, FAILED = "optimal", "limit", "infeasible", "failed"
 """How a solve ended: within its gap, at its time limit, without any solution, in any other way."""
 
-_MIXED: dict[str, Any] = {"mip_heuristic_run_feasibility_jump": False, "mip_heuristic_run_shifting": True}
-"""Which heuristics of HiGHS look for whole numbers. On programs of a fleet, of which the linear relaxation is nearly
-whole, shifting finds them, and sooner: with the jump, which is on by default, a solve takes about twice as long.
+SHIFTING_COLUMNS = 500
+"""Columns from which on HiGHS looks for whole numbers by shifting.
+
+On programs of a fleet over several steps, of which the linear relaxation is nearly whole, shifting finds them, and
+sooner: with the feasibility jump, which is on by default, a solve takes about twice as long. On those of one step a
+solve without either takes a tenth to a third less time, and comes as near to the best.
 """
 
 
@@ -82,7 +85,12 @@ class Program:
             limit_s: Wall-clock limit; what was found until then is returned.
             most_nodes: Nodes of the search tree after which it stops, too; unlike time, the same on every machine.
         """
-        options: dict[str, Any] = {**_MIXED, "mip_rel_gap": gap, "time_limit": limit_s}
+        options: dict[str, Any] = {
+            "mip_heuristic_run_feasibility_jump": False,
+            "mip_heuristic_run_shifting": self.num_columns >= SHIFTING_COLUMNS,
+            "mip_rel_gap": gap,
+            "time_limit": limit_s,
+        }
         if most_nodes is not None:
             options["mip_max_nodes"] = most_nodes
         return self._solve(options, is_mixed=True)
