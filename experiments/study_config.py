@@ -50,7 +50,7 @@ class StudyConfig(StrictModel):
         default=2, ge=1, le=1024, description="trials proposed together, the fewer the better; more workers would idle"
     )
     give_up_above: float | None = Field(
-        default=0.2, ge=0, description="a trial is given up where it is this share worse than the best on its worlds"
+        default=0.05, ge=0, description="a trial is given up where it is this share worse than the best on its worlds"
     )
 
     @model_validator(mode="after")
