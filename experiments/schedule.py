@@ -26,10 +26,10 @@ from controller.rule_arrays import KNOBS, NUM_KNOBS
 from envs.world import World
 from experiments.base_rule import BaseRule
 from experiments.judging import MakePolicy, part_of
-from experiments.objective import score
+from experiments.objective import Score, score
 from experiments.search import Search
 from experiments.search_plan import Judged, SearchPlan, Settings, StopRule
-from experiments.selection import AS_IS, Progress, Selection, Tensors, Validate, offer_validated
+from experiments.selection import Progress, Selection, Tensors, Validate, offer_validated
 from experiments.stretches import Replay, StretchWorld, stretched
 from experiments.study_summary import kernels_hash
 from experiments.train_config import CONSTANT, ScheduledWeight, TrainConfig
@@ -205,6 +205,7 @@ def schedule_seed(
     make: Callable[[Tensors], MakePolicy],
     scale: Callable[[], InputScale],
     *,
+    rule: Score,
     config_sha256: str,
     resume: bool = False,
     progress: TrialProgress | None = None,
@@ -221,6 +222,7 @@ def schedule_seed(
         validate: Deterministic evaluation of a network at an aim on the validation days.
         make: The policy of a network.
         scale: Of the inputs.
+        rule: What the rule comes to on the validation days, which is what weights of zero come to.
         config_sha256: Identifies the settings; a search of others is refused.
         resume: Go on with the search in `folder`, if there is one.
         progress: Told of every trial and validation.
@@ -263,9 +265,7 @@ def schedule_seed(
             raise KeyboardInterrupt
 
     search.run(judge, StopRule(trials=schedule.trials), told)
-    nothing = tensors_of(plan.starts[0])
-    rule = validate(nothing, AS_IS)
-    selection = Selection(rule, rule, 0, nothing)
+    selection = Selection(rule, rule, 0, tensors_of(plan.starts[0]))
     done = [trial for trial in search.trials if trial.number > 0 and trial.state == TrialState.COMPLETE]
     for trial in sorted(done, key=lambda one: (one.value, one.number))[: schedule.finalists]:
         tensors = tensors_of(search.settings(trial.number, trial.params))

@@ -118,8 +118,9 @@ def train(
     if progress is not None:
         progress.stage("tuning the rule", config.tune.trials)
     base = make_base_rule(worlds, held_out, config, out / "base", None if progress is None else progress.trial)
-    policies = [_train_one(run, worlds, held_out, base, seed, out, resume, progress) for seed in config.seeds]
-    save_policy_file(out / RULE, _rule_content(run, worlds[0], base))
+    course = _course(run, worlds, held_out, base)
+    policies = [_train_one(course, seed, out, resume, progress) for seed in config.seeds]
+    save_policy_file(out / RULE, _rule_content(course))
     best = min(policies, key=lambda one: one.score.value)
     if best.path is None:
         return Training(tuple(policies), None, base)
@@ -158,26 +159,36 @@ def training_worlds(run: RunConfig) -> tuple[list[World], list[World]]:
     return train, [*held_bases, *drawn(held_bases, suite.validation_variations, suite.seed + 1)]
 
 
-def _train_one(
-    run: RunConfig,
-    worlds: Sequence[World],
-    held_out: Sequence[World],
-    base: BaseRule,
-    seed: int,
-    out: Path,
-    resume: bool,
-    progress: TrainProgress | None,
-) -> TrainedPolicy:
-    from controller.policies.learned import LearnedPolicy
+@dataclass(frozen=True)
+class _Course:
+    """What the seeds of a run have in common."""
+
+    run: RunConfig
+    worlds: Sequence[World]
+    held_out: Sequence[World]
+    base: BaseRule
+    judge: Judge  # on the validation days
+    rule: Score  # what the rule comes to there
+
+
+def _course(run: RunConfig, worlds: Sequence[World], held_out: Sequence[World], base: BaseRule) -> _Course:
     from controller.policies.predictive import MpcPolicy
+
+    validation = run.train.validation
+    judge = Judge(held_out, validation.windows, validation.window_s, validation.seed, run.train.objective)
+    rule = judge.score(lambda setting: MpcPolicy(setting, base.settings, base.forecast))
+    return _Course(run, worlds, held_out, base, judge, rule)
+
+
+def _train_one(course: _Course, seed: int, out: Path, resume: bool, progress: TrainProgress | None) -> TrainedPolicy:
+    from controller.policies.learned import LearnedPolicy
     from experiments.evolution import evolve_seed
     from experiments.input_range import with_input_range
     from experiments.trainer import train_seed
     from experiments.training_env import training_env
 
-    config, validation = run.train, run.train.validation
-    judge = Judge(held_out, validation.windows, validation.window_s, validation.seed, config.objective)
-    rule = judge.score(lambda setting: MpcPolicy(setting, base.settings, base.forecast))
+    run, worlds, base, judge, rule = course.run, course.worlds, course.base, course.judge, course.rule
+    config = run.train
 
     def validate(tensors: Tensors, aim: Aim) -> Score:
         if not config.is_exported:
@@ -195,10 +206,10 @@ def _train_one(
 
         if progress is not None:
             progress.stage(f"seed {seed}: cloning the rule that sees ahead", config.clone.rounds)
-        clone = clone_seed(worlds, held_out, config, base, seed, folder, config_sha256=digest, resume=resume)
+        clone = clone_seed(worlds, course.held_out, config, base, seed, folder, config_sha256=digest, resume=resume)
         start, metrics["clone"] = clone.tensors, clone.report
     if config.learner == "schedule":
-        selection = _schedule(run, worlds, base, seed, folder, validate, digest, resume, progress)
+        selection = _schedule(course, seed, folder, validate, digest, resume, progress)
     else:
         env = training_env(worlds, config, base, seed)
         try:
@@ -244,15 +255,13 @@ def _train_one(
         metrics=metrics,
     )
     path = out / f"policy-seed-{seed}.provisor"
-    rules = _rule_content(run, worlds[0], base)
-    save_policy_file(path, with_input_range(content, rules, worlds, held_out, config.validation, selection.span))
+    rules = _rule_content(course)
+    save_policy_file(path, with_input_range(content, rules, worlds, course.held_out, config.validation, selection.span))
     return TrainedPolicy(seed, path, selection.best_steps, selection.best, selection.rule)
 
 
 def _schedule(
-    run: RunConfig,
-    worlds: Sequence[World],
-    base: BaseRule,
+    course: _Course,
     seed: int,
     folder: Path,
     validate: Validate,
@@ -264,12 +273,14 @@ def _schedule(
     from experiments.input_range import Stretches, inputs_on
     from experiments.schedule import input_scale, schedule_seed
 
+    run, worlds, base = course.run, course.worlds, course.base
+
     def make(tensors: Tensors) -> MakePolicy:
         content = new_content(run, worlds[0], base, tensors, seed=seed)
         return lambda setting: LearnedPolicy(setting, content)
 
     def scale() -> InputScale:
-        content = _rule_content(run, worlds[0], base)
+        content = _rule_content(course)
         sample = Stretches(_SCALE_WINDOWS, _SCALE_WINDOW_S, seed)
         inputs = [inputs_on(world, content, sample) for world in worlds]
         return input_scale(np.concatenate([one.reshape(-1, one.shape[-1]) for one in inputs]))
@@ -283,20 +294,22 @@ def _schedule(
         validate,
         make,
         scale,
+        rule=course.rule,
         config_sha256=digest,
         resume=resume,
         progress=progress,
     )
 
 
-def _rule_content(run: RunConfig, world: World, base: BaseRule) -> PolicyContent:
+def _rule_content(course: _Course) -> PolicyContent:
     from controller.observation import OBSERVATION_SIZE
     from controller.rule_arrays import NUM_KNOBS
     from experiments.ppo import zero_tensors
 
+    run, base = course.run, course.base
     zero = zero_tensors(OBSERVATION_SIZE, run.train.hidden, NUM_KNOBS)
     metrics = {"forecast": base.forecast_report, "tuning": base.tuning_report}
-    return new_content(run, world, base, zero, seed=run.train.tune.seed, metrics=metrics)
+    return new_content(run, course.worlds[0], base, zero, seed=run.train.tune.seed, metrics=metrics)
 
 
 def new_content(
