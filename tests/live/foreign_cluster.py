@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 
+import patience  # beside this script
 import ray
 from ray import serve
 
@@ -95,7 +96,7 @@ def state(controller):
 
 def main():
     port = int(sys.argv[1])
-    found = ray.init(
+    found = patience.init(
         address="local",
         num_cpus=2,
         labels={"market": "on-demand"},

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 # A Ray of a process of its own, which says where it is and ends with its standard input.
 HEAD = """
-import sys, ray
-found = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-                 object_store_memory=100 << 20)
+import sys, patience, ray
+found = patience.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+                      object_store_memory=100 << 20)
 print("at", found.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 ray.shutdown()
@@ -27,7 +28,8 @@ ray.shutdown()
 
 @pytest.fixture(scope="module")
 def address():
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    paths = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
     head = subprocess.Popen(
         [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
