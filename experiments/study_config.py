@@ -75,6 +75,7 @@ def study_config(
     *,
     name: str | None = None,
     starts: Sequence[str | Path] = (),
+    borrowed: Sequence[str | Path] = (),
     fixed: Sequence[str] | None = None,
     is_as_published: bool = False,
     **others: Any,
@@ -86,6 +87,8 @@ def study_config(
         worlds: Days to judge on.
         name: Of the result; default: the kind, or the class.
         starts: YAML files of the same kind, tried after the policy's own settings.
+        borrowed: YAML files of any kind, tried after those: of each the settings that this kind has too, in place of
+            those of the last of `starts`, or of the policy's own.
         fixed: Settings left as they start; None: `LEFT_ALONE` of the kind.
         is_as_published: So are those that were added to what was published.
         others: Fields of `StudyConfig`.
@@ -119,16 +122,29 @@ def study_config(
         if read.kind != spec.kind:
             raise UsageError(mismatch(f"--start {path}", f"settings of kind {spec.kind}", read.kind))
         more.append(_complete(read, f"--start {path}"))
+    own = _complete(spec, "--policy")
+    base = more[-1] if more else own
+    more += [_borrowing(spec.kind, base, path) for path in borrowed]
     fields = {
         "kind": spec.kind,
         "name": name or spec.kind.rpartition(":")[2],
-        "start": _complete(spec, "--policy"),
+        "start": own,
         "more_starts": more,
         "fixed": list(fixed),
         "worlds": [world.model_dump(mode="json") for world in worlds],
         **others,
     }
     return parse_config(fields, StudyConfig, "tune")
+
+
+def _borrowing(kind: str, base: dict[str, JsonValue], path: str | Path) -> dict[str, JsonValue]:
+    """Settings with those replaced that another policy's file has by the same name."""
+    source = f"--borrow {path}"
+    found = read_spec(str(path)).settings
+    shared = {name: value for name, value in found.items() if name in base}
+    if not shared:
+        raise UsageError(mismatch(source, f"settings that {kind} has too, such as {', '.join(base)}", list(found)))
+    return _complete(PolicySpec(kind=kind, settings={**base, **shared}), source)
 
 
 def _complete(spec: PolicySpec, source: str) -> dict[str, JsonValue]:

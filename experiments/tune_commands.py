@@ -54,6 +54,13 @@ _TRIALS = 300
     help="YAML file with settings found earlier, tried first; may be repeated.",
 )
 @click.option(
+    "--borrow",
+    "borrowed",
+    multiple=True,
+    metavar="FILE",
+    help="YAML file of another policy, whose settings of the same names are tried next; may be repeated.",
+)
+@click.option(
     "--fix",
     "fixed",
     multiple=True,
@@ -96,6 +103,7 @@ def tune(
     until_gain: float | None,
     gain_trials: int,
     starts: tuple[str, ...],
+    borrowed: tuple[str, ...],
     fixed: tuple[str, ...],
     is_as_published: bool,
     workers: int | None,
@@ -139,6 +147,7 @@ def tune(
         named_days(scenarios, (*TRACES, *traces) if is_suite else traces, parse_days(days, "--days") if days else None),
         name=name,
         starts=starts,
+        borrowed=borrowed,
         fixed=(() if "none" in fixed else fixed) if fixed else None,
         is_as_published=is_as_published,
         seed=seed,

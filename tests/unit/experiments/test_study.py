@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from controller.cli import main
-from controller.errors import ConfigError, UsageError
+from controller.errors import ConfigError, ProvisorError, UsageError
 from controller.policies.predictive import MpcPolicy, MpcSettings
 from controller.policies.registry import make_policy
 from experiments.day_outcome import DayJob, DayOutcome, run_day
@@ -200,6 +200,17 @@ def test_settings_found_earlier_are_tried_after_the_start(tmp_path: Path) -> Non
     assert [trial.params for trial in result.search.trials] == [{"machines": 3}, {"machines": 6}]
 
 
+def test_settings_of_another_policy_are_tried_as_far_as_they_are_shared(tmp_path: Path) -> None:
+    published, other = tmp_path / "ray_serve.yaml", tmp_path / "mark.yaml"
+    published.write_text("kind: ray_serve\nsettings: {target_ongoing_requests: 3.0, batch_slack: 0.3}\n")
+    other.write_text("kind: mark\nsettings: {overflow_fraction: 0.7, batch_slack: 0.6, interval_s: 90.0}\n")
+    config = study_config("ray_serve", DAYS, starts=[published], borrowed=[other])
+    assert config.more_starts[1] == {**config.more_starts[0], "overflow_fraction": 0.7, "batch_slack": 0.6}
+    assert study_config("ray_serve", DAYS, borrowed=[other]).more_starts == (
+        {**config.start, "overflow_fraction": 0.7, "batch_slack": 0.6},
+    )
+
+
 def test_a_scheme_as_published_is_searched_in_what_it_was_published_with() -> None:
     config = study_config("exascale", DAYS, fixed=("window_s",), is_as_published=True)
     assert {one.name for one in config.ranges} == {"spot_share", "batch_slack", "headroom", "cooldown_s"}
@@ -254,6 +265,20 @@ def test_settings_of_another_kind_are_no_start(tmp_path: Path) -> None:
     other.write_text("kind: mpc\n")
     with pytest.raises(UsageError, match=f"--start .*: expected settings of kind {FLEET}, got 'mpc'"):
         study_config(FLEET, DAYS, starts=[other])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{target_utilisation: 0.5}", f"expected settings that {FLEET} has too, such as machines, got "),
+        ("{machines: 99}", "machines: expected"),
+    ],
+)
+def test_settings_that_do_not_fit_are_not_borrowed(tmp_path: Path, settings: str, message: str) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(f"kind: hpa\nsettings: {settings}\n")
+    with pytest.raises(ProvisorError, match=f"(?s)--borrow .*{message}"):
+        study_config(FLEET, DAYS, borrowed=[other])
 
 
 @pytest.mark.slow
