@@ -40,6 +40,9 @@ PUBLISHED = (
 
 RULE = "mpc"
 _PLUS = "_plus"
+FIRST_PLUS = "paragon" + _PLUS
+"""Of the schemes with every lever the first to be tuned: what it comes to in a lever the others try, too."""
+
 OTHERS = (*(name + _PLUS for name in PUBLISHED), RULE)
 """Rules beside them that decide in microseconds: the same schemes tuned in every lever, and the strongest rule."""
 
@@ -210,6 +213,8 @@ class Artefacts:
         kind = rival_kind(name)
         policy = kind if kind == name else f"{kind} --name {name}"
         policy += " --as-published" if name in PUBLISHED else ""
+        if name.endswith(_PLUS):
+            policy += self._begun_from(name, folder)
         if Path(scenario).stem == HELD_OUT_NAME:
             days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
             held_out = self._shown(self.held_out_scenario())
@@ -220,6 +225,14 @@ class Artefacts:
             else f"--trials {_least_trials(name)}"
         )
         return f"provisor tune {scenario} --suite --policy {policy} {effort} --commit-to {folder}"
+
+    @staticmethod
+    def _begun_from(name: str, folder: str) -> str:
+        """What a search in every lever tries first: the scheme as published, and the levers of the first so found."""
+        published = f"{folder}/{name.removesuffix(_PLUS)}.yaml"
+        if name == FIRST_PLUS:
+            return f" --borrow {published} --borrow {folder}/{RULE}.yaml"
+        return f" --start {published} --borrow {folder}/{FIRST_PLUS}.yaml"
 
     def training_command(self, learner: str) -> str:
         """Makes a learner's files."""

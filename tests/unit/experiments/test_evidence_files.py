@@ -51,6 +51,18 @@ def test_missing_settings_name_the_file_and_what_makes_it(artefacts: Artefacts) 
         assert "--as-published" not in found.command
 
 
+@pytest.mark.parametrize(
+    ("name", "begun_from"),
+    [
+        ("paragon_plus", "--borrow {0}/paragon.yaml --borrow {0}/mpc.yaml"),
+        ("hpa_plus", "--start {0}/hpa.yaml --borrow {0}/paragon_plus.yaml"),
+    ],
+)
+def test_schemes_with_every_lever_begin_with_what_is_known(artefacts: Artefacts, name: str, begun_from: str) -> None:
+    wanted = begun_from.format("experiments/tuned/suite-gpu")
+    assert f" {wanted} --trials 300 " in artefacts.tuning_command(name, "suite-gpu")
+
+
 def test_settings_that_cannot_be_run_any_more_are_found_out(artefacts: Artefacts) -> None:
     put_settings(artefacts, "reactive", "reactive", given={"variant": "resnet9000"})
     found = artefacts.settings_problem("reactive", "suite-cpu")
