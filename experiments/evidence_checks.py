@@ -18,12 +18,13 @@ from controller.policies.registry import GENERALIST
 from experiments.benchmark import Case
 from experiments.benchmark_config import SELECTED
 from experiments.checks import Check, at_least, at_most
-from experiments.evidence_files import LEAST_SEEDS, PUBLISHED, RULE, TOLD
+from experiments.evidence_files import LEAST_SEEDS
 from experiments.evidence_plan import GENERALIST_SELECTED, GENERALIST_ZERO, LEARNED, LEARNED_SELECTED, ZERO
 from experiments.leaderboard import Leaderboard
 from experiments.results import MOST_RULED
 from experiments.row_keys import RowKey, case_keys, overall_key
 from experiments.statistics import Interval, bootstrap, interquartile_mean, mean_over_traces
+from experiments.tuned_rivals import PUBLISHED, RULE, TOLD
 
 PUBLISHED_SAVING, RULE_SAVING, GAP_CLOSED = 20.0, 5.0, 40.0  # percent
 WORST_TRACE, HELD_OUT_LOSS = 2.0, 2.0  # percent

@@ -7,56 +7,44 @@ command that makes it; nothing here raises, since a missing file is a result tha
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.config import parse_config
 from controller.errors import ProvisorError, UsageError, mismatch
-from controller.policies.levers import added_levers
 from controller.policies.policy_file import PolicyContent, load_policy_file
 from controller.policies.registry import GENERALIST, read_spec, settings_model
-from controller.rival_arrays import SCHEMES
 from controller.scenario import DayRange, load_scenario
-from experiments.clairvoyant import CLAIRVOYANT
 from experiments.held_out import HELD_OUT_NAME, HELD_OUT_SEED, HELD_OUT_TRACE, held_out_variation
 from experiments.study_again import kept_study, try_out
-from experiments.study_config import LEFT_ALONE
-from experiments.study_summary import GAIN_TRIALS
-from experiments.suite import split_of_day, suite_trace
+from experiments.suite import suite_trace
+from experiments.tuned_rivals import (
+    HELD_OUT_TRIALS,
+    OTHERS,
+    PLUS,
+    PUBLISHED,
+    RULE,
+    TOLD,
+    UNTIL_CONVERGED,
+    UNTIL_GAIN,
+    begun_from,
+    converged_fault,
+    effort_fault,
+    least_trials,
+    lever_fault,
+    rival_kind,
+    settings_faults,
+    summary_of,
+    tuned_cost,
+)
 from experiments.world_ref import ALL_TRACES
 
 ROOT = Path(__file__).parent
 """Folder of the package: all paths below are under it."""
 
-PUBLISHED = (
-    "reactive", "util_aware", "exascale", "mixed", "paragon", "mark", "infaas", "ray_serve", "hpa", "spothedge",
-    "tributary", "ribbon",
-)  # fmt: skip
-"""Schemes tuned in the levers that they were published with."""
-
-RULE = "mpc"
-_PLUS = "_plus"
-FIRST_PLUS = "paragon" + _PLUS
-"""Of the schemes with every lever the first to be tuned: what it comes to in a lever the others try, too."""
-
-OTHERS = (*(name + _PLUS for name in PUBLISHED), RULE)
-"""Rules beside them that decide in microseconds: the same schemes tuned in every lever, and the strongest rule."""
-
-SOLVED = ("infadapter", "rolling_milp")
-"""Rules that solve a program every minute: hours, so run under `--full` alone."""
-
-TOLD = "clairvoyant"
 LEAST_SEEDS = 10
-
-HELD_OUT_TRIALS = 1000
 _HELD_OUT_DAYS = "21:27"  # the last week of training days, which are tuned on together
-_UNTIL_GAIN = 0.005
-_UNTIL_CONVERGED = (RULE, TOLD)
-_TRIALS, _TRIALS_SOLVED = 300, 50
 _OF_POLICY = ("accuracy_tilt", "accuracy_band", "accuracy_margin", "miss_multiplier", "forecaster")
 _STRONGEST = 2  # of the rules beside the strongest one, this many are searched for as long as it
 
@@ -116,12 +104,12 @@ class Artefacts:
         """
         path = self.settings(name, scenario)
         try:
-            why = next(_settings_faults(path, rival_kind(name)), None)
+            why = next(settings_faults(path, rival_kind(name)), None)
             if is_rival and why is None:
-                tuned_cost(_summary(path))  # which of them are the strongest hangs on it
+                tuned_cost(summary_of(path))  # which of them are the strongest hangs on it
                 kept_study(path, scenario)  # its days are run again
-                why = _effort_fault(_summary(path), name, Path(scenario).stem == HELD_OUT_NAME) or _lever_fault(
-                    _summary(path), name
+                why = effort_fault(summary_of(path), name, Path(scenario).stem == HELD_OUT_NAME) or lever_fault(
+                    summary_of(path), name
                 )
             if why is None:
                 try_out(path, scenario)
@@ -156,11 +144,11 @@ class Artefacts:
         strength: dict[str, float] = {}
         for name in dict.fromkeys((*OTHERS, *PUBLISHED)):
             if name != RULE and self.settings_problem(name, scenario) is None:
-                strength[name] = tuned_cost(_summary(self.settings(name, scenario)))
+                strength[name] = tuned_cost(summary_of(self.settings(name, scenario)))
         problems = []
         for name in sorted(strength, key=strength.__getitem__)[:_STRONGEST]:
             path = self.settings(name, scenario)
-            if (why := _converged_fault(_summary(path))) is not None:
+            if (why := converged_fault(summary_of(path))) is not None:
                 command = self.tuning_command(name, scenario, is_converged=True)
                 problems.append(Problem(self._shown(path), f"one of the {_STRONGEST} strongest others: {why}", command))
         return problems
@@ -213,26 +201,18 @@ class Artefacts:
         kind = rival_kind(name)
         policy = kind if kind == name else f"{kind} --name {name}"
         policy += " --as-published" if name in PUBLISHED else ""
-        if name.endswith(_PLUS):
-            policy += self._begun_from(name, folder)
+        if name.endswith(PLUS):
+            policy += begun_from(name, folder)
         if Path(scenario).stem == HELD_OUT_NAME:
             days = f"--trace {HELD_OUT_TRACE} --days {_HELD_OUT_DAYS}"
             held_out = self._shown(self.held_out_scenario())
             return f"provisor tune {held_out} {days} --policy {policy} --trials {HELD_OUT_TRIALS} --commit-to {folder}"
         effort = (
-            f"--until-gain {_UNTIL_GAIN}"
-            if is_converged or name in _UNTIL_CONVERGED
-            else f"--trials {_least_trials(name)}"
+            f"--until-gain {UNTIL_GAIN}"
+            if is_converged or name in UNTIL_CONVERGED
+            else f"--trials {least_trials(name)}"
         )
         return f"provisor tune {scenario} --suite --policy {policy} {effort} --commit-to {folder}"
-
-    @staticmethod
-    def _begun_from(name: str, folder: str) -> str:
-        """What a search in every lever tries first: the scheme as published, and the levers of the first so found."""
-        published = f"{folder}/{name.removesuffix(_PLUS)}.yaml"
-        if name == FIRST_PLUS:
-            return f" --borrow {published} --borrow {folder}/{RULE}.yaml"
-        return f" --start {published} --borrow {folder}/{FIRST_PLUS}.yaml"
 
     def training_command(self, learner: str) -> str:
         """Makes a learner's files."""
@@ -272,13 +252,6 @@ class Artefacts:
         return str(path.relative_to(self.root.parent))
 
 
-def rival_kind(name: str) -> str:
-    """Kind of the policy that evidence calls `name`."""
-    if name == TOLD:
-        return CLAIRVOYANT
-    return name if name in SCHEMES else name.removesuffix(_PLUS)
-
-
 def selected_by_validation(files: list[Path]) -> Path:
     """Of a learner's files, the one whose policy was best on the validation days.
 
@@ -286,80 +259,6 @@ def selected_by_validation(files: list[Path]) -> Path:
         files: At least one, without a problem.
     """
     return min(files, key=lambda path: _validation_value(load_policy_file(path)))
-
-
-def tuned_cost(summary: dict[str, Any]) -> float:
-    """What tuned settings cost on the days they were tuned on, broken promises included: a geometric mean in USD."""
-    return math.exp(
-        sum(math.log(one["best"]["value"] * one["reference_usd"]) for one in summary["worlds"]) / len(summary["worlds"])
-    )
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return found
-
-
-def _settings_faults(path: Path, kind: str) -> Iterator[str]:
-    """Why settings cannot be believed."""
-    if not path.exists():
-        yield "missing"
-        return
-    spec = read_spec(str(path))
-    if spec.kind != kind:
-        yield mismatch("kind", kind, spec.kind)
-        return
-    parse_config(spec.settings, settings_model(kind), str(path))
-    if not path.with_suffix(".json").exists():
-        yield f"no summary of its study ({path.with_suffix('.json').name}) beside it"
-        return
-    summary = _summary(path)
-    if summary["policy"]["kind"] != kind or summary["settings"] != spec.settings:
-        yield f"not the settings that its study found ({path.with_suffix('.json').name})"
-    for world in summary["worlds"]:
-        trace, day = world.get("suite_trace"), int(world["day"])
-        if trace is not None and split_of_day(trace, day) == "test":
-            yield f"tuned on day {day} of {trace}, which is a test day"
-
-
-def _effort_fault(summary: dict[str, Any], name: str, is_held_out: bool) -> str | None:
-    """Why a rule was tuned less than it must be: an untuned rival is a lie."""
-    if name in _UNTIL_CONVERGED and not is_held_out:
-        return _converged_fault(summary)
-    total, least = int(summary["trials"]["total"]), HELD_OUT_TRIALS if is_held_out else _least_trials(name)
-    return mismatch("trials", f"at least {least}", total) if total < least else None
-
-
-def _lever_fault(summary: dict[str, Any], name: str) -> str | None:
-    """Whether a scheme was searched in more than it was published with, or with every lever in less.
-
-    A lever that came after the search is at its default: as published it was left alone, in every lever it is missing.
-    """
-    kind, searched = rival_kind(name), list(summary["ranges"])
-    model = settings_model(kind)
-    added = added_levers(model)
-    if name in PUBLISHED:
-        defaults = {lever: model.model_fields[lever].default for lever in added}
-        is_turned = {lever: summary["settings"].get(lever, value) != value for lever, value in defaults.items()}
-        wrong = [lever for lever in added if lever in searched or is_turned[lever]]
-        wanted = "nothing that was added to what was published"
-    else:
-        can_be_judged = [lever for lever in added if lever not in LEFT_ALONE.get(kind, ())]
-        wrong, wanted = [lever for lever in can_be_judged if lever not in searched], "every lever that can be judged"
-    return mismatch("ranges", f"{wanted}, such as {', '.join(wrong)}", searched) if wrong else None
-
-
-def _converged_fault(summary: dict[str, Any]) -> str | None:
-    """Why a search cannot be said to have come to its end."""
-    total, last = int(summary["trials"]["total"]), summary["value"]["gain_of_last"]
-    if int(last["trials"]) >= GAIN_TRIALS and float(last["gain"]) < _UNTIL_GAIN:
-        return None
-    wanted = f"less than {_UNTIL_GAIN:.1%} gained by the last {GAIN_TRIALS}"
-    return mismatch("trials", wanted, f"{float(last['gain']):.1%} by the last {last['trials']} of {total}")
-
-
-def _least_trials(name: str) -> int:
-    return _TRIALS_SOLVED if name in SOLVED else _TRIALS
 
 
 def _training_faults(content: PolicyContent, learner: str) -> Iterator[str]:

@@ -20,19 +20,10 @@ from controller.scenario import DayRange
 from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.dials import ACCURACY, ADAPTIVE, ATTAINMENT, DEFAULT_ATTAINMENT, Continuation, Dial, Dials
-from experiments.evidence_files import (
-    OTHERS,
-    PUBLISHED,
-    RULE,
-    SOLVED,
-    TOLD,
-    Artefacts,
-    Problem,
-    rival_kind,
-    selected_by_validation,
-)
+from experiments.evidence_files import Artefacts, Problem, selected_by_validation
 from experiments.held_out import HELD_OUT_TRACE
 from experiments.suite import SCENARIOS, TRACES
+from experiments.tuned_rivals import OTHERS, PUBLISHED, RULE, SOLVED, TOLD, rival_kind
 
 LEARNED = "learned"
 LEARNED_SELECTED = LEARNED + SELECTED

@@ -28,7 +28,7 @@ from experiments.evidence_checks import (
     seed_checks,
     solved_checks,
 )
-from experiments.evidence_files import SOLVED, TOLD, Artefacts
+from experiments.evidence_files import Artefacts
 from experiments.evidence_plan import LEARNED, Comparison, Extent, held_out_comparison, suite_comparison
 from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import as_csv, write_leaderboard
@@ -36,6 +36,7 @@ from experiments.page import page, table, write_page
 from experiments.record import read_record, write_record
 from experiments.row_keys import RowKey, row_keys
 from experiments.study_again import MOST_DIFFERENCE, KeptStudy, cells_of, found_again, kept_study
+from experiments.tuned_rivals import SOLVED, TOLD
 from experiments.worker import Workers
 
 RECORD = Path(__file__).with_name("records") / "evidence.json"

@@ -16,10 +16,11 @@ import numpy as np
 
 from controller.policies.registry import GENERALIST
 from experiments.benchmark_cells import BenchmarkCell, DayResult, WorldSource, run_cell
-from experiments.evidence_files import RULE, Artefacts, selected_by_validation
+from experiments.evidence_files import Artefacts, selected_by_validation
 from experiments.fanout import in_order
 from experiments.run_config import PolicyChoice
 from experiments.suite import suite_trace
+from experiments.tuned_rivals import RULE
 from experiments.worker import Workers
 
 SCALES = (0.3, 1.0, 10.0)

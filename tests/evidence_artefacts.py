@@ -10,8 +10,8 @@ from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.policies.predictive import MpcSettings
 from controller.policies.registry import settings_model
 from controller.scenario import load_scenario
-from experiments.evidence_files import PUBLISHED, RULE, TOLD
 from experiments.objective import ObjectiveConfig
+from experiments.tuned_rivals import PUBLISHED, RULE, TOLD
 from tests.networks import make_content
 
 

@@ -22,11 +22,11 @@ from experiments.evidence_checks import (
     solved_checks,
     versus,
 )
-from experiments.evidence_files import RULE, TOLD
 from experiments.evidence_plan import GENERALIST_ZERO, LEARNED, ZERO
 from experiments.leaderboard import Leaderboard
 from experiments.row_keys import case_keys, overall_key
 from experiments.statistics import bootstrap
+from experiments.tuned_rivals import RULE, TOLD
 
 DAYS = (1, 2, 3)
 RIVALS = ("reactive", "paragon")

@@ -8,14 +8,10 @@ import yaml
 from controller.policies.levers import added_levers
 from controller.policies.registry import GENERALIST, SHIPPED, settings_model
 from experiments.clairvoyant import CLAIRVOYANT
-from experiments.evidence_files import (
-    RULE,
-    TOLD,
-    Artefacts,
-    selected_by_validation,
-)
+from experiments.evidence_files import Artefacts, selected_by_validation
 from experiments.held_out import HELD_OUT_SEED, held_out_text, held_out_variation
 from experiments.study_config import LEFT_ALONE
+from experiments.tuned_rivals import RULE, TOLD
 from tests.evidence_artefacts import put_policy, put_settings
 
 

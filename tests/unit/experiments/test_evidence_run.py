@@ -16,11 +16,12 @@ from experiments.benchmark import CELLS
 from experiments.benchmark_cells import run_cell
 from experiments.checks import Check
 from experiments.clairvoyant import CLAIRVOYANT
-from experiments.evidence_files import OTHERS, PUBLISHED, RULE, SOLVED, TOLD, Artefacts
+from experiments.evidence_files import Artefacts
 from experiments.evidence_plan import LEARNED, ZERO, Extent, rival_dials
 from experiments.evidence_run import EvidenceRun, kept_record, training_check, wanted_rows
 from experiments.fanout import open_workers
 from experiments.run_config import load_run
+from experiments.tuned_rivals import OTHERS, PUBLISHED, RULE, SOLVED, TOLD
 from tests.evidence_artefacts import put_policy, put_settings
 
 EXTENT = Extent(
