@@ -140,10 +140,11 @@ def study_config(
 def _borrowing(kind: str, base: dict[str, JsonValue], path: str | Path) -> dict[str, JsonValue]:
     """Settings with those replaced that another policy's file has by the same name."""
     source = f"--borrow {path}"
-    found = read_spec(str(path)).settings
-    shared = {name: value for name, value in found.items() if name in base}
+    found = read_spec(str(path))
+    _complete(found, source)  # only to find out what is wrong with them: its defaults were not found by anyone
+    shared = {name: value for name, value in found.settings.items() if name in base}
     if not shared:
-        raise UsageError(mismatch(source, f"settings that {kind} has too, such as {', '.join(base)}", list(found)))
+        raise UsageError(mismatch(source, f"some of {', '.join(base)}, which {kind} has too", list(found.settings)))
     return _complete(PolicySpec(kind=kind, settings={**base, **shared}), source)
 
 

@@ -268,17 +268,28 @@ def test_settings_of_another_kind_are_no_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("kind", "other", "message"),
     [
-        ("{target_utilisation: 0.5}", f"expected settings that {FLEET} has too, such as machines, got "),
-        ("{machines: 99}", "machines: expected"),
+        (
+            FLEET,
+            "{kind: hpa, settings: {target_utilisation: 0.5}}",
+            f"--borrow .*some of machines, which {FLEET} has too",
+        ),
+        (
+            FLEET,
+            f"{{kind: '{FLEET}', settings: {{machines: 99}}}}",
+            "--borrow .*machines: expected a number <= 9, got 99",
+        ),
+        ("mpc", "{kind: mark, settings: {headroom: 0.4}}", "--borrow .*headroom: expected a number >= 0.7, got 0.4"),
+        ("mpc", "{kind: mark, settings: {headroom: 1.4, charm: 1}}", "--borrow .*charm"),
+        ("mpc", "{kind: marc, settings: {headroom: 1.4}}", "expected one of .*, got 'marc'"),
     ],
 )
-def test_settings_that_do_not_fit_are_not_borrowed(tmp_path: Path, settings: str, message: str) -> None:
-    other = tmp_path / "other.yaml"
-    other.write_text(f"kind: hpa\nsettings: {settings}\n")
-    with pytest.raises(ProvisorError, match=f"(?s)--borrow .*{message}"):
-        study_config(FLEET, DAYS, borrowed=[other])
+def test_settings_that_do_not_fit_are_not_borrowed(tmp_path: Path, kind: str, other: str, message: str) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(other)
+    with pytest.raises(ProvisorError, match=f"(?s){message}"):
+        study_config(kind, DAYS, borrowed=[path])
 
 
 @pytest.mark.slow
