@@ -22,15 +22,17 @@ def pools():
 
 
 def main():
+    # Ray prints warnings of the cluster on a driver's standard output, whether it is to log there or not.
+    answers, sys.stdout = sys.stdout, sys.stderr
     ray.init(sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
-    print(json.dumps({"has_autoscaler": ray_compat.has_autoscaler()}), flush=True)
+    print(json.dumps({"has_autoscaler": ray_compat.has_autoscaler()}), file=answers, flush=True)
     for line in sys.stdin:
         wanted = [Bundle(*one) for one in json.loads(line)]
         ray_compat.request_nodes(wanted)
         until_s = time.monotonic() + DEADLINE_S
         while len(pools()) != len(wanted) and time.monotonic() < until_s:
             time.sleep(0.1)  # Ray tells nobody
-        print(json.dumps(pools()), flush=True)
+        print(json.dumps(pools()), file=answers, flush=True)
 
 
 if __name__ == "__main__":
