@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from controller.config import write_run_header
 from controller.errors import ConfigError, UsageError, mismatch
 from envs.world import World
-from experiments.benchmark_cells import BenchmarkCell, CellResult, WorldSource, cell_key, run_cell
+from experiments.benchmark_cells import BenchmarkCell, CellResult, WorldSource, run_cell
 from experiments.benchmark_config import (
     SELECTED,
     BenchmarkConfig,
@@ -100,20 +100,8 @@ class Plan:
         """The world of a case."""
         return self.worlds[case].open()
 
-    def cells(self, names: Iterable[str], cases: Iterable[Case]) -> dict[str, BenchmarkCell]:
-        """Cells by key, each once, in the order in which they are run: world by world."""
-        found: dict[str, BenchmarkCell] = {}
-        wanted = list(names)
-        for case in cases:
-            for name in wanted:
-                for member in self.members(name, case.scenario):
-                    for index in self.run_points(member):
-                        for cell in self.cells_at(member, index, case):
-                            found.setdefault(cell_key(cell), cell)
-        return found
-
     def run_points(self, member: Member) -> list[int]:
-        """Indices of the member's points that are run."""
+        """Indices of the member's points that are run, or of those that may be."""
         own, points = member.points.own, member.points.points
         is_full = self.config.grid == "full"
         return [k for k, p in enumerate(points) if is_full or p.attainment == own[0] or p.accuracy == own[1]]

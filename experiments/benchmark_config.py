@@ -91,10 +91,10 @@ class BenchmarkConfig(StrictModel):
     most_points: int | None = Field(
         default=None, ge=1, description="only so many values of a dial beside the own, the nearest"
     )
-    grid: Literal["full", "cross"] = Field(
+    grid: Literal["full", "cross", "needed"] = Field(
         default="full",
-        description="points of two dials that are run: all, or the two lines through the policy's own, see "
-        "`experiments.separable`",
+        description="points of two dials that are run: all; or the two lines through the policy's own, see "
+        "`experiments.separable`; or of those only what a row needs, see `experiments.needed_points`",
     )
     watched: tuple[str, ...] | None = Field(
         default=None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiments.benchmark import CELLS, Case, FinishedCells, Plan, note_run, row_error, run_cells, with_own
+from experiments.benchmark import CELLS, FinishedCells, Plan, note_run, row_error, run_cells, with_own
+from experiments.benchmark_cells import BenchmarkCell
 from experiments.benchmark_config import BenchmarkConfig, load_benchmark
 from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import Timing, write_leaderboard
-from experiments.row_keys import RowKey, reference_of, row_keys
+from experiments.row_keys import RowKey, row_keys
 from experiments.worker import Workers
 
 
@@ -60,14 +61,15 @@ class BenchmarkRun:
     def cells(
         self, keys: Sequence[RowKey], workers: Workers, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Runs the cells that the rows need and that are not finished."""
+        """Runs the cells that the rows need and that are not finished: in rounds, where results say what is needed."""
         note_run(self.plan, self.directory)
-        names: dict[str, None] = {}
-        cases: dict[Case, None] = {}
-        for key in keys:
-            names |= dict.fromkeys([key.policy, reference_of(self.plan, key.target)])
-            cases |= dict.fromkeys(key.cases(self.plan))
-        run_cells(self.plan.cells(names, cases), self.finished, workers, progress)
+        missing = self._missing(keys)
+        run_cells(missing, self.finished, workers, progress)
+        while missing := self._missing(keys):
+            run_cells(missing, self.finished, workers, progress)
+
+    def _missing(self, keys: Sequence[RowKey]) -> dict[str, BenchmarkCell]:
+        return Leaderboard(self.plan, self.finished, str).missing(keys)
 
     def rows(self, keys: Sequence[RowKey], command: Callable[[str], str]) -> list[LeaderboardRow]:
         """The rows; their cells must be finished."""

@@ -39,6 +39,7 @@ class Dial(StrictModel):
     factors: tuple[float, ...] = Field(default=(), description="of the policy's own value")
     steps: tuple[float, ...] = Field(default=(), description="added to the policy's own value")
     values: tuple[float, ...] = Field(default=(), description="in place of the policy's own value")
+    is_inverse: bool = Field(default=False, description="a larger value attains less")
     then: Continuation | None = Field(default=None, description="goes on from the dial's largest value")
 
     def swept(self, own: float, low: float, high: float) -> list[float]:
@@ -73,12 +74,12 @@ _MPC = Dial(
 ATTAINMENT: dict[str, Dial] = {
     "mpc": _MPC,
     CLAIRVOYANT: _MPC,
-    "util_aware": Dial(setting="target_utilisation", factors=_LOAD),
-    "infaas": Dial(setting="load_threshold", factors=_LOAD),
+    "util_aware": Dial(setting="target_utilisation", factors=_LOAD, is_inverse=True),
+    "infaas": Dial(setting="load_threshold", factors=_LOAD, is_inverse=True),
     "ribbon": Dial(setting="capacity", factors=_CAPACITY),
-    "hpa": Dial(setting="target_utilisation", factors=_LOAD),
+    "hpa": Dial(setting="target_utilisation", factors=_LOAD, is_inverse=True),
     "redundant": Dial(setting="miss_value", factors=(0.03, 0.1, 0.3, 3.0, 10.0, 30.0)),
-    "ray_serve": Dial(setting="target_ongoing_requests", factors=_LOAD),
+    "ray_serve": Dial(setting="target_ongoing_requests", factors=_LOAD, is_inverse=True),
 }
 """Kind to the dial of attainment; a kind that is not listed has `DEFAULT_ATTAINMENT`, where it has such a setting."""
 
@@ -109,6 +110,7 @@ class Points:
     shape: tuple[int, int]
     own: tuple[int, int]
     points: tuple[Point, ...]
+    is_inverse: bool = False  # a larger value of the attainment dial attains less
 
 
 def kind_of(policy: str | PolicySpec) -> str:
@@ -161,7 +163,8 @@ def points_of(policy: str | PolicySpec, dials: Dials | None = None) -> Points:
     attainment, own_attainment = _swept(kind, settings, dials.attainment)
     accuracy, own_accuracy = _swept(kind, settings, dials.accuracy)
     points = [Point(i, j, {**one, **other}) for i, one in enumerate(attainment) for j, other in enumerate(accuracy)]
-    return Points((len(attainment), len(accuracy)), (own_attainment, own_accuracy), tuple(points))
+    is_inverse = dials.attainment is not None and dials.attainment.is_inverse
+    return Points((len(attainment), len(accuracy)), (own_attainment, own_accuracy), tuple(points), is_inverse)
 
 
 def with_settings(policy: str | PolicySpec, settings: dict[str, float]) -> str | PolicySpec:

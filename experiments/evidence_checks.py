@@ -1,107 +1,33 @@
 """What the evidence must show, value beside bar.
 
-Costs are compared at equal attainment and accuracy: at what the tuned rule `mpc` itself came to on a trace, which all
-others are set to by their dials; and where a rival cannot get there, at what that rival came to. The *hardest* rival is
-the one against which least is saved; a rival that misses twice what is promised, or more, is listed and not judged, for
-what it saves it takes from its users.
+Costs are compared at equal attainment and accuracy (`experiments.evidence_versus`). The *hardest* rival is the one
+against which least is saved; a rival that misses twice what is promised, or more, is listed and not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from controller.arrays import F64
 from controller.policies.registry import GENERALIST
-from experiments.benchmark import Case
 from experiments.benchmark_config import SELECTED
 from experiments.checks import Check, at_least, at_most
 from experiments.evidence_files import LEAST_SEEDS
 from experiments.evidence_plan import GENERALIST_SELECTED, GENERALIST_ZERO, LEARNED, LEARNED_SELECTED, ZERO
+from experiments.evidence_versus import LEAST_JUDGED, Versus, gap_closed, hardest, versus
 from experiments.leaderboard import Leaderboard
 from experiments.results import MOST_RULED
 from experiments.row_keys import RowKey, case_keys, overall_key
-from experiments.statistics import Interval, bootstrap, interquartile_mean, mean_over_traces
+from experiments.statistics import bootstrap
 from experiments.tuned_rivals import PUBLISHED, RULE, TOLD
 
 PUBLISHED_SAVING, RULE_SAVING, GAP_CLOSED = 20.0, 5.0, 40.0  # percent
 WORST_TRACE, HELD_OUT_LOSS = 2.0, 2.0  # percent
 ATTAINMENT = 99.0  # percent
-LEAST_JUDGED = 0.98
-"""Attainment of a rival below which its cost says nothing."""
 
 EVIDENCE = "provisor experiment evidence"
 _AGAIN = f"{EVIDENCE} --check"
-
-
-@dataclass(frozen=True, eq=False)
-class Versus:
-    """A policy against a rival on every trace.
-
-    Attributes:
-        policy: Name of a row.
-        rival: A single policy.
-        strata: By trace each day's part in the relative difference of costs, (S, D).
-        targets: By trace whose attainment and accuracy both are held to; None where they cannot meet.
-        reasons: Why, where they cannot.
-        interval: Of the mean over traces.
-    """
-
-    policy: str
-    rival: str
-    cases: tuple[Case, ...]
-    strata: list[F64]
-    targets: list[str | None]
-    reasons: list[str]
-    interval: Interval
-
-    @property
-    def is_known(self) -> bool:
-        """Whether they meet on every trace."""
-        return None not in self.targets
-
-    @property
-    def by_case(self) -> F64:
-        """Relative cost on each trace, NaN where they do not meet."""
-        return np.array([interquartile_mean(one.mean(axis=1)) for one in self.strata])
-
-    @property
-    def by_seed(self) -> F64:
-        """Relative cost of each training seed, mean over traces."""
-        return np.asarray(np.mean([one.mean(axis=1) for one in self.strata], axis=0))
-
-
-def versus(board: Leaderboard, policy: str, rival: str, beside: str | None = None) -> Versus:
-    """Compares a policy with a rival, on each trace at the first target that both, and `beside`, can reach.
-
-    Args:
-        board: Whose plan has the rule and the rival among its references.
-        policy: Name of a row.
-        rival: Costs are relative to its.
-        beside: Another row that has to be there too, so that both can be set against the rival at the same target.
-    """
-    config, cases = board.plan.config, tuple(board.plan.worlds)
-    wanted = [name for name in dict.fromkeys((RULE, rival)) if name in config.references]
-    strata: list[F64] = []
-    targets: list[str | None] = []
-    reasons: list[str] = []
-    for case in cases:
-        tried = [(target, board.against(case, policy, rival, target)) for target in wanted]
-        met = [
-            (target, found)
-            for target, found in tried
-            if np.isfinite(found.difference).all()
-            and (beside is None or np.isfinite(board.against(case, beside, rival, target).difference).all())
-        ]
-        target, found = met[0] if met else (None, tried[-1][1])
-        targets.append(target)
-        strata.append(found.difference if met else np.full(found.difference.shape, np.nan))
-        if not met:
-            reasons.append(f"{case.scenario}/{case.trace}: {_brief(found.reason)}")
-    interval = bootstrap(strata, block=config.block_days, resamples=config.resamples)
-    return Versus(policy, rival, cases, strata, targets, reasons, interval)
 
 
 def published_checks(board: Leaderboard) -> Iterator[Check]:
@@ -194,33 +120,6 @@ def beside_checks(board: Leaderboard, number: str, policy: str, zero: str, rule:
     yield Check(f"{number}: {zero} against {rule}", _signed(found), "printed beside", holds=True, command=_AGAIN)
 
 
-def gap_closed(ours: Sequence[F64], told: Sequence[F64]) -> list[F64]:
-    """Each day's part in the share of a gap that is closed.
-
-    Its mean over traces, as `bootstrap` takes it, is r = ours / told, both relative to the rule whose gap it is; the
-    value of a day is r + (ours - r told) / told's mean, the ratio's linear form.
-
-    Args:
-        ours: By trace (S seeds, D days), parts in the relative difference of our costs to the rule's.
-        told: By trace (1, D), likewise of the rule that is told what comes; their mean is below 0.
-    """
-    of = float(np.mean([one.mean() for one in told]))
-    share = mean_over_traces(ours) / of
-    return [share + (mine - share * its) / of for mine, its in zip(ours, told, strict=True)]
-
-
-def hardest(board: Leaderboard, rivals: Sequence[str]) -> tuple[list[Versus], list[str]]:
-    """The learned policy against those of the rivals that are judged, hardest first; and the others' names.
-
-    A rival that it cannot be compared with is among the first, for nobody knows how hard it is.
-    """
-    own = {name: board.row(overall_key(board.plan, name, name)).own_attainment for name in rivals}
-    judged = [name for name in rivals if own[name] >= LEAST_JUDGED]
-    found = [versus(board, LEARNED, name) for name in judged]
-    found.sort(key=lambda one: (one.is_known, -one.interval.estimate if one.is_known else 0.0))
-    return found, [name for name in rivals if name not in judged]
-
-
 def _saving_checks(
     board: Leaderboard, number: str, what: str, rivals: Sequence[str], bar: float
 ) -> tuple[list[Check], Versus | None]:
@@ -293,9 +192,3 @@ def _signed(found: Versus) -> str:
         return f"not comparable: {found.reasons[0]}"
     one = found.interval
     return f"{100 * one.estimate:+.1f} % [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-
-
-def _brief(reason: str) -> str:
-    """The first of the reasons that a group's members have."""
-    first, *others = reason.split(", ")
-    return f"{first} (and {len(others)} more)" if others else first

@@ -164,7 +164,7 @@ def _config(
         policies=(*rules, *learned),
         references=references,
         dials={RULE: SWEEP, CLAIRVOYANT: NEAR},
-        grid="cross",
+        grid="needed",
         watched=tuple(selected),
     )
 
@@ -189,11 +189,12 @@ def rival_dials(kind: str, settings: Sequence[Mapping[str, object]]) -> Dials:
     fields = settings_model(kind).model_fields
     dial = ATTAINMENT.get(kind, DEFAULT_ATTAINMENT)
     # A dial of load is the inverse of capacity.
-    is_load = max(dial.factors) < _MORE
-    factors = (1.0 / _MORE, 1.0 / _LESS) if is_load else (_LESS, _MORE)
+    factors = (1.0 / _MORE, 1.0 / _LESS) if dial.is_inverse else (_LESS, _MORE)
     adapts = ADAPTIVE not in fields or any(one.get(ADAPTIVE, fields[ADAPTIVE].default) for one in settings)
     return Dials(
-        attainment=Dial(setting=dial.setting, factors=factors) if dial.setting in fields else None,
+        attainment=Dial(setting=dial.setting, factors=factors, is_inverse=dial.is_inverse)
+        if dial.setting in fields
+        else None,
         accuracy=_RIVAL_ACCURACY if adapts and _RIVAL_ACCURACY.setting in fields else None,
     )
 

@@ -16,7 +16,6 @@ from controller.errors import ProvisorError
 from controller.policies.registry import GENERALIST
 from controller.scenario import load_scenario
 from experiments.benchmark import FinishedCells, row_error, run_cells
-from experiments.benchmark_config import PROMISE
 from experiments.benchmark_run import BenchmarkRun
 from experiments.checks import Check, at_most, write_checks
 from experiments.evidence_checks import (
@@ -30,6 +29,7 @@ from experiments.evidence_checks import (
 )
 from experiments.evidence_files import Artefacts
 from experiments.evidence_plan import LEARNED, Comparison, Extent, held_out_comparison, suite_comparison
+from experiments.evidence_versus import apart_keys
 from experiments.leaderboard import Leaderboard, LeaderboardRow
 from experiments.leaderboard_files import as_csv, write_leaderboard
 from experiments.page import page, table, write_page
@@ -80,6 +80,10 @@ class EvidenceRun:
         """Runs all that is not finished."""
         for one in self.benchmarks:
             one.cells(wanted_rows(one), workers, progress)
+            board = self._board(one)
+            assert board is not None
+            if apart := apart_keys(board):
+                one.cells(apart, workers, progress)
         run_cells(cells_of(self._studies), self._days, workers, progress)
 
     def only(self, row: str, workers: Workers, progress: Progress | None = None) -> str:
@@ -211,15 +215,12 @@ class EvidenceRun:
 
 
 def wanted_rows(benchmark: BenchmarkRun) -> list[RowKey]:
-    """Rows of the leaderboard: all policies at the first reference and the promise, ours at every rival's own point."""
+    """Rows of the leaderboard: all policies at what the first reference came to, and each rival at its own point."""
     config = benchmark.plan.config
-    rivals = [name for name in config.references if name != TOLD]
-    ours = {name for name in config.row_names if name not in rivals}
-    targets = (config.compared_to[0], PROMISE)
     return [
         key
         for key in row_keys(benchmark.plan)
-        if key.target in targets or key.policy in ours or key.policy == key.target
+        if key.target == config.compared_to[0] or (key.policy == key.target and key.policy != TOLD)
     ]
 
 

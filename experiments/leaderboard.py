@@ -11,7 +11,7 @@ group from it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,9 +21,10 @@ from pydantic import Field
 from controller.arrays import F64
 from controller.config import StrictModel
 from experiments.benchmark import Case, FinishedCells, Member, Plan
-from experiments.benchmark_cells import CellResult, DayResult, cell_key
+from experiments.benchmark_cells import BenchmarkCell, CellResult, DayResult, cell_key
 from experiments.benchmark_config import PROMISE
 from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
+from experiments.needed_points import Needed, Stretch, needed_points, own_stretch
 from experiments.operating_point import OperatingPoint, operating_point
 from experiments.row_keys import RowKey, reference_of
 from experiments.run_config import PolicyChoice, policy_labels
@@ -83,7 +84,7 @@ class Leaderboard:
 
     Args:
         plan: The plan.
-        finished: At least the cells that a row asked for needs.
+        finished: At least the cells that a row asked for needs, which `missing` tells.
         command: A row's id to the command that computes it.
     """
 
@@ -91,9 +92,32 @@ class Leaderboard:
         self.plan = plan
         self._finished = finished
         self._command = command
+        self._cells = cache(self._found_cells)
         self._sweep = cache(self._swept)
+        self._target = cache(self._found_target)
         self._at_target = cache(self._found_at_target)
         self._own = cache(self._found_own)
+
+    def missing(self, keys: Iterable[RowKey]) -> dict[str, BenchmarkCell]:
+        """Cells by key that rows need and that are not finished, world by world, as far as they can be told by now.
+
+        What a `needed` grid needs is known by and by: none is missing only where a new leaderboard with these cells
+        finished says so.
+        """
+        wanted: dict[tuple[Case, str, str], None] = {}
+        for key in keys:
+            for case in key.cases(self.plan):
+                wanted |= dict.fromkeys(
+                    (case, name, key.target) for name in (reference_of(self.plan, key.target), key.policy)
+                )
+        order = {case: number for number, case in enumerate(self.plan.worlds)}
+        found: dict[str, BenchmarkCell] = {}
+        for case, name, target in sorted(wanted, key=lambda one: order[one[0]]):
+            for index, member in enumerate(self.plan.members(name, case.scenario)):
+                for k in self._missing_points(case, name, index, target):
+                    cells = self._cells(case, member, k)
+                    found |= {key: cell for key, cell in cells.items() if key not in self._finished}
+        return found
 
     def row(self, key: RowKey) -> LeaderboardRow:
         """One row."""
@@ -167,17 +191,49 @@ class Leaderboard:
         return self._results(case, member, member.own)
 
     def _results(self, case: Case, member: Member, index: int) -> list[CellResult]:
-        return [self._finished[cell_key(cell)] for cell in self.plan.cells_at(member, index, case)]
+        return [self._finished[key] for key in self._cells(case, member, index)]
 
-    def _swept(self, case: Case, policy: str, member: int) -> Sweep:
+    def _found_cells(self, case: Case, member: Member, index: int) -> dict[str, BenchmarkCell]:
+        return {cell_key(cell): cell for cell in self.plan.cells_at(member, index, case)}
+
+    def _is_run(self, case: Case, member: Member, index: int) -> bool:
+        return all(key in self._finished for key in self._cells(case, member, index))
+
+    def _missing_points(self, case: Case, policy: str, member: int, target: str) -> list[int]:
+        """Points of a member that a target needs and that are not run, as far as they can be told by now."""
         one = self.plan.members(policy, case.scenario)[member]
-        own, run = self._own_of(case, one), set(self.plan.run_points(one))
-        by_point = [self._results(case, one, k) if k in run else own for k in range(len(one.points.points))]
+        if self.plan.config.grid != "needed":
+            return [k for k in self.plan.run_points(one) if not self._is_run(case, one, k)]
+        (reference,) = self.plan.members(reference_of(self.plan, target), case.scenario)
+        own = [one.own] if not self._is_run(case, one, one.own) else []
+        return own if not self._is_run(case, reference, reference.own) else self._needed(case, one, target).missing
+
+    def _needed(self, case: Case, member: Member, target: str) -> Needed:
+        return needed_points(
+            member.points,
+            self._target(case, target),
+            lambda k: self._is_run(case, member, k),
+            lambda stretch: self._sweep_over(case, member, stretch),
+        )
+
+    def _swept(self, case: Case, policy: str, member: int, target: str) -> Sweep:
+        """The points of a member by which it is compared at a target."""
+        one = self.plan.members(policy, case.scenario)[member]
+        if self.plan.config.grid == "needed":
+            return self._sweep_over(case, one, self._needed(case, one, target).stretch)
+        shape = one.points.shape
+        return self._sweep_over(case, one, Stretch(range(shape[0]), range(shape[1])))
+
+    def _sweep_over(self, case: Case, member: Member, stretch: Stretch) -> Sweep:
+        run = set(self.plan.run_points(member))
+        indices = stretch.all(member.points)
+        by_point = [self._results(case, member, k if k in run else member.own) for k in indices]
+        shape = len(stretch.attainment), len(stretch.accuracy)
 
         def grid(value: Callable[[DayResult], float | Sequence[float]], combine: Callable[..., F64]) -> F64:
             values = np.array([[[value(day) for day in r.days] for r in results] for results in by_point], np.float64)
             combined = combine(values, axis=1)  # (points, seeds, days, ...) over random seeds
-            return np.asarray(combined.reshape(*one.points.shape, *combined.shape[1:]))
+            return np.asarray(combined.reshape(*shape, *combined.shape[1:]))
 
         sweep = Sweep(
             cost_usd=grid(lambda day: day.cost_usd, np.mean),
@@ -186,25 +242,25 @@ class Leaderboard:
             answered=grid(lambda day: day.answered, np.sum),
             accuracy_sum=grid(lambda day: day.accuracy_sum, np.sum),
         )
-        return sweep if len(run) == len(by_point) else separated(sweep, one.points.own)
+        return sweep if run.issuperset(indices) else separated(sweep, stretch.own(member.points))
 
-    def _target(self, case: Case, name: str) -> Target:
-        reference = reference_of(self.plan, name)
-        sweep = self._sweep(case, reference, 0)
+    def _found_target(self, case: Case, name: str) -> Target:
+        (member,) = self.plan.members(reference_of(self.plan, name), case.scenario)
+        own = self._sweep_over(case, member, own_stretch(member.points))
         if name != PROMISE:
-            return own_target(sweep, self.plan.members(reference, case.scenario)[0].points.own)
+            return own_target(own, (0, 0))
         workload = self.plan.world(case).setting.workload
-        return promised_target(sweep, workload.attainment_target, workload.accuracy_floor)
+        return promised_target(own, workload.attainment_target, workload.accuracy_floor)
 
     def _found_at_target(self, case: Case, policy: str, reference: str, target_name: str) -> AtTarget:
         target = self._target(case, target_name)
-        base_sweep = self._sweep(case, reference, 0)
+        base_sweep = self._sweep(case, reference, 0, target_name)
         base = place_at(base_sweep, target)
         base_cost = daily_cost(base_sweep, base, target)
         costs, places = [], []
         members = self.plan.members(policy, case.scenario)
         for index in range(len(members)):
-            sweep = self._sweep(case, policy, index)
+            sweep = self._sweep(case, policy, index, target_name)
             places.append(place_at(sweep, target))
             costs.append(daily_cost(sweep, places[-1], target))
         daily = np.array(costs)  # (S, D)

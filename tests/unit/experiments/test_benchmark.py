@@ -328,6 +328,6 @@ def test_one_process_runs_cells_in_order(config: Path, tmp_path: Path) -> None:
         run.cells(keys, workers, lambda *counts: done.append(counts))
     total = done[-1][1]
     assert done == [(n, total) for n in range(total + 1)]
-    assert [json.loads(line)["key"] for line in (tmp_path / CELLS).read_text().splitlines()] == list(
-        run.plan.cells(["static"], [keys[0].cases(run.plan)[0]])
-    )
+    (member,), (case,) = run.plan.members("static", "tiny"), keys[0].cases(run.plan)
+    wanted = [cell_key(cell) for k in run.plan.run_points(member) for cell in run.plan.cells_at(member, k, case)]
+    assert [json.loads(line)["key"] for line in (tmp_path / CELLS).read_text().splitlines()] == wanted

@@ -12,19 +12,17 @@ from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
 from experiments.checks import Check
 from experiments.dials import Dials
 from experiments.evidence_checks import (
-    gap_closed,
-    hardest,
     held_out_checks,
     promise_checks,
     published_checks,
     rule_checks,
     seed_checks,
     solved_checks,
-    versus,
 )
 from experiments.evidence_plan import GENERALIST_ZERO, LEARNED, ZERO
+from experiments.evidence_versus import apart_keys, gap_closed, hardest, versus
 from experiments.leaderboard import Leaderboard
-from experiments.row_keys import case_keys, overall_key
+from experiments.row_keys import RowKey, case_keys, overall_key
 from experiments.statistics import bootstrap
 from experiments.tuned_rivals import RULE, TOLD
 
@@ -174,6 +172,17 @@ def test_a_rival_that_cannot_attain_what_the_rule_does_is_compared_at_what_it_at
     assert found.targets == ["paragon", RULE]
     # The learned policy has no dial here, and is as good as it is: 90 against 130 on both traces.
     assert found.by_case == pytest.approx([90 / 130 - 1] * 2)
+
+
+def test_ours_is_run_at_a_rivals_own_point_where_they_cannot_meet_at_the_rules_alone(plan: Plan) -> None:
+    assert apart_keys(board_of(plan)) == []
+    ours = (TOLD, LEARNED, LEARNED + SELECTED, ZERO)
+    assert apart_keys(board_of(plan, lax)) == [RowKey("tiny", "own", name, "paragon") for name in ours]
+
+    def careless(name: str, member: int, case: Case) -> tuple[float, int]:
+        return (20.0, 60) if name == "paragon" else plainly(name, member, case)
+
+    assert apart_keys(board_of(plan, careless)) == []  # nobody is compared with it
 
 
 def test_a_rival_that_is_nowhere_met_falls_short_and_says_why(plan: Plan) -> None:

@@ -105,26 +105,54 @@ def test_a_group_is_the_interquartile_mean_of_its_members(board: Leaderboard) ->
     assert row(board, "ours", trace="mean").cost_difference == pytest.approx(-0.085)
 
 
-def test_a_cross_runs_the_lines_through_the_own_point_alone() -> None:
+def dialled(grid: str) -> tuple[Plan, dict[int, CellResult], CellResult]:
+    """A plan of `ours` with two dials, what it comes to at the points of a cross, and what the base comes to."""
     accuracy = Dial(setting="accuracy_margin", steps=(0.01, 0.02))
     dials = Dials(attainment=Dial(setting="miss_multiplier", factors=(0.5, 2.0)), accuracy=accuracy)
     ours = PolicyEntry(name="ours", policy="mpc", dials=dials)
     base = PolicyEntry(name="base", policy="static", dials=NO_DIALS)
-    plan = Plan(BenchmarkConfig(scenarios=("tiny",), days=(1, 1), policies=(base, ours), grid="cross"))
-    case, (member,) = next(iter(plan.worlds)), plan.members("ours", "tiny")
+    plan = Plan(BenchmarkConfig(scenarios=("tiny",), days=(1, 1), policies=(base, ours), grid=grid))
+    (member,) = plan.members("ours", "tiny")
     # 40, 20 and 10 misses for 80, 90 and 100; a fiftieth of accuracy for a tenth of the cost.
-    cells = {}
+    results = {}
     for index in plan.run_points(member):
         i, j = member.points.points[index].attainment, member.points.points[index].accuracy
-        (cell,) = plan.cells_at(member, index, case)
-        cells[cell_key(cell)] = result([day(1, (80 + 10 * i) * (1 + j / 10), 40 // 2**i, 0.9 + j / 50)])
-    assert len(cells) == 5
-    (cell,) = plan.cells_at(plan.members("base", "tiny")[0], 0, case)
-    cells[cell_key(cell)] = result([day(1, 100.0, 10, 0.93)])
-    found = Leaderboard(plan, cells, str).row(RowKey("tiny", "own", "ours", "base"))  # type: ignore[arg-type]
+        results[index] = result([day(1, (80 + 10 * i) * (1 + j / 10), 40 // 2**i, 0.9 + j / 50)])
+    return plan, results, result([day(1, 100.0, 10, 0.93)])
+
+
+OURS_AT_BASE = RowKey("tiny", "own", "ours", "base")
+
+
+def test_a_cross_runs_the_lines_through_the_own_point_alone() -> None:
+    plan, results, base = dialled("cross")
+    assert len(results) == 5
+    case, (member,) = next(iter(plan.worlds)), plan.members("ours", "tiny")
+    cells = {cell_key(cell): results[k] for k in results for cell in plan.cells_at(member, k, case)}
+    cells |= {cell_key(cell): base for cell in plan.cells_at(plan.members("base", "tiny")[0], 0, case)}
+    found = Leaderboard(plan, cells, str).row(OURS_AT_BASE)  # type: ignore[arg-type]
     # 10 misses cost 100, and accuracy 0.93 lies between 10 and 20 % more: 115, though nobody ran it.
     assert found.status == "equal"
     assert found.cost_difference == pytest.approx(0.15)
+
+
+def test_of_a_cross_only_what_a_row_needs_is_missing_and_the_row_is_the_same() -> None:
+    plan, results, base = dialled("needed")
+    case, (member,) = next(iter(plan.worlds)), plan.members("ours", "tiny")
+    by_key = {cell_key(cell): results[k] for k in results for cell in plan.cells_at(member, k, case)}
+    by_key |= {cell_key(cell): base for cell in plan.cells_at(plan.members("base", "tiny")[0], 0, case)}
+    cells: dict[str, CellResult] = {}
+    rounds = []
+    while missing := Leaderboard(plan, cells, str).missing([OURS_AT_BASE]):  # type: ignore[arg-type]
+        assert not missing.keys() & cells.keys()
+        cells |= {key: by_key[key] for key in missing}
+        rounds.append(len(missing))
+    # Both own points; twice more accuracy; then fewer misses. At a smaller value of a miss nobody looks.
+    assert rounds == [2, 1, 1, 1]
+    board = Leaderboard(plan, cells, str)  # type: ignore[arg-type]
+    assert board.row(OURS_AT_BASE).cost_difference == pytest.approx(0.15)
+    # The same beside cells that some other row needed.
+    assert Leaderboard(plan, by_key, str).row(OURS_AT_BASE) == board.row(OURS_AT_BASE)  # type: ignore[arg-type]
 
 
 def test_a_promise_is_held_by_class_and_one_broken_anywhere_is_told(board: Leaderboard) -> None:
