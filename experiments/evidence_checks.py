@@ -173,7 +173,7 @@ def _gap_check(board: Leaderboard, rule: str) -> Check:
 
 
 def _came_to(board: Leaderboard, name: str) -> str:
-    row = board.row(overall_key(board.plan, name, name))
+    row = board.row(overall_key(board.plan, name, board.plan.config.compared_to[0]))
     accuracy = "" if row.own_accuracy is None else f" at accuracy {100 * row.own_accuracy:.2f} %"
     return f"attains {100 * row.own_attainment:.2f} %{accuracy} for {row.own_cost_usd:.2f} $/day"
 

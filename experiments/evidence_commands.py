@@ -53,6 +53,7 @@ def evidence(
     from experiments.evidence_run import QUICK_TITLE, EvidenceRun, keep_record, kept_record, training_check
     from experiments.fanout import open_workers
     from experiments.progress import CellProgress
+    from experiments.show import show_leaderboard
 
     if quick and full:
         raise UsageError("--quick: expected without --full, got both")
@@ -71,8 +72,11 @@ def evidence(
     if full and run.extent.is_whole:
         keep_record([*run.solved(), training_check(run.artefacts, folder / "training")])
     found = run.checks()
-    for path in run.write(found):
+    tables = run.tables()
+    for path in run.write(found, tables):
         click.echo(f"wrote {path}")
+    for table in tables:
+        show_leaderboard(table)
     holds = show_checks(QUICK_TITLE if quick else "the evidence", found)
     if quick:
         click.echo(QUICK_TITLE)

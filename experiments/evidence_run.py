@@ -80,8 +80,7 @@ class EvidenceRun:
         """Runs all that is not finished."""
         for one in self.benchmarks:
             one.cells(wanted_rows(one), workers, progress)
-            board = self._board(one)
-            assert board is not None
+        for one, board in self._boards():
             if apart := apart_keys(board):
                 one.cells(apart, workers, progress)
         run_cells(cells_of(self._studies), self._days, workers, progress)
@@ -93,7 +92,7 @@ class EvidenceRun:
             UsageError: There is no such row.
         """
         known: dict[str, tuple[BenchmarkRun, RowKey]] = {
-            key.text: (one, key) for one in self.benchmarks for key in wanted_rows(one)
+            key.text: (one, key) for one in self.benchmarks for key in row_keys(one.plan)
         }
         if row not in known:
             raise row_error(row, known or ["suite-cpu/twitter/learned@mpc"])
@@ -119,13 +118,14 @@ class EvidenceRun:
             return [_unknown("2: saving against the rules that solve programs")]
         return list(solved_checks(board, [name for name in SOLVED if name in board.plan.config.references]))
 
-    def write(self, checks: Sequence[Check]) -> list[Path]:
+    def tables(self) -> list[list[LeaderboardRow]]:
+        """Rows of each benchmark's leaderboard."""
+        return [[board.row(key) for key in wanted_rows(one)] for one, board in self._boards()]
+
+    def write(self, checks: Sequence[Check], tables: Sequence[Sequence[LeaderboardRow]]) -> list[Path]:
         """Writes leaderboards, checks and a page; returns what was written."""
         written: list[Path] = []
-        for one in self.benchmarks:
-            board = self._board(one)
-            assert board is not None
-            rows: list[LeaderboardRow] = [board.row(key) for key in wanted_rows(one)]
+        for one, rows in zip(self.benchmarks, tables, strict=True):
             written += write_leaderboard(rows, one.timings(), one.directory, f"evidence: {one.plan.config.name}")
         write_checks(checks, self.directory / "checks.json")
         with (self.directory / "checks.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -148,6 +148,12 @@ class EvidenceRun:
 
     def _board(self, benchmark: BenchmarkRun | None) -> Leaderboard | None:
         return None if benchmark is None else Leaderboard(benchmark.plan, benchmark.finished, row_command)
+
+    def _boards(self) -> Iterator[tuple[BenchmarkRun, Leaderboard]]:
+        for one in self.benchmarks:
+            board = self._board(one)
+            assert board is not None
+            yield one, board
 
     def _extent_checks(self) -> Iterator[Check]:
         if not self.extent.is_whole:
@@ -215,13 +221,8 @@ class EvidenceRun:
 
 
 def wanted_rows(benchmark: BenchmarkRun) -> list[RowKey]:
-    """Rows of the leaderboard: all policies at what the first reference came to, and each rival at its own point."""
-    config = benchmark.plan.config
-    return [
-        key
-        for key in row_keys(benchmark.plan)
-        if key.target == config.compared_to[0] or (key.policy == key.target and key.policy != TOLD)
-    ]
+    """Rows of the leaderboard: all policies at what the first reference came to."""
+    return [key for key in row_keys(benchmark.plan) if key.target == benchmark.plan.config.compared_to[0]]
 
 
 def row_command(row: str) -> str:

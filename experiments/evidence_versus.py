@@ -90,7 +90,7 @@ def apart_keys(board: Leaderboard) -> list[RowKey]:
     """Rows of ours at a rival's own point, on the traces where it or one of ours cannot come to what the rule did.
 
     Args:
-        board: Whose rows at what the rule came to are finished, and those of each rival at its own point.
+        board: Whose rows at what the rule came to are finished.
     """
     config = board.plan.config
     known = [name for name in config.references if name != RULE]
@@ -147,8 +147,8 @@ def hardest(board: Leaderboard, rivals: Sequence[str]) -> tuple[list[Versus], li
 
 def judged(board: Leaderboard, rivals: Sequence[str]) -> list[str]:
     """Rivals whose cost says something: see the module."""
-    rows = {name: board.row(overall_key(board.plan, name, name)) for name in rivals}
-    return [name for name in rivals if rows[name].own_attainment >= LEAST_JUDGED]
+    first = board.plan.config.compared_to[0]
+    return [name for name in rivals if board.row(overall_key(board.plan, name, first)).own_attainment >= LEAST_JUDGED]
 
 
 def _brief(reason: str) -> str:

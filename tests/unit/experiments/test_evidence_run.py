@@ -126,7 +126,7 @@ def test_a_rival_is_swept_to_less_capacity_and_to_more(
 
 def test_tables_and_a_page_are_written(whole: EvidenceRun) -> None:
     checks = whole.checks()
-    written = {path.relative_to(whole.directory).as_posix() for path in whole.write(checks)}
+    written = {path.relative_to(whole.directory).as_posix() for path in whole.write(checks, whole.tables())}
     assert {"suite/leaderboard.html", "held-out/leaderboard.csv", "checks.json", "evidence.html"} <= written
     rows = json.loads((whole.directory / "checks.json").read_text())
     assert [row["what"] for row in rows] == [check.what for check in checks]
@@ -168,7 +168,7 @@ def test_without_any_file_every_check_falls_short_and_none_is_left_out(tmp_path:
     assert sum(check.measured == "missing" for check in checks) == 3 * len(known) + 3 + 1 + 1 + 1
     assert {check.what.split(":")[0] for check in checks if not check.holds} >= {"1", "2", "3", "4"}
     assert [check.what for check in checks if check.holds] == ["5: one decision"]
-    run.write(checks)
+    run.write(checks, run.tables())
     assert (tmp_path / "out" / "evidence.html").exists()
 
 
