@@ -1,8 +1,8 @@
 """Which points of a policy's dials a comparison at a target needs: those between which the target lies.
 
 From its own point a policy is turned towards the target, one value of a dial at a time, until it meets the target
-between two of them or its dials end. What lies beyond would not be looked at, so it is not run. Where a dial ends
-without the target, the other way is tried as well: not every policy attains more with more capacity.
+between two of them: what lies beyond is not run. Where it cannot be turned to meet it exactly, all of its values are
+run: not every policy attains more with more capacity, or costs more, and what it is compared at must not hang on that.
 
 As in a cross of all values, the two lines through the own point are run, and the rest is worked out from them
 (`experiments.separable`).
@@ -90,31 +90,33 @@ def _turned(points: Points, stretch: Stretch, sweep: Sweep, target: Target) -> S
     """The stretch with the next values towards the target; the same where none is needed or left."""
     place = place_at(sweep, target)
     if place.status == "not reachable":
-        return _towards_the_unreached(points, stretch, sweep, target)
-    at: Bool = place.weights > 0.0
-    spare_misses = float((np.log(target.miss_share) - np.log(place.miss_share)).min())
-    up = -_sign(spare_misses) * (-1 if points.is_inverse else 1)
-    attainment = _next(stretch.attainment, points.shape[0], up, [bool(row.any()) for row in at])
-    more = -_sign(_spare_accuracy(place, target))
-    return Stretch(attainment, _next(stretch.accuracy, points.shape[1], more, [bool(row.any()) for row in at.T]))
+        further = _towards_the_unreached(points, stretch, sweep, target)
+    else:
+        at: Bool = place.weights > 0.0
+        spare_misses = float((np.log(target.miss_share) - np.log(place.miss_share)).min())
+        up = -_sign(spare_misses) * _way_up(points)
+        more = -_sign(_spare_accuracy(place, target))
+        further = Stretch(
+            _next(stretch.attainment, points.shape[0], up, [bool(row.any()) for row in at]),
+            _next(stretch.accuracy, points.shape[1], more, [bool(row.any()) for row in at.T]),
+        )
+    if further == stretch and place.status != "equal":
+        return Stretch(range(points.shape[0]), range(points.shape[1]))
+    return further
 
 
 def _towards_the_unreached(points: Points, stretch: Stretch, sweep: Sweep, target: Target) -> Stretch:
+    """More accurate where nothing is accurate enough; else fewer misses."""
     _, accuracy = pooled(sweep, len(target.miss_share))
     spare = np.where(np.isfinite(accuracy) & np.isfinite(target.accuracy), accuracy - target.accuracy, 0.0)
-    most_accurate = replace(stretch, accuracy=_wider(stretch.accuracy, points.shape[1], 1))
     if (spare < -ACCURACY_MARGIN).any(axis=-1).all():
-        return most_accurate
-    one_way = -1 if points.is_inverse else 1
-    wider = replace(stretch, attainment=_wider(stretch.attainment, points.shape[0], one_way))
-    if wider != stretch:
-        return wider
-    # Faster variants miss less, and are less accurate.
-    wider = replace(stretch, accuracy=_wider(stretch.accuracy, points.shape[1], -1))
-    if wider != stretch:
-        return wider
-    wider = replace(stretch, attainment=_wider(stretch.attainment, points.shape[0], -one_way))
-    return most_accurate if wider == stretch else wider
+        return replace(stretch, accuracy=_wider(stretch.accuracy, points.shape[1], 1))
+    return replace(stretch, attainment=_wider(stretch.attainment, points.shape[0], _way_up(points)))
+
+
+def _way_up(points: Points) -> int:
+    """Towards fewer misses."""
+    return -1 if points.is_inverse else 1
 
 
 def _next(values: range, count: int, way: int, is_at: Sequence[bool]) -> range:

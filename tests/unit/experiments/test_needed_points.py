@@ -58,9 +58,9 @@ MISSES, COSTS = [400.0, 200.0, 100.0, 50.0, 25.0], [80.0, 90.0, 100.0, 110.0, 12
         (30.0, 0.92, range(2, 5), range(2, 3)),
         (150.0, 0.92, range(1, 3), range(2, 3)),
         (100.0, 0.925, range(2, 3), range(2, 4)),
-        (150.0, 0.905, range(1, 3), range(2 - 2, 3)),
-        (1.0, 0.92, range(2, 5), range(2, 3)),  # out of reach: both ways to the end
-        (1000.0, 0.5, range(3), range(3)),
+        (150.0, 0.905, range(1, 3), range(3)),
+        (1.0, 0.92, range(5), range(5)),  # out of reach
+        (1000.0, 0.5, range(5), range(5)),  # it can do no worse
     ],
 )
 def test_dials_are_turned_until_the_target_lies_between_two_values(
@@ -68,8 +68,6 @@ def test_dials_are_turned_until_the_target_lies_between_two_values(
 ) -> None:
     of = points()
     stretch, run = walk(of, target_of(missed, accuracy), MISSES, COSTS)
-    if missed == 1.0:
-        attainment, accuracies = range(5), range(5)
     assert (stretch.attainment, stretch.accuracy) == (attainment, accuracies)
     assert run == set(stretch.run(of))
     assert len(run) == len(attainment) + len(accuracies) - 1
@@ -80,11 +78,21 @@ def test_a_dial_whose_larger_values_attain_less_is_turned_the_other_way() -> Non
     assert (stretch.attainment, stretch.accuracy) == (range(1, 3), range(2, 3))
 
 
-def test_a_policy_that_attains_more_with_less_capacity_is_found_there_in_the_end() -> None:
-    of, target = points(), target_of(30.0, 0.92)
-    stretch, _ = walk(of, target, MISSES[::-1], COSTS)
-    assert stretch.attainment.start == 0
-    assert place_at(sweep_over(stretch, of, MISSES[::-1], COSTS), target).status == "better"
+@pytest.mark.parametrize(
+    ("misses", "costs"),
+    [
+        (MISSES[::-1], COSTS),  # attains more with less capacity
+        ([40.0, 40.0, 30.0, 20.0, 10.0], [130.0, 120.0, 110.0, 105.0, 100.0]),  # costs less with more of it
+    ],
+)
+def test_a_policy_that_answers_a_dial_in_its_own_way_is_taken_at_its_cheapest(
+    misses: list[float], costs: list[float]
+) -> None:
+    of, target = points(), target_of(35.0, 0.92)
+    stretch, _ = walk(of, target, misses, costs)
+    place = place_at(sweep_over(stretch, of, misses, costs), target)
+    assert place.status == "better"
+    assert place.weights.sum(axis=1) @ np.array(costs) == min(costs)
 
 
 def test_at_the_end_of_both_dials_a_policy_is_taken_as_it_is() -> None:
