@@ -320,6 +320,7 @@ def test_labels_that_no_output_equals_are_taken_for_a_mistake() -> None:
 # Loading
 
 
+@pytest.mark.slow
 def test_loading_is_measured_in_fresh_processes(write_module: Callable) -> None:
     module = write_module(
         """

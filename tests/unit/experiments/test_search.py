@@ -278,6 +278,7 @@ def test_stop_rule_looks_back_on_the_last_trials() -> None:
     assert StopRule(trials=5).reached(course) is None
 
 
+@pytest.mark.slow
 def test_search_stops_when_nothing_more_is_gained(tmp_path: Path) -> None:
     search = Search(plan(worlds=1), tmp_path / "study.log", {})
     assert search.run(BowlJudge(), StopRule(trials=200, until_gain=0.02, gain_trials=24)) == "gain"

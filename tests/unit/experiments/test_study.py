@@ -152,6 +152,7 @@ def test_settings_a_policy_refuses_are_an_outcome() -> None:
     assert "headroom" in day.failure
 
 
+@pytest.mark.slow
 def test_interrupted_study_is_continued_by_the_same_call(tmp_path: Path) -> None:
     class Interrupted(PricedWorkers):
         def run(self, function, items):
@@ -310,6 +311,7 @@ def test_command_tunes_on_short_traces_and_keeps_what_it_found(
     assert Path("kept/mine.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_stopped_study_goes_on_elsewhere_from_its_packed_trials(tmp_path: Path) -> None:
     config = study_config(FLEET, DAYS, seed=1)
     whole = run_study(config, StopRule(trials=30), tmp_path / "whole", PricedWorkers())

@@ -41,6 +41,7 @@ def data(data_dir, monkeypatch):
     monkeypatch.setenv("PROVISOR_DATA", str(data_dir))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data")
 def test_everything_is_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(geo_run, "read_table", made_up)
