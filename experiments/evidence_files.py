@@ -28,9 +28,11 @@ from experiments.tuned_rivals import (
     TOLD,
     UNTIL_CONVERGED,
     UNTIL_GAIN,
+    beginning_fault,
     begun_from,
     converged_fault,
     effort_fault,
+    known_before,
     least_trials,
     lever_fault,
     rival_kind,
@@ -108,14 +110,21 @@ class Artefacts:
             if is_rival and why is None:
                 tuned_cost(summary_of(path))  # which of them are the strongest hangs on it
                 kept_study(path, scenario)  # its days are run again
-                why = effort_fault(summary_of(path), name, Path(scenario).stem == HELD_OUT_NAME) or lever_fault(
-                    summary_of(path), name
-                )
+                why = self._study_fault(name, scenario)
             if why is None:
                 try_out(path, scenario)
         except (ProvisorError, OSError, ValueError, KeyError, TypeError) as error:
             why = _said(error)
         return None if why is None else Problem(self._shown(path), why, self.tuning_command(name, scenario))
+
+    def _study_fault(self, name: str, scenario: str) -> str | None:
+        """Why a rival's study is too little to be called tuned."""
+        summary = summary_of(self.settings(name, scenario))
+        why = effort_fault(summary, name, Path(scenario).stem == HELD_OUT_NAME) or lever_fault(summary, name)
+        before = known_before(name)
+        if why is not None or before is None or not self.settings(before, scenario).exists():
+            return why
+        return beginning_fault(summary, read_spec(str(self.settings(before, scenario))))
 
     def believed_settings(self, scenarios: Sequence[str]) -> list[tuple[str, str]]:
         """Names and scenarios of all tuned settings that evidence is computed from and that nothing is wrong with.

@@ -14,7 +14,7 @@ from typing import Any
 from controller.config import parse_config
 from controller.errors import mismatch
 from controller.policies.levers import added_levers
-from controller.policies.registry import read_spec, settings_model
+from controller.policies.registry import PolicySpec, read_spec, settings_model
 from controller.rival_arrays import SCHEMES
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.study_config import LEFT_ALONE
@@ -115,6 +115,28 @@ def lever_fault(summary: dict[str, Any], name: str) -> str | None:
     return mismatch("ranges", f"{wanted}, such as {', '.join(wrong)}", searched) if wrong else None
 
 
+def known_before(name: str) -> str | None:
+    """The policy whose tuned settings a search in every lever tries first; None: another search."""
+    if not name.endswith(PLUS):
+        return None
+    return RULE if name == FIRST_PLUS else FIRST_PLUS
+
+
+def beginning_fault(summary: dict[str, Any], known: PolicySpec) -> str | None:
+    """Whether a search tried what was known before.
+
+    Args:
+        summary: Of its study.
+        known: Settings of the policy that `known_before` names.
+    """
+    tried = [summary["start"], *summary["more_starts"]]
+    if any(all(start[lever] == value for lever, value in known.settings.items() if lever in start) for start in tried):
+        return None
+    return mismatch(
+        "more_starts", f"one with the levers as {known.name or known.kind} was tuned", f"{len(tried)} others"
+    )
+
+
 def converged_fault(summary: dict[str, Any]) -> str | None:
     """Why a search cannot be said to have come to its end."""
     total, last = int(summary["trials"]["total"]), summary["value"]["gain_of_last"]
@@ -139,7 +161,6 @@ def begun_from(name: str, folder: str) -> str:
         name: Of a scheme with every lever.
         folder: Of the tuned settings.
     """
-    published = f"{folder}/{name.removesuffix(PLUS)}.yaml"
-    if name == FIRST_PLUS:
-        return f" --borrow {published} --borrow {folder}/{RULE}.yaml"  # a kind of its own, so no start
-    return f" --start {published} --borrow {folder}/{FIRST_PLUS}.yaml"
+    published, known = f"{folder}/{name.removesuffix(PLUS)}.yaml", f"{folder}/{known_before(name)}.yaml"
+    as_published = "--borrow" if name == FIRST_PLUS else "--start"  # that one is of a kind of its own
+    return f" {as_published} {published} --borrow {known}"

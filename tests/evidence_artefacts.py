@@ -8,10 +8,10 @@ from controller.compile import compile_scenario
 from controller.policies.levers import added_levers
 from controller.policies.policy_file import PolicyContent, save_policy_file
 from controller.policies.predictive import MpcSettings
-from controller.policies.registry import settings_model
+from controller.policies.registry import read_spec, settings_model
 from controller.scenario import load_scenario
 from experiments.objective import ObjectiveConfig
-from experiments.tuned_rivals import PUBLISHED, RULE, TOLD
+from experiments.tuned_rivals import PUBLISHED, RULE, TOLD, known_before
 from tests.networks import make_content
 
 
@@ -27,6 +27,8 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
     study = {
         "policy": {"kind": kind, "name": name},
         "settings": settings,
+        "start": settings,
+        "more_starts": [read_spec(str(known)).settings for known in _known(artefacts, name, scenario)],
         "worlds": [{**trace, "scenario": scenario, "reference_usd": 50.0, "best": {"value": 0.8}}],
         "objective": ObjectiveConfig().model_dump(mode="json"),
         "ranges": {"headroom": [0.5, 2.0]} if name in PUBLISHED else _ranges(kind),
@@ -35,6 +37,12 @@ def put_settings(artefacts, name, kind, scenario="suite-cpu", given=None, **summ
     }
     path.with_suffix(".json").write_text(json.dumps({**study, **summary}))
     return path
+
+
+def _known(artefacts, name, scenario):
+    """What was tuned before and is tried first."""
+    before = known_before(name)
+    return [path for path in [artefacts.settings(before, scenario)] if path.exists()] if before else []
 
 
 def _ranges(kind):

@@ -59,6 +59,19 @@ def test_schemes_with_every_lever_begin_with_what_is_known(artefacts: Artefacts,
     assert f" {wanted} --trials 300 " in artefacts.tuning_command(name, "suite-gpu")
 
 
+def test_a_search_in_every_lever_that_did_not_try_what_was_known_is_refused(artefacts: Artefacts) -> None:
+    put_settings(artefacts, RULE, RULE, given={"spot_share": 0.3, "quantile": 0.8})
+    put_settings(artefacts, "paragon_plus", "paragon_plus", given={"spot_share": 0.4, "headroom": 1.1})
+    put_settings(artefacts, "mark_plus", "mark", given={})
+    for name, kind in (("paragon_plus", "paragon_plus"), ("mark_plus", "mark")):
+        assert artefacts.settings_problem(name, "suite-cpu") is None
+        begun = {"start": {"spot_share": 0.7}, "more_starts": [{"spot_share": 0.5}]}
+        put_settings(artefacts, name, kind, given={"spot_share": 0.4, "headroom": 1.1}, **begun)
+        found = artefacts.settings_problem(name, "suite-cpu")
+        assert found is not None, name
+        assert found.why.startswith("more_starts: expected one with the levers as"), found.why
+
+
 def test_settings_that_cannot_be_run_any_more_are_found_out(artefacts: Artefacts) -> None:
     put_settings(artefacts, "reactive", "reactive", given={"variant": "resnet9000"})
     found = artefacts.settings_problem("reactive", "suite-cpu")
