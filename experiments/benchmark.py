@@ -28,7 +28,7 @@ from experiments.benchmark_config import (
     placed,
     trace_label,
 )
-from experiments.dials import Dial, Dials, Points, default_dials, kind_of, points_of, with_settings
+from experiments.dials import FLOOR_OFFSET, Dial, Dials, Points, default_dials, kind_of, points_of, with_settings
 from experiments.rollout import new_loop
 from experiments.run_config import PolicyChoice
 from experiments.worker import Workers
@@ -108,10 +108,18 @@ class Plan:
 
     def cells_at(self, member: Member, index: int, case: Case) -> list[BenchmarkCell]:
         """Cells of a member at one of its points, by random seed; of its other points only totals are wanted."""
-        policy = with_settings(member.policy, member.points.points[index].settings)
+        settings = member.points.points[index].settings
+        policy, offset = with_settings(member.policy, settings), settings.get(FLOOR_OFFSET, 0.0)
         config, world, is_watched = self.config, self.worlds[case], member.is_watched and index == member.own
         return [
-            BenchmarkCell(world=world, policy=policy, seed=seed, hours=config.hours, is_watched=is_watched)
+            BenchmarkCell(
+                world=world,
+                policy=policy,
+                seed=seed,
+                hours=config.hours,
+                is_watched=is_watched,
+                floor_offset=offset,
+            )
             for seed in config.seeds
         ]
 

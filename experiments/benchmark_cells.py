@@ -108,6 +108,9 @@ class BenchmarkCell(StrictModel):
     seed: int
     hours: float | None = None
     is_watched: bool = Field(default=True, description="changes of plans and times to decide are noted, at their cost")
+    floor_offset: float = Field(
+        default=0.0, description="added to the accuracy floors that the policy is asked to keep"
+    )
 
 
 class _Changes:
@@ -136,18 +139,19 @@ def run_cell(cell: BenchmarkCell) -> CellResult:
     """
     began = time.perf_counter()
     world = cell.world.open()
+    asked = with_floors(world, cell.floor_offset)
     days: list[DayResult] = []
     slowest: list[float] = []
     ticks = cell_ticks(world, cell.hours)
     cells, is_railed = world.cells([cell.seed]), cell.is_watched and has_rails(cell.policy)
     for group in [(one,) for one in cells] if is_railed else batches(cells):
         if not cell.is_watched:
-            days += _totals(world, group, cell.policy, ticks)
+            days += _totals(world, asked, group, cell.policy, ticks)
             continue
         timer, changes = Timer(), _Changes(world.setting, len(group))
         recorders: list[Recorder] = [timer, changes]
-        policy = RailedLoop(world.setting, cell.policy) if is_railed else cell.policy
-        tally = roll(world, prepare(world, group), policy, recorders, ticks=ticks)
+        policy = RailedLoop(asked.setting, cell.policy) if is_railed else cell.policy
+        tally = roll(asked, prepare(world, group), policy, recorders, ticks=ticks)
         days += [_watched_day(tally, changes, world.setting, env, one.day) for env, one in enumerate(group)]
         slowest += [] if timer.ms_p99 is None else [timer.ms_p99]
     return CellResult(days=tuple(days), decide_ms_p99=max(slowest, default=None), wall_s=time.perf_counter() - began)
@@ -161,17 +165,35 @@ def cell_ticks(world: World, hours: float | None) -> int:
     return max(1, min(world.cell_ticks, int(hours / 24.0 * day_s / world.setting.control.tick_s)))
 
 
-def _totals(world: World, group: tuple[Cell, ...], choice: PolicyChoice, ticks: int) -> list[DayResult]:
-    """Days of cells that nobody watches."""
+def with_floors(world: World, offset: float) -> World:
+    """The world with other accuracy floors, which only a policy looks at: the world's course is the same.
+
+    Args:
+        world: Its classes with a tier, or with a floor of each answer, stay as they are: another variant may not answer
+            them.
+        offset: Added to the others' floors, up to the most accurate variant that may answer them.
+    """
+    setting = world.setting
+    workload, accuracy = setting.workload, setting.catalog.accuracy
+    if offset == 0.0 or setting.tiers is not None:
+        return world
+    best = np.where(workload.allowed.any(axis=2), accuracy, 0.0).max(axis=1)
+    moved = np.clip(workload.accuracy_floor + offset, 0.0, np.maximum(best, workload.accuracy_floor))
+    floors = np.where(workload.floor_each, workload.accuracy_floor, moved)
+    return replace(world, setting=replace(setting, workload=workload._replace(accuracy_floor=floors)))
+
+
+def _totals(world: World, asked: World, group: tuple[Cell, ...], choice: PolicyChoice, ticks: int) -> list[DayResult]:
+    """Days of cells that nobody watches; `asked` is the world as the policy is told of it."""
     from envs.compiled_runs import run_compiled
 
-    start, simulator = prepare(world, group), new_simulator(world, len(group))
-    policy: Policy = policy_in(world, group, choice)
+    start, simulator = prepare(world, group), new_simulator(asked, len(group))
+    policy: Policy = policy_in(asked, group, choice)
     begin(world, start, simulator)
     if run_compiled(policy, simulator, ticks):
         sums: Tally | TotalArrays = simulator.totals
     else:
-        sums = roll(world, start, policy, ticks=ticks, simulator=simulator)
+        sums = roll(asked, start, policy, ticks=ticks, simulator=simulator)
     return [_day(sums, world.setting, env, one.day, ticks) for env, one in enumerate(group)]
 
 
@@ -246,6 +268,7 @@ def cell_key(cell: BenchmarkCell) -> str:
         "seed": cell.seed,
         "hours": cell.hours,
         "is_watched": cell.is_watched,
+        "floor_offset": cell.floor_offset,
         "sources": sources_digest(),
     }
     return _digest(values)

@@ -1,9 +1,14 @@
 """Dials: the settings by which a policy is swept over attainment and accuracy, and the points of such a sweep.
 
-A dial is a setting that the policy has anyway: the one that the table names for its kind, else one of the usual names.
-A class of one's own has dials where it takes `Settings` that have those names. Values are relative to the policy's own
-(a factor, or a step where the setting may be 0); those outside the range that the setting declares are left out, and
-the own value is always among them.
+The dial of attainment is a setting that the policy has anyway: the one that the table names for its kind, else one of
+the usual names. A class of one's own has it where it takes `Settings` that have that name. Values are relative to the
+policy's own (a factor, or a step where the setting may be 0); those outside the range that the setting declares are
+left out, and the own value is always among them.
+
+The dial of accuracy is no setting of a policy: it is what the policy is asked for, the floors of the classes
+(`FLOOR_OFFSET`), by which every policy that mixes variants can be had a little more accurate or less. Margins above a
+floor are no such dial: policies give back before the day ends what they hold more than the floor, so that a large
+margin costs much and changes the day's accuracy little.
 """
 
 from __future__ import annotations
@@ -85,11 +90,16 @@ ATTAINMENT: dict[str, Dial] = {
 
 DEFAULT_ATTAINMENT = Dial(setting="headroom", factors=_CAPACITY)
 
-ACCURACY = Dial(setting="accuracy_margin", steps=(-0.01, 0.005, 0.015, 0.03, 0.048, 0.08))
-"""Of every kind that has the setting, unless it says by `ADAPTIVE` that it keeps to one variant.
+FLOOR_OFFSET = "floor_offset"
+"""Name of the dial that is added to the accuracy floors (means over a day) that a policy is asked to keep."""
+
+ACCURACY = Dial(setting=FLOOR_OFFSET, steps=(-0.01, 0.005, 0.015, 0.03, 0.048, 0.08))
+"""Of every kind that aims at a floor by `AIMS`, unless it says by `ADAPTIVE` that it keeps to one variant.
 
 Reaches what a scheme of one accurate variant delivers.
 """
+
+AIMS = "accuracy_margin"
 
 ADAPTIVE = "adaptive_variant"
 
@@ -136,7 +146,7 @@ def default_dials(policy: str | PolicySpec) -> Dials:
         return Dials()
     kind, settings = found
     attainment = ATTAINMENT.get(kind, DEFAULT_ATTAINMENT)
-    has_accuracy = ACCURACY.setting in settings and settings.get(ADAPTIVE) is not False
+    has_accuracy = AIMS in settings and settings.get(ADAPTIVE) is not False
     return Dials(
         attainment=attainment if attainment.setting in settings else None, accuracy=ACCURACY if has_accuracy else None
     )
@@ -168,7 +178,8 @@ def points_of(policy: str | PolicySpec, dials: Dials | None = None) -> Points:
 
 
 def with_settings(policy: str | PolicySpec, settings: dict[str, float]) -> str | PolicySpec:
-    """The policy with some settings replaced, as `make_policy` takes it."""
+    """The policy with some settings replaced, as `make_policy` takes it; what it is asked for is none of them."""
+    settings = {name: value for name, value in settings.items() if name != FLOOR_OFFSET}
     if not settings:
         return policy
     if (file := policy_file(policy)) is not None:
@@ -215,6 +226,8 @@ def _swept(kind: str, settings: dict[str, JsonValue], dial: Dial | None) -> tupl
 
 
 def _own_and_bounds(kind: str, settings: dict[str, JsonValue], name: str) -> tuple[float, float, float]:
+    if name == FLOOR_OFFSET:
+        return 0.0, -1.0, 1.0
     field, own = settings_model(kind).model_fields.get(name), settings.get(name)
     if field is None or isinstance(own, bool) or not isinstance(own, int | float):
         raise ConfigError(mismatch("dials: setting", f"a number among the settings of '{kind}'", name))

@@ -19,7 +19,16 @@ from controller.policies.registry import GENERALIST, read_spec, settings_model
 from controller.scenario import DayRange
 from experiments.benchmark_config import SELECTED, BenchmarkConfig, PolicyEntry
 from experiments.clairvoyant import CLAIRVOYANT
-from experiments.dials import ACCURACY, ADAPTIVE, ATTAINMENT, DEFAULT_ATTAINMENT, Continuation, Dial, Dials
+from experiments.dials import (
+    ADAPTIVE,
+    AIMS,
+    ATTAINMENT,
+    DEFAULT_ATTAINMENT,
+    FLOOR_OFFSET,
+    Continuation,
+    Dial,
+    Dials,
+)
 from experiments.evidence_files import Artefacts, Problem, selected_by_validation
 from experiments.held_out import HELD_OUT_TRACE
 from experiments.suite import SCENARIOS, TRACES
@@ -31,10 +40,12 @@ GENERALIST_SELECTED = GENERALIST + SELECTED
 ZERO, GENERALIST_ZERO = "zero action", "zero action of the generalist"
 
 _FACTORS = (0.3, 3.0)
+_ACCURACY = Dial(setting=FLOOR_OFFSET, steps=(-0.002, 0.002))
+"""What policies come to by themselves lies within 0.0005 of each other."""
 
 SWEEP = Dials(
     attainment=Dial(setting="miss_multiplier", factors=_FACTORS, then=Continuation(setting="headroom", factors=(1.3,))),
-    accuracy=Dial(setting="accuracy_margin", steps=(0.04,), values=(0.0,)),
+    accuracy=_ACCURACY,
 )
 """Of the rule and of what was learned: both are read at the rule's own attainment and accuracy, and where a rival
 cannot get there at what that rival comes to, which may be more accurate.
@@ -42,14 +53,13 @@ cannot get there at what that rival comes to, which may be more accurate.
 
 NEAR = Dials(
     attainment=Dial(setting="miss_multiplier", factors=_FACTORS),
-    accuracy=Dial(setting="accuracy_margin", steps=(0.02,), values=(0.0,)),
+    accuracy=_ACCURACY,
 )
 """Of what is only read near the rule: the clairvoyant, zero action, and the generalist."""
 
 _LESS, _MORE = 0.8, 1.35
 """Capacity of a rival, times its own: down to what the rule attains where the rival attains more, and up."""
 
-_RIVAL_ACCURACY = Dial(setting=ACCURACY.setting, steps=(0.02,))
 _QUICK_TRACES, _QUICK_DAYS, _QUICK_HOURS, _QUICK_MEMBERS = 2, 1, 1.0, 2
 
 
@@ -196,7 +206,7 @@ def rival_dials(kind: str, settings: Sequence[Mapping[str, object]]) -> Dials:
         attainment=Dial(setting=dial.setting, factors=factors, is_inverse=dial.is_inverse)
         if dial.setting in fields
         else None,
-        accuracy=_RIVAL_ACCURACY if adapts and _RIVAL_ACCURACY.setting in fields else None,
+        accuracy=_ACCURACY if adapts and AIMS in fields else None,
     )
 
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -19,7 +21,7 @@ from controller.policies.registry import POLICIES
 from controller.rule_arrays import NUM_KNOBS
 from controller.scenario import load_scenario
 from experiments.benchmark import CELLS, FinishedCells, Plan
-from experiments.benchmark_cells import BenchmarkCell, CellResult, WorldSource, cell_key, run_cell
+from experiments.benchmark_cells import BenchmarkCell, CellResult, WorldSource, cell_key, run_cell, with_floors
 from experiments.benchmark_config import BenchmarkConfig, PolicyEntry, load_benchmark, members_of, trace_label
 from experiments.benchmark_run import BenchmarkRun
 from experiments.clairvoyant import CLAIRVOYANT
@@ -204,6 +206,34 @@ def test_a_cell_that_nobody_watches_comes_to_the_same(policy: str) -> None:
     assert [day.model_copy(update=unknown) for day in seen.days] == list(totals.days)
     assert all(None not in (day.flaps, day.capacity_changes, day.ruled_ticks) for day in seen.days)
     assert (seen.decide_ms_p99 is None, totals.decide_ms_p99 is None) == (False, True)
+
+
+@pytest.mark.parametrize("policy", ["mpc", "reactive:adaptive_variant=true", "infadapter"])
+def test_a_policy_told_of_other_floors_answers_as_accurately_as_those_and_is_judged_by_its_own(policy: str) -> None:
+    world = WorldSource(scenario="tiny", days=(2, 3))
+    accuracy, breaches = [], []
+    for offset in (-0.02, 0.0, 0.02):
+        cell = BenchmarkCell(world=world, policy=policy, seed=3, hours=2.0, is_watched=False, floor_offset=offset)
+        days = run_cell(cell).days
+        accuracy.append(sum(sum(d.accuracy_sum) for d in days) / sum(sum(d.answered) for d in days))
+        breaches.append(sum(d.floor_breaches for d in days))
+    less, own, more = accuracy
+    assert less < own - 0.005
+    assert more > own + 0.005
+    # Below what is promised is a breach, whatever the policy was told.
+    assert breaches[0] > 0
+    assert breaches[2] == 0
+
+
+def test_floors_of_each_answer_and_of_tiers_are_not_moved() -> None:
+    world = WorldSource(scenario="tiny", days=(2, 2)).open()
+    asked = with_floors(world, 0.01)
+    floors = world.setting.workload.accuracy_floor
+    assert asked.setting.workload.accuracy_floor == pytest.approx(floors + 0.01)
+    assert with_floors(world, 9.0).setting.workload.accuracy_floor.max() <= world.setting.catalog.accuracy.max()
+    each = world.setting.workload._replace(floor_each=np.ones_like(world.setting.workload.floor_each))
+    strict = replace(world, setting=replace(world.setting, workload=each))
+    assert with_floors(strict, 0.01).setting.workload.accuracy_floor.tolist() == floors.tolist()
 
 
 def test_own_points_are_watched_and_others_are_not() -> None:

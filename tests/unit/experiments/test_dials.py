@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from controller.errors import ConfigError
 from controller.policies.registry import POLICIES, PolicySpec, policy_file, settings_model
-from experiments.dials import Continuation, Dial, Dials, default_dials, kind_of, points_of, with_settings
+from experiments.dials import FLOOR_OFFSET, Continuation, Dial, Dials, default_dials, kind_of, points_of, with_settings
 
 
 def test_dial_is_swept_around_the_own_value_within_the_range() -> None:
@@ -27,6 +27,18 @@ def test_points_are_a_grid_with_the_policy_itself_in_it() -> None:
         {"miss_multiplier": 1.5},
         {"miss_multiplier": 1.5, "accuracy_margin": pytest.approx(0.012)},
     ]
+
+
+def test_the_floors_asked_for_are_a_dial_and_no_setting_of_the_policy() -> None:
+    dials = Dials(accuracy=Dial(setting=FLOOR_OFFSET, steps=(-0.002, 0.01)))
+    points = points_of("paragon_plus", dials)
+    assert (points.shape, points.own) == ((1, 3), (0, 1))
+    assert [point.settings for point in points.points] == [{FLOOR_OFFSET: -0.002}, {}, {FLOOR_OFFSET: 0.01}]
+    assert with_settings("paragon_plus", {FLOOR_OFFSET: 0.01}) == "paragon_plus"
+    assert with_settings("a/b.provisor", {FLOOR_OFFSET: 0.01}) == "a/b.provisor"
+    swept = with_settings("paragon_plus", {FLOOR_OFFSET: 0.01, "headroom": 1.5})
+    assert isinstance(swept, PolicySpec)
+    assert swept.settings == {"headroom": 1.5}
 
 
 def test_another_setting_takes_over_where_a_dial_ends() -> None:
