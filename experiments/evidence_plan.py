@@ -39,16 +39,20 @@ LEARNED_SELECTED = LEARNED + SELECTED
 GENERALIST_SELECTED = GENERALIST + SELECTED
 ZERO, GENERALIST_ZERO = "zero action", "zero action of the generalist"
 
-_FACTORS = (0.3, 3.0)
+_FACTORS, _MORE_FACTORS, _MORE_HEADROOM = (0.3, 3.0), (0.3, 3.0, 10.0), (1.3, 1.8)
 _ACCURACY = Dial(setting=FLOOR_OFFSET, steps=(-0.002, 0.002, 0.006))
 """What policies that mix variants come to lies within 0.0005 of each other; schemes of one variant are more accurate."""
 
 SWEEP = Dials(
-    attainment=Dial(setting="miss_multiplier", factors=_FACTORS, then=Continuation(setting="headroom", factors=(1.3,))),
+    attainment=Dial(
+        setting="miss_multiplier",
+        factors=_MORE_FACTORS,
+        then=Continuation(setting="headroom", factors=_MORE_HEADROOM),
+    ),
     accuracy=_ACCURACY,
 )
 """Of the rule and of what was learned: both are read at the rule's own attainment and accuracy, and where a rival
-cannot get there at what that rival comes to, which may be more accurate.
+cannot get there at what that rival comes to, which may be more accurate and attain more.
 """
 
 NEAR = Dials(
