@@ -34,7 +34,7 @@ def evidence(
 
     Computes everything anew from the tuned settings and the policy files of this package, on the test days of the
     suite: each policy is swept by its dials and compared at equal attainment and accuracy, and tuned settings are run
-    again on the days of their study. Needs $PROVISOR_DATA and less than an hour on two cores; what is finished in DIR
+    again on the days of their study. Needs $PROVISOR_DATA and one to two hours on two cores; what is finished in DIR
     is not run again. Rivals that solve programs and a training take hours: they are measured with --full, and without
     it their last result is printed apart.
 

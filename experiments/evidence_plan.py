@@ -41,7 +41,7 @@ ZERO, GENERALIST_ZERO = "zero action", "zero action of the generalist"
 
 _FACTORS, _MORE_FACTORS, _MORE_HEADROOM = (0.3, 3.0), (0.3, 3.0, 10.0), (1.3, 1.8)
 _ACCURACY = Dial(setting=FLOOR_OFFSET, steps=(-0.002, 0.002, 0.006))
-"""What policies that mix variants come to lies within 0.0005 of each other; schemes of one variant are more accurate."""
+"""Policies that mix variants come to within 0.0005 of each other; schemes of one variant are more accurate."""
 
 SWEEP = Dials(
     attainment=Dial(
