@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -143,6 +144,14 @@ class Plan:
             return dials
         chosen = dials or default_dials(policy)
         return Dials(attainment=_nearest(chosen.attainment, most), accuracy=_nearest(chosen.accuracy, most))
+
+
+class Results(Protocol):
+    """Results of finished cells by key."""
+
+    def __contains__(self, key: str, /) -> bool: ...
+
+    def __getitem__(self, key: str, /) -> CellResult: ...
 
 
 class FinishedCells:

@@ -63,8 +63,7 @@ class BenchmarkRun:
     ) -> None:
         """Runs the cells that the rows need and that are not finished: in rounds, where results say what is needed."""
         note_run(self.plan, self.directory)
-        missing = self._missing(keys)
-        run_cells(missing, self.finished, workers, progress)
+        run_cells(self._missing(keys), self.finished, workers, progress)  # also where all is finished: it is told so
         while missing := self._missing(keys):
             run_cells(missing, self.finished, workers, progress)
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from controller.arrays import F64
 from controller.config import StrictModel
-from experiments.benchmark import Case, FinishedCells, Member, Plan
+from experiments.benchmark import Case, Member, Plan, Results
 from experiments.benchmark_cells import BenchmarkCell, CellResult, DayResult, cell_key
 from experiments.benchmark_config import PROMISE
 from experiments.frontier import Status, Sweep, Target, daily_cost, own_target, place_at, promised_target
@@ -88,7 +88,7 @@ class Leaderboard:
         command: A row's id to the command that computes it.
     """
 
-    def __init__(self, plan: Plan, finished: FinishedCells, command: Callable[[str], str]) -> None:
+    def __init__(self, plan: Plan, finished: Results, command: Callable[[str], str]) -> None:
         self.plan = plan
         self._finished = finished
         self._command = command
@@ -101,8 +101,8 @@ class Leaderboard:
     def missing(self, keys: Iterable[RowKey]) -> dict[str, BenchmarkCell]:
         """Cells by key that rows need and that are not finished, world by world, as far as they can be told by now.
 
-        What a `needed` grid needs is known by and by: none is missing only where a new leaderboard with these cells
-        finished says so.
+        What a `needed` grid needs is known by and by, so it is to be asked anew, of a new leaderboard, until there is
+        none.
         """
         wanted: dict[tuple[Case, str, str], None] = {}
         for key in keys:

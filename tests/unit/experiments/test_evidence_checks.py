@@ -109,7 +109,7 @@ def board_of(
                 reached = (0.95, 0.95) if name == accurate else floors
                 days = [day(d, cost * d, missed, told, reached) for d in DAYS]
                 cells[cell_key(cell)] = CellResult(days=tuple(days), decide_ms_p99=None, wall_s=1.0)
-    return Leaderboard(plan, cells, lambda row: f"again {row}")  # type: ignore[arg-type]
+    return Leaderboard(plan, cells, lambda row: f"again {row}")
 
 
 def one(checks: list[Check], begin: str) -> Check:

@@ -74,7 +74,7 @@ def plan() -> Plan:
 
 @pytest.fixture(scope="module")
 def board(plan: Plan) -> Leaderboard:
-    return Leaderboard(plan, finished(plan), lambda row: f"again {row}")  # type: ignore[arg-type]
+    return Leaderboard(plan, finished(plan), lambda row: f"again {row}")
 
 
 def row(board: Leaderboard, policy: str, target: str = "base", trace: str = "own") -> LeaderboardRow:
@@ -130,7 +130,7 @@ def test_a_cross_runs_the_lines_through_the_own_point_alone() -> None:
     case, (member,) = next(iter(plan.worlds)), plan.members("ours", "tiny")
     cells = {cell_key(cell): results[k] for k in results for cell in plan.cells_at(member, k, case)}
     cells |= {cell_key(cell): base for cell in plan.cells_at(plan.members("base", "tiny")[0], 0, case)}
-    found = Leaderboard(plan, cells, str).row(OURS_AT_BASE)  # type: ignore[arg-type]
+    found = Leaderboard(plan, cells, str).row(OURS_AT_BASE)
     # 10 misses cost 100, and accuracy 0.93 lies between 10 and 20 % more: 115, though nobody ran it.
     assert found.status == "equal"
     assert found.cost_difference == pytest.approx(0.15)
@@ -143,16 +143,16 @@ def test_of_a_cross_only_what_a_row_needs_is_missing_and_the_row_is_the_same() -
     by_key |= {cell_key(cell): base for cell in plan.cells_at(plan.members("base", "tiny")[0], 0, case)}
     cells: dict[str, CellResult] = {}
     rounds = []
-    while missing := Leaderboard(plan, cells, str).missing([OURS_AT_BASE]):  # type: ignore[arg-type]
+    while missing := Leaderboard(plan, cells, str).missing([OURS_AT_BASE]):
         assert not missing.keys() & cells.keys()
         cells |= {key: by_key[key] for key in missing}
         rounds.append(len(missing))
     # Both own points; twice more accuracy; then fewer misses. At a smaller value of a miss nobody looks.
     assert rounds == [2, 1, 1, 1]
-    board = Leaderboard(plan, cells, str)  # type: ignore[arg-type]
+    board = Leaderboard(plan, cells, str)
     assert board.row(OURS_AT_BASE).cost_difference == pytest.approx(0.15)
     # The same beside cells that some other row needed.
-    assert Leaderboard(plan, by_key, str).row(OURS_AT_BASE) == board.row(OURS_AT_BASE)  # type: ignore[arg-type]
+    assert Leaderboard(plan, by_key, str).row(OURS_AT_BASE) == board.row(OURS_AT_BASE)
 
 
 def test_a_promise_is_held_by_class_and_one_broken_anywhere_is_told(board: Leaderboard) -> None:
