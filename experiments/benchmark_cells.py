@@ -169,9 +169,9 @@ def with_floors(world: World, offset: float) -> World:
     """The world with other accuracy floors, which only a policy looks at: the world's course is the same.
 
     Args:
-        world: Its classes with a tier, or with a floor of each answer, stay as they are: another variant may not answer
-            them.
-        offset: Added to the others' floors, up to the most accurate variant that may answer them.
+        world: Stays as it is where a class has a tier, as does a class with a floor of each answer: other variants may
+            not answer them.
+        offset: Added to the floors, up to the most accurate variant that may answer a class.
     """
     setting = world.setting
     workload, accuracy = setting.workload, setting.catalog.accuracy

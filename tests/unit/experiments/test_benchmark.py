@@ -27,6 +27,7 @@ from experiments.benchmark_run import BenchmarkRun
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.fanout import open_workers
 from experiments.ppo import zero_tensors
+from tests.tiered import ALONE, request_class, tiered_setting
 from traces.generator import generate
 from traces.readers import write_npz
 
@@ -234,6 +235,9 @@ def test_floors_of_each_answer_and_of_tiers_are_not_moved() -> None:
     each = world.setting.workload._replace(floor_each=np.ones_like(world.setting.workload.floor_each))
     strict = replace(world, setting=replace(world.setting, workload=each))
     assert with_floors(strict, 0.01).setting.workload.accuracy_floor.tolist() == floors.tolist()
+    of_tiers = replace(world, setting=tiered_setting(request_class("asked", 1.0, ALONE)))
+    assert of_tiers.setting.tiers is not None
+    assert with_floors(of_tiers, 0.01) is of_tiers
 
 
 def test_own_points_are_watched_and_others_are_not() -> None:
