@@ -1,8 +1,9 @@
 """Which points of a policy's dials a comparison at a target needs: those between which the target lies.
 
 From its own point a policy is turned towards the target, one value of a dial at a time, until it meets the target
-between two of them: what lies beyond is not run. Where it cannot be turned to meet it exactly, all of its values are
-run: not every policy attains more with more capacity, or costs more, and what it is compared at must not hang on that.
+between two of them: what lies beyond is not run. Not every policy attains more with more capacity, or costs more, and
+what it is compared at must not hang on that: where nothing turned to is at the target all values are run, and where a
+policy has more than is asked and cannot give it back its attainment is turned both ways for as long as that is cheaper.
 
 As in a cross of all values, the two lines through the own point are run, and the rest is worked out from them
 (`experiments.separable`).
@@ -100,9 +101,17 @@ def _turned(points: Points, stretch: Stretch, sweep: Sweep, target: Target) -> S
             _next(stretch.attainment, points.shape[0], up, [bool(row.any()) for row in at]),
             _next(stretch.accuracy, points.shape[1], more, [bool(row.any()) for row in at.T]),
         )
-    if further == stretch and place.status != "equal":
+    if further != stretch or place.status == "equal":
+        return further
+    if place.status == "not reachable":
         return Stretch(range(points.shape[0]), range(points.shape[1]))
-    return further
+    return replace(stretch, attainment=_beside(stretch.attainment, points.shape[0], place))
+
+
+def _beside(values: range, count: int, place: Place) -> range:
+    """The values with one more on each side on which the place lies at their edge."""
+    is_at = [bool(row.any()) for row in place.weights > 0.0]
+    return _next(_next(values, count, -1, is_at), count, 1, is_at)
 
 
 def _towards_the_unreached(points: Points, stretch: Stretch, sweep: Sweep, target: Target) -> Stretch:

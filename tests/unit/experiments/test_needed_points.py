@@ -60,7 +60,7 @@ MISSES, COSTS = [400.0, 200.0, 100.0, 50.0, 25.0], [80.0, 90.0, 100.0, 110.0, 12
         (100.0, 0.925, range(2, 3), range(2, 4)),
         (150.0, 0.905, range(1, 3), range(3)),
         (1.0, 0.92, range(5), range(5)),  # out of reach
-        (1000.0, 0.5, range(5), range(5)),  # it can do no worse
+        (1000.0, 0.5, range(3), range(3)),  # it can do no worse, and what is more costs more
     ],
 )
 def test_dials_are_turned_until_the_target_lies_between_two_values(
@@ -92,7 +92,14 @@ def test_a_policy_that_answers_a_dial_in_its_own_way_is_taken_at_its_cheapest(
     stretch, _ = walk(of, target, misses, costs)
     place = place_at(sweep_over(stretch, of, misses, costs), target)
     assert place.status == "better"
-    assert place.weights.sum(axis=1) @ np.array(costs) == min(costs)
+    assert place.weights.sum(axis=1) @ np.array(costs)[list(stretch.attainment)] == min(costs)
+
+
+def test_a_policy_that_costs_more_on_either_side_is_turned_no_further() -> None:
+    of = points()
+    stretch, run = walk(of, target_of(500.0, 0.92), MISSES, [130.0, 120.0, 100.0, 110.0, 120.0])
+    assert (stretch.attainment, stretch.accuracy) == (range(1, 4), range(2, 3))
+    assert len(run) == 3
 
 
 def test_at_the_end_of_both_dials_a_policy_is_taken_as_it_is() -> None:
