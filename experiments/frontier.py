@@ -13,7 +13,8 @@ dial ends, it is compared at what it delivers, and said to be `better` than aske
 Where it is read off. Misses and answers are pooled over the days and random seeds of one trace, because a target is
 kept over days and not on each. First, at each attainment setting, the accuracy dial is put where the accuracy is right
 (linear between neighbouring points in accuracy, log miss share and cost); then the attainment dial likewise (linear in
-log miss share and cost). The result is a set of weights of points.
+log miss share and cost). Or the attainment dial alone is put where both are right: a scheme without a dial of accuracy
+may be more accurate with more capacity. The result is a set of weights of points.
 
 What a day costs at that place, so that days can be compared in pairs: the same weights applied to the day's costs, plus
 the price of what the day had above its part of the target, at the slope of the frontier there. These prices cancel over
@@ -92,6 +93,27 @@ class _Pick:
 
 
 @dataclass(frozen=True, eq=False)
+class _Spot:
+    """A place on the grid that meets the target, by margins at least."""
+
+    weights: F64  # (I, J)
+    usd: float
+    lacks: bool  # it meets the target by the margins alone
+    usd_per_log_miss: F64  # (G,)
+    usd_per_accuracy: F64  # (G,)
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Means over the days at every point of a sweep."""
+
+    cost: F64  # (I, J)
+    log_miss: F64  # (I, J, G)
+    log_slack: F64  # (I, J, G) misses below the target
+    slack: F64  # (I, J, G) accuracy above it; 1 where there is none or nothing is asked
+
+
+@dataclass(frozen=True, eq=False)
 class _Line:
     """Points in the order of one dial: slacks are >= 0 where the target is met."""
 
@@ -150,41 +172,95 @@ def place_at(sweep: Sweep, target: Target) -> Place:
     """
     groups = len(target.miss_share)
     miss_share, accuracy = pooled(sweep, groups)
-    log_miss, log_target = np.log(miss_share), np.log(target.miss_share)
-    cost = sweep.cost_usd.mean(axis=2)
-    num_settings = len(cost)
+    log_miss, cost = np.log(miss_share), sweep.cost_usd.mean(axis=2)
     slack = np.ones(accuracy.shape)
     np.subtract(accuracy, target.accuracy, out=slack, where=np.isfinite(accuracy) & np.isfinite(target.accuracy))
-    rows = [_cheapest(_Line(slack[i], np.full(groups, ACCURACY_MARGIN), cost[i])) for i in range(num_settings)]
-    if all(row is None for row in rows):
-        short = -100 * float(slack.min(axis=-1).max())
-        return _unreachable(cost.shape, groups, f"its accuracy stays {short:.2f} points below the target")
-    mixed = np.stack([np.zeros(cost.shape[1]) if row is None else row.weights for row in rows])  # (I, J)
-    row_log_miss = np.einsum("ij,ijg->ig", mixed, log_miss)
-    row_cost = (mixed * cost).sum(axis=1)
-    best: tuple[float, slice, _Pick] | None = None
+    grid = _Grid(cost, log_miss, np.log(target.miss_share) - log_miss, slack)
+    rows = [_cheapest(_accuracy_line(grid, i)) for i in range(len(cost))]
+    spots = [spot for j in range(cost.shape[1]) if (spot := _on_column(grid, j)) is not None]
+    if any(row is not None for row in rows):
+        spots += _over_rows(grid, rows)
+    if not spots:
+        return _unreachable(cost.shape, groups, _why_not(grid, rows))
+    best = spots[-1]  # of equals the one that both dials were turned for
+    for spot in spots:
+        if (spot.lacks, spot.usd) < (best.lacks, best.usd - _SAME):
+            best = spot
+    found_log_miss = np.einsum("ij,ijg->g", best.weights, log_miss)
+    found_accuracy = np.einsum("ij,ijg->g", best.weights, np.where(np.isfinite(accuracy), accuracy, 1.0))
+    status, reason = _described(np.log(target.miss_share) - found_log_miss, found_accuracy - target.accuracy)
+    return Place(
+        status,
+        reason,
+        best.weights,
+        np.exp(found_log_miss),
+        found_accuracy,
+        best.usd_per_log_miss,
+        best.usd_per_accuracy,
+    )
+
+
+def _accuracy_line(grid: _Grid, i: int) -> _Line:
+    return _Line(grid.slack[i], np.full(grid.slack.shape[-1], ACCURACY_MARGIN), grid.cost[i])
+
+
+def _over_rows(grid: _Grid, rows: list[_Pick | None]) -> list[_Spot]:
+    """The attainment dial put where the misses are right, with the accuracy right at each of its values.
+
+    Args:
+        grid: The grid.
+        rows: At each attainment setting where the accuracy is right; None: nowhere.
+
+    Returns:
+        The cheapest such place; none where there is no such place.
+    """
+    num_settings, groups = len(rows), grid.slack.shape[-1]
+    mixed = np.stack([np.zeros(grid.cost.shape[1]) if row is None else row.weights for row in rows])  # (I, J)
+    row_slack = np.einsum("ij,ijg->ig", mixed, grid.log_slack)
+    row_cost = (mixed * grid.cost).sum(axis=1)
+    best: tuple[slice, _Pick] | None = None
     for run in _runs([row is not None for row in rows]):
-        line = _Line(log_target - row_log_miss[run], np.full(groups, MISS_MARGIN), row_cost[run])
-        along = _cheapest(line)
-        if along is not None and (best is None or along.weights @ row_cost[run] < best[0] - _SAME):
-            best = float(along.weights @ row_cost[run]), run, along
+        along = _cheapest(_Line(row_slack[run], np.full(groups, MISS_MARGIN), row_cost[run]))
+        if along is not None and (
+            best is None or along.weights @ row_cost[run] < best[1].weights @ row_cost[best[0]] - _SAME
+        ):
+            best = run, along
     if best is None:
-        reached = np.array([row is not None for row in rows])
-        times = float(np.exp((row_log_miss[reached] - log_target).max(axis=1).min()))
-        return _unreachable(cost.shape, groups, f"at its best it misses {times:.3g} times what the target allows")
+        return []
     at, motion = np.zeros(num_settings), np.zeros((groups, num_settings))
-    at[best[1]], motion[:, best[1]] = best[2].weights, best[2].motion
-    weights = at[:, None] * mixed
-    found_log_miss = np.einsum("ij,ijg->g", weights, log_miss)
-    found_accuracy = np.einsum("ij,ijg->g", weights, np.where(np.isfinite(accuracy), accuracy, 1.0))
-    status, reason = _described(log_target - found_log_miss, found_accuracy - target.accuracy)
+    at[best[0]], motion[:, best[0]] = best[1].weights, best[1].motion
     per_log_miss = -(motion @ row_cost)  # more misses allowed is slack given, not taken
     per_accuracy = np.zeros(groups)
     for i, row in enumerate(rows):
         if row is not None and at[i]:
             # A higher accuracy at this setting costs by itself, and by the misses that it brings.
-            per_accuracy += at[i] * (row.motion @ cost[i] - (row.motion @ log_miss[i]) @ per_log_miss)
-    return Place(status, reason, weights, np.exp(found_log_miss), found_accuracy, per_log_miss, per_accuracy)
+            per_accuracy += at[i] * (row.motion @ grid.cost[i] - (row.motion @ grid.log_miss[i]) @ per_log_miss)
+    return [_spot(grid, at[:, None] * mixed, per_log_miss, per_accuracy)]
+
+
+def _on_column(grid: _Grid, j: int) -> _Spot | None:
+    """The attainment dial alone put where misses and accuracy are right."""
+    groups = grid.slack.shape[-1]
+    slack = np.concatenate([grid.log_slack[:, j], grid.slack[:, j]], axis=1)
+    pick = _cheapest(_Line(slack, np.repeat([MISS_MARGIN, ACCURACY_MARGIN], groups), grid.cost[:, j]))
+    if pick is None:
+        return None
+    weights, price = np.zeros(grid.cost.shape), pick.motion @ grid.cost[:, j]
+    weights[:, j] = pick.weights
+    return _spot(grid, weights, -price[:groups], price[groups:])
+
+
+def _spot(grid: _Grid, weights: F64, usd_per_log_miss: F64, usd_per_accuracy: F64) -> _Spot:
+    least = min(float(np.einsum("ij,ijg->g", weights, one).min()) for one in (grid.log_slack, grid.slack))
+    return _Spot(weights, float((weights * grid.cost).sum()), least < -_SAME, usd_per_log_miss, usd_per_accuracy)
+
+
+def _why_not(grid: _Grid, rows: list[_Pick | None]) -> str:
+    if all(row is None for row in rows):
+        return f"its accuracy stays {-100 * float(grid.slack.min(axis=-1).max()):.2f} points below the target"
+    reached = [row.weights @ -grid.log_slack[i] for i, row in enumerate(rows) if row is not None]
+    times = float(np.exp(np.stack(reached).max(axis=1).min()))
+    return f"at its best it misses {times:.3g} times what the target allows"
 
 
 def daily_cost(sweep: Sweep, place: Place, target: Target) -> F64:

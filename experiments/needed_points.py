@@ -3,7 +3,8 @@
 From its own point a policy is turned towards the target, one value of a dial at a time, until it meets the target
 between two of them: what lies beyond is not run. Not every policy attains more with more capacity, or costs more, and
 what it is compared at must not hang on that: where nothing turned to is at the target all values are run, and where a
-policy has more than is asked and cannot give it back its attainment is turned both ways for as long as that is cheaper.
+policy has more than is asked and cannot give it back, its attainment is turned both ways for as long as that is cheaper
+(and its accuracy up, where it is only just right).
 
 As in a cross of all values, the two lines through the own point are run, and the rest is worked out from them
 (`experiments.separable`).
@@ -16,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controller.arrays import Bool
 from experiments.dials import Points
 from experiments.frontier import ACCURACY_MARGIN, Place, Sweep, Target, place_at, pooled
 
@@ -92,25 +92,24 @@ def _turned(points: Points, stretch: Stretch, sweep: Sweep, target: Target) -> S
     place = place_at(sweep, target)
     if place.status == "not reachable":
         further = _towards_the_unreached(points, stretch, sweep, target)
-    else:
-        at: Bool = place.weights > 0.0
-        spare_misses = float((np.log(target.miss_share) - np.log(place.miss_share)).min())
-        up = -_sign(spare_misses) * _way_up(points)
-        more = -_sign(_spare_accuracy(place, target))
-        further = Stretch(
-            _next(stretch.attainment, points.shape[0], up, [bool(row.any()) for row in at]),
-            _next(stretch.accuracy, points.shape[1], more, [bool(row.any()) for row in at.T]),
-        )
+        return Stretch(range(points.shape[0]), range(points.shape[1])) if further == stretch else further
+    rows, columns = ([bool(line.any()) for line in at] for at in (place.weights > 0.0, place.weights.T > 0.0))
+    spare_misses = float((np.log(target.miss_share) - np.log(place.miss_share)).min())
+    up, more = -_sign(spare_misses) * _way_up(points), -_sign(_spare_accuracy(place, target))
+    further = Stretch(
+        _next(stretch.attainment, points.shape[0], up, rows), _next(stretch.accuracy, points.shape[1], more, columns)
+    )
     if further != stretch or place.status == "equal":
         return further
-    if place.status == "not reachable":
-        return Stretch(range(points.shape[0]), range(points.shape[1]))
-    return replace(stretch, attainment=_beside(stretch.attainment, points.shape[0], place))
+    # Where the accuracy is only just right, a more accurate value may be the cheaper way to it.
+    more = 1 if more == 0 else 0
+    return Stretch(
+        _beside(stretch.attainment, points.shape[0], rows), _next(stretch.accuracy, points.shape[1], more, columns)
+    )
 
 
-def _beside(values: range, count: int, place: Place) -> range:
+def _beside(values: range, count: int, is_at: Sequence[bool]) -> range:
     """The values with one more on each side on which the place lies at their edge."""
-    is_at = [bool(row.any()) for row in place.weights > 0.0]
     return _next(_next(values, count, -1, is_at), count, 1, is_at)
 
 

@@ -61,6 +61,26 @@ def test_accuracy_is_put_right_before_attainment_is() -> None:
     assert place.usd_per_accuracy == pytest.approx([100.0])
 
 
+def test_a_scheme_whose_accuracy_comes_of_its_capacity_is_turned_by_that_dial_alone() -> None:
+    # Accuracy is right two thirds of the way from 10 to 16; misses are fewer than asked all along.
+    found = sweep([[[10.0]], [[16.0]]], [[[10.0]], [[5.0]]], np.array([0.78, 0.81])[:, None, None, None])
+    asked = target([0.02], [0.8])
+    place = place_at(found, asked)
+    assert place.weights == pytest.approx(np.array([[1.0], [2.0]]) / 3.0)
+    assert (place.status, place.accuracy) == ("better", pytest.approx([0.8]))
+    assert daily_cost(found, place, asked) == pytest.approx([14.0])
+    assert place.usd_per_accuracy == pytest.approx([6.0 / 0.03])
+    assert place.usd_per_log_miss == pytest.approx([0.0])
+
+
+def test_a_point_within_the_margin_counts_only_where_nothing_is_at_the_target() -> None:
+    # The cheap point is short of the accuracy by half the margin; both dials together are right for more.
+    accuracy = np.array([[0.8 - ACCURACY_MARGIN / 2.0, 0.8 + ACCURACY_MARGIN / 2.0]])[..., None, None]
+    found = sweep([[[10.0], [12.0]]], [[[20.0], [20.0]]], accuracy)
+    asked = target([0.02], [0.8])
+    assert daily_cost(found, place_at(found, asked), asked) == pytest.approx([11.0])
+
+
 def test_accuracy_that_is_paid_in_misses_has_the_price_of_both() -> None:
     # Going from 0.79 to 0.81 costs 2 and doubles the misses, which costs half of 4 to undo: 4 for 0.02.
     found = sweep(
