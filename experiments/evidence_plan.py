@@ -59,7 +59,19 @@ NEAR = Dials(
     attainment=Dial(setting="miss_multiplier", factors=_FACTORS),
     accuracy=_ACCURACY,
 )
-"""Of what is only read near the rule: the clairvoyant, zero action, and the generalist."""
+"""Of what is only read near the rule on the suite: the clairvoyant, zero action, and the generalist."""
+
+FAR = Dials(
+    attainment=Dial(
+        setting="miss_multiplier",
+        factors=_FACTORS,
+        then=Continuation(setting="over_provision", factors=(1.5, 2.2)),
+    ),
+    accuracy=_ACCURACY,
+)
+"""Of the generalist on what is held out, where the rule was tuned and misses less: by more than a value of misses does,
+for what is left is missed where a spot machine goes.
+"""
 
 _LESS, _MORE = 0.8, 1.35
 """Capacity of a rival, times its own: down to what the rule attains where the rival attains more, and up."""
@@ -222,9 +234,10 @@ def _learned_entries(
     if extent.is_quick and learner == GENERALIST:
         members = tuple(str(path) for path in artefacts.policy_files(learner)[:_QUICK_MEMBERS])
     selected = str(derived / learner / _SELECTED_FILE)
+    dials, zero_dials = (FAR, FAR) if learner == GENERALIST else (SWEEP, NEAR)
     return [
-        _entry(name, extent, members=members, selected=selected, dials=NEAR if learner == GENERALIST else SWEEP),
-        _entry(zero, extent, policy=str(derived / learner / _ZERO_FILE), dials=NEAR),
+        _entry(name, extent, members=members, selected=selected, dials=dials),
+        _entry(zero, extent, policy=str(derived / learner / _ZERO_FILE), dials=zero_dials),
     ]
 
 
