@@ -17,7 +17,7 @@ from experiments.benchmark_cells import run_cell
 from experiments.checks import Check
 from experiments.clairvoyant import CLAIRVOYANT
 from experiments.evidence_files import Artefacts
-from experiments.evidence_plan import LEARNED, ZERO, Extent, rival_dials
+from experiments.evidence_plan import GENERALIST_ZERO, LEARNED, ZERO, Extent, rival_dials
 from experiments.evidence_run import EvidenceRun, kept_record, training_check, wanted_rows
 from experiments.fanout import open_workers
 from experiments.run_config import load_run
@@ -103,6 +103,16 @@ def test_own_and_told_policies_are_swept_further_than_rivals(whole: EvidenceRun)
     assert (points[RULE], points[LEARNED], points[TOLD], points[ZERO]) == (9, 9, 6, 6)
     # Capacity down and up; accuracy where variants are mixed.
     assert (points["paragon"], points["paragon_plus"]) == (3, 6)
+
+
+def test_on_what_is_held_out_the_generalist_is_turned_to_more_than_its_value_of_a_miss_brings(
+    whole: EvidenceRun,
+) -> None:
+    assert whole.held_out is not None
+    plan = whole.held_out.plan
+    for name in (GENERALIST, GENERALIST_ZERO):
+        points = plan.members(name, "tiny")[0].points.points
+        assert any(point.settings.get("over_provision", 0.0) > 1.0 for point in points)
 
 
 @pytest.mark.parametrize(
