@@ -177,9 +177,8 @@ def place_at(sweep: Sweep, target: Target) -> Place:
     np.subtract(accuracy, target.accuracy, out=slack, where=np.isfinite(accuracy) & np.isfinite(target.accuracy))
     grid = _Grid(cost, log_miss, np.log(target.miss_share) - log_miss, slack)
     rows = [_cheapest(_accuracy_line(grid, i)) for i in range(len(cost))]
-    spots = [spot for j in range(cost.shape[1]) if (spot := _on_column(grid, j)) is not None]
-    if any(row is not None for row in rows):
-        spots += _over_rows(grid, rows)
+    found = [*(_on_column(grid, j) for j in range(cost.shape[1])), _over_rows(grid, rows)]
+    spots = [spot for spot in found if spot is not None]
     if not spots:
         return _unreachable(cost.shape, groups, _why_not(grid, rows))
     best = spots[-1]  # of equals the one that both dials were turned for
@@ -204,15 +203,12 @@ def _accuracy_line(grid: _Grid, i: int) -> _Line:
     return _Line(grid.slack[i], np.full(grid.slack.shape[-1], ACCURACY_MARGIN), grid.cost[i])
 
 
-def _over_rows(grid: _Grid, rows: list[_Pick | None]) -> list[_Spot]:
+def _over_rows(grid: _Grid, rows: list[_Pick | None]) -> _Spot | None:
     """The attainment dial put where the misses are right, with the accuracy right at each of its values.
 
     Args:
         grid: The grid.
         rows: At each attainment setting where the accuracy is right; None: nowhere.
-
-    Returns:
-        The cheapest such place; none where there is no such place.
     """
     num_settings, groups = len(rows), grid.slack.shape[-1]
     mixed = np.stack([np.zeros(grid.cost.shape[1]) if row is None else row.weights for row in rows])  # (I, J)
@@ -226,7 +222,7 @@ def _over_rows(grid: _Grid, rows: list[_Pick | None]) -> list[_Spot]:
         ):
             best = run, along
     if best is None:
-        return []
+        return None
     at, motion = np.zeros(num_settings), np.zeros((groups, num_settings))
     at[best[0]], motion[:, best[0]] = best[1].weights, best[1].motion
     per_log_miss = -(motion @ row_cost)  # more misses allowed is slack given, not taken
@@ -235,7 +231,7 @@ def _over_rows(grid: _Grid, rows: list[_Pick | None]) -> list[_Spot]:
         if row is not None and at[i]:
             # A higher accuracy at this setting costs by itself, and by the misses that it brings.
             per_accuracy += at[i] * (row.motion @ grid.cost[i] - (row.motion @ grid.log_miss[i]) @ per_log_miss)
-    return [_spot(grid, at[:, None] * mixed, per_log_miss, per_accuracy)]
+    return _spot(grid, at[:, None] * mixed, per_log_miss, per_accuracy)
 
 
 def _on_column(grid: _Grid, j: int) -> _Spot | None:
