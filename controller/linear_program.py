@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from controller.arrays import F64, I64, Bool
+from controller.errors import UsageError, mismatch
 
 OPTIMAL, LIMIT, INFEASIBLE, FAILED = "optimal", "limit", "infeasible", "failed"
 """How a solve ended: within its gap, at its time limit, without any solution, in any other way."""
@@ -85,6 +86,9 @@ class Program:
             gap: Relative distance to the best bound at which the search may stop.
             limit_s: Wall-clock limit; what was found until then is returned.
             most_nodes: Nodes of the search tree after which it stops, too; unlike time, the same on every machine.
+
+        Raises:
+            UsageError: HiGHS does not take one of them.
         """
         options: dict[str, Any] = {
             "mip_heuristic_run_feasibility_jump": False,
@@ -110,7 +114,9 @@ class Program:
 
         solver = _new_solver(highspy)
         for name, value in {"threads": 1, **options}.items():
-            solver.setOptionValue(name, value)
+            # What it does not know, or does not take, would be ignored without a word.
+            if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+                raise UsageError(mismatch(name, "an option of this version of HiGHS, and a value that it takes", value))
         began = time.perf_counter()
         solver.passModel(self._model(highspy, is_mixed))
         solver.run()

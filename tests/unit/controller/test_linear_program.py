@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from controller.linear_program import INFEASIBLE, OPTIMAL, Program
+from controller.errors import UsageError
+from controller.linear_program import INFEASIBLE, OPTIMAL, SHIFTING_COLUMNS, Program
 
 
 def knapsack(largest: float) -> tuple[Program, np.ndarray]:
@@ -22,6 +23,23 @@ def test_whole_numbers_are_whole_and_the_rest_is_not() -> None:
     assert found.values is not None
     assert found.values[columns] == pytest.approx([2.0, 0.5])
     assert found.objective == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("copies", [1, SHIFTING_COLUMNS // 2 - 1, SHIFTING_COLUMNS // 2 + 1])
+def test_a_program_of_any_size_comes_to_its_optimum(copies: int) -> None:
+    program = Program()
+    columns = program.add_columns(np.tile([1.0, 2.0], (copies, 1)), 0.0, np.inf, [True, False])
+    program.add_entries(program.add_rows(np.full(copies, 2.5), 2.75)[:, None], columns, 1.0)
+    program.add_entries(program.add_rows(2.0 * copies - 0.5, np.inf), columns[:, 0], 1.0)  # couples them
+    found = program.solve_mixed(gap=0.0, limit_s=10.0)
+    assert found.status == OPTIMAL
+    assert found.objective == pytest.approx(3.0 * copies)
+
+
+def test_what_the_solver_does_not_take_is_an_error_and_not_ignored() -> None:
+    program, _ = knapsack(np.inf)
+    with pytest.raises(UsageError, match="mip_rel_gap: expected an option of this version of HiGHS, .* got -1.0"):
+        program.solve_mixed(gap=-1.0, limit_s=1.0)
 
 
 def test_the_relaxation_has_fractions_and_prices() -> None:
