@@ -78,6 +78,20 @@ class GeoPlacingPolicy(Placing[GeoPlacingSettings]):
         seen = np.array([self._seen_rps(observation, n).sum() for n in range(len(need))])
         return np.asarray(np.clip(need / np.maximum(seen, 1e-9), _LEAST, _MOST), np.float64)
 
+    def on_the_way(self, observation: ObservationArrays, n: int, before: Wanted, wanted: Wanted) -> Wanted | None:
+        """Both fleets, with requests where they went before, until the new one is ready.
+
+        Where a limit has no room for both, nothing waits: the guard would trim the new one, which would never be ready.
+        """
+        setting, limits = self.setting, self.setting.limits
+        both = np.maximum(before.replicas, wanted.replicas)
+        machines = both.sum(axis=0)
+        usd_per_hour = float(machines @ setting.catalog.price_usd_per_s) * 3600.0
+        has_room = bool((machines <= limits.pool_max).all()) and usd_per_hour <= limits.budget_usd_per_hour
+        if not has_room or (observation.ready[n] >= wanted.replicas).all():
+            return None
+        return before._replace(replicas=both)
+
     def fresh(self, n: int, rate_rps: F64) -> Wanted | None:
         """The fast planner's plan."""
         del n

@@ -1,5 +1,7 @@
 """Placements in the control loop: when they are planned anew, when they move, and what moving costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -9,6 +11,7 @@ from controller.loop import DecisionLoop
 from controller.planners.geo.compiled import compile_geo
 from controller.policies import geo_placing
 from controller.policies.geo_placing import GeoPlacingPolicy, GeoPlacingSettings
+from controller.policies.placing import Wanted
 from controller.policies.policy_file import save_policy_file
 from controller.policies.registry import PolicySpec, make_policy
 from controller.policies.workflow_placing import WorkflowPlacingSettings
@@ -61,13 +64,55 @@ def test_a_move_that_does_not_pay_for_its_switching_is_not_made():
     assert anew.usd <= held.usd * 1.2
 
 
-def first_plan(setting, policy):
+def observed(setting):
     from envs.simulator import Simulator
     from envs.supply import Supply
 
-    seen = Simulator(setting, Supply(np.full((1, 1), 100.0), 1e9, np.ones((1, 1)), 1e9), 1).reset(np.array([0]))
-    plan = DecisionLoop(setting, policy, 1).decide(seen).plan
+    return Simulator(setting, Supply(np.full((1, 1), 100.0), 1e9, np.ones((1, 1)), 1e9), 1).reset(np.array([0]))
+
+
+def first_plan(setting, policy):
+    plan = DecisionLoop(setting, policy, 1).decide(observed(setting)).plan
     return type(plan)._make(array.copy() for array in plan)
+
+
+@pytest.mark.parametrize(
+    ("room", "ready", "expected"),
+    [(5, [3, 0], [3, 4]), (5, [3, 3], [3, 4]), (5, [3, 4], None), (3, [3, 0], None)],
+    ids=["nothing new is ready", "one is missing", "all are ready", "no room for both"],
+)
+def test_a_move_leaves_what_serves_until_what_follows_it_is_ready(room, ready, expected):
+    setting = setting_of(compile_geo(two_sites()))
+    limits = setting.limits._replace(pool_max=np.full_like(setting.limits.pool_max, room))
+    policy = GeoPlacingPolicy(replace(setting, limits=limits), GeoPlacingSettings(problem=GIVEN), problem=two_sites())
+    old, new = np.zeros((2, *setting.shape[:2]), np.int64)
+    old[0, 0], new[0, 1] = 3, 4  # the same variant at the other site
+    shares = np.zeros((setting.shape[2], *setting.shape[:2]))
+    before, wanted = Wanted(old, shares, 3.0), Wanted(new, shares + 1.0, 2.0)
+    seen = observed(setting)
+    seen.ready[0, 0, :2] = ready
+    way = policy.on_the_way(seen, 0, before, wanted)
+    if expected is None:
+        assert way is None
+    else:
+        assert way.replicas[0, :2].tolist() == expected
+        assert way.shares is before.shares
+
+
+def test_nothing_waits_for_a_move_whose_two_fleets_the_budget_does_not_allow():
+    setting = setting_of(compile_geo(two_sites()))
+    usd_per_hour = setting.catalog.price_usd_per_s[:2] * 3600.0
+    old, new = np.zeros((2, *setting.shape[:2]), np.int64)
+    old[0, 0], new[0, 1] = 3, 4
+    seen = observed(setting)
+    for budget, waits in ((1.01 * (3 * usd_per_hour[0] + 4 * usd_per_hour[1]), True), (4 * usd_per_hour[1], False)):
+        limits = setting.limits._replace(budget_usd_per_hour=float(budget))
+        policy = GeoPlacingPolicy(
+            replace(setting, limits=limits), GeoPlacingSettings(problem=GIVEN), problem=two_sites()
+        )
+        shares = np.zeros((setting.shape[2], *setting.shape[:2]))
+        way = policy.on_the_way(seen, 0, Wanted(old, shares, 3.0), Wanted(new, shares, 2.0))
+        assert (way is not None) == waits
 
 
 def test_another_policy_can_propose_how_much_to_plan_for():
